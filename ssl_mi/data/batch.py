@@ -1,0 +1,39 @@
+"""What travels from the loader to the module: source images first, views of them after."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Source(NamedTuple):
+    """A batch as it leaves the loader: source images, before any augmentation.
+
+    images: uint8 [n, c, h, w]; None when a worker has already cropped them.
+    crops:  one uint8 [n, c, s, s] per view, cropped in a worker; None when `images` is there.
+    index:  int64 [n], the row of each image in its split. It keys the random draws.
+    labels: int64 [n] or None. The training step never reads them.
+    split:  0 train, 1 validation, 2 test.
+    epoch:  what makes this epoch's draws differ from the last one's.
+    """
+
+    images: Tensor | None
+    index: Tensor
+    labels: Tensor | None
+    split: int
+    epoch: int
+    crops: list[Tensor] | None = None
+
+
+class Batch(NamedTuple):
+    """A batch as the module sees it: `views[v][i]` shows source image `index[i]`.
+
+    views:  one float [n, c, h, w] per view, normalised.
+    index:  int64 [n].
+    labels: int64 [n] or None, for objectives that are supervised; everything else ignores them.
+    """
+
+    views: list[Tensor]
+    index: Tensor
+    labels: Tensor | None

@@ -1,0 +1,248 @@
+"""Variational bounds on mutual information: critic scores in, nats out.
+
+A critic T scores pairs. `joint` [n] holds T(x_i, y_i) for n true pairs, `marginal` [n, k] holds
+T(x_i, y_j) for k pairs a row whose parts do not belong together. Every bound is a function of these
+two tensors alone, so the same object trains an encoder (follow `-bound(joint, marginal)`) and reads
+an estimate (`bound(joint, marginal)` on rows that no parameter ever saw).
+
+                joint term          marginal term                      optimal critic
+    InfoNCE     E[T - log mean e^T over the k + 1 candidates]          log p(y|x) + c(x)
+    DV, MINE    E[T]                - log E[e^T]                       log r + c
+    NWJ         E[T]                - e^-1 E[e^T]                      log r + 1
+    TUBA        E[T - a] + 1        - E[e^(T - a)]                     log r + a
+    JS          E[-softplus(-T)]    - E[softplus(T)]                   log r
+    SMILE       E[T]                - log E[e^clip(T, -c, c)]          log r
+
+with r = p(x, y) / (p(x) p(y)); I(X; Y) = E[log r]. What to expect of each:
+
+- InfoNCE never exceeds log(k + 1), and with a critic of bounded range R (cosine: R = 2/temperature)
+  never log((k + 1) / (1 + k e^-R)). It has little variance and, near its ceiling, none.
+- DV, NWJ and TUBA have no ceiling; the variance of their marginal term grows like e^I
+  (Song & Ermon 2020, arXiv:1910.06222, section 4), so beyond log(n) nats they are noise.
+- On one finite batch DV is neither unbiased nor a bound (Jensen); on held-out rows it is a
+  consistent estimate of a lower bound.
+- SMILE with a finite clip is *not* a bound: it may read above the truth.
+
+Where the gradient to follow is not that of the value (MINE, JS, SMILE) the result is
+`surrogate + (value - surrogate).detach()`: it reads as the value and differentiates as the surrogate.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+
+def off_diagonal(scores: Tensor) -> Tensor:
+    """The n (n - 1) scores of pairs that do not belong together: [n, n] -> [n, n - 1], rows kept."""
+    n = scores.shape[0]
+    if scores.shape != (n, n) or n < 2:
+        raise ValueError(f"off_diagonal needs a square matrix of at least 2 rows, got {list(scores.shape)}")
+    # Dropping the first entry leaves each diagonal element at the end of a row of n + 1.
+    return scores.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
+
+
+def pairs(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """(joint [n], marginal [n, n - 1]) of a square score matrix whose diagonal holds the true pairs."""
+    return scores.diagonal(), off_diagonal(scores)
+
+
+def log_mean_exp(scores: Tensor) -> Tensor:
+    """log of the mean of e^scores over all entries, without overflow."""
+    return scores.flatten().logsumexp(0) - math.log(scores.numel())
+
+
+def reads_as(value: Tensor, surrogate: Tensor) -> Tensor:
+    """A tensor with the value of the one and the gradient of the other."""
+    return surrogate + (value - surrogate).detach()
+
+
+class Bound(nn.Module):
+    """(joint [n], marginal [n, k]) -> nats, a scalar. `kind` says what the number is."""
+
+    kind = "lower bound"
+
+    def ceiling(self, k: int, score_range: float = math.inf) -> float:
+        """The largest value the bound can read, in nats, given k negatives a row.
+
+        `score_range` is the largest difference between two scores that the critic can give.
+        """
+        return math.inf
+
+    def _check(self, joint: Tensor, marginal: Tensor) -> None:
+        if joint.dim() != 1 or marginal.dim() != 2 or marginal.shape[0] != joint.shape[0]:
+            raise ValueError(
+                f"{type(self).__name__} takes joint [n] and marginal [n, k], "
+                f"got {list(joint.shape)} and {list(marginal.shape)}"
+            )
+        if marginal.numel() == 0:
+            raise ValueError(f"{type(self).__name__} needs a negative in each row: use 2 samples or more")
+
+
+class InfoNCE(Bound):
+    """log(k + 1) + E[ T(x, y) - log sum of e^T over y and its k negatives ].
+
+    van den Oord et al. 2018 (arXiv:1807.03748) eq. 4 and section 2.3; as a bound, Poole et al. 2019
+    (arXiv:1905.06922), section 2.3. Written from score differences: the difference of two large log-sums
+    would lose the digits that matter.
+    """
+
+    def ceiling(self, k: int, score_range: float = math.inf) -> float:
+        return math.log(k + 1) - math.log1p(k * math.exp(-score_range))
+
+    def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
+        self._check(joint, marginal)
+        # log(1 + sum_j e^(T_ij - T_ii)) = softplus(logsumexp_j(T_ij - T_ii))
+        loss = softplus((marginal - joint[:, None]).logsumexp(1)).mean()
+        return math.log(marginal.shape[1] + 1) - loss
+
+
+class DV(Bound):
+    """E[T] - log E[e^T]: Donsker & Varadhan 1983; Belghazi et al. 2018 (arXiv:1801.04062) eq. 5."""
+
+    def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
+        self._check(joint, marginal)
+        return joint.mean() - log_mean_exp(marginal)
+
+
+class MINE(Bound):
+    """DV, followed along a gradient whose denominator is a moving average.
+
+    The gradient of -log mean e^T over a batch is -mean(e^T dT) / mean(e^T): a ratio of two noisy means,
+    biased in a batch. Belghazi et al. 2018 (arXiv:1801.04062, section 3.2, eq. 12) replace the
+    denominator by its exponential moving average over the steps, m_t. The value stays DV's, of
+    this batch.
+
+    m_t = (1 - decay) sum_s decay^(t - s) mean(e^T)_s / (1 - decay^t), so the first batches weigh alike
+    and none starts from an arbitrary value. It is kept as a logarithm, in float64, as buffers: it moves
+    and checkpoints with the model. It is updated in training mode only.
+    """
+
+    def __init__(self, decay: float = 0.99) -> None:
+        super().__init__()
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must lie in [0, 1), got {decay}")
+        self.decay = decay
+        self.register_buffer("log_sum", torch.tensor(-math.inf, dtype=torch.float64))
+        self.register_buffer("weight", torch.tensor(0.0, dtype=torch.float64))
+
+    def log_average(self) -> Tensor:
+        """log m_t, a float64 scalar."""
+        return self.log_sum - self.weight.log()
+
+    @torch.no_grad()
+    def update(self, log_mean: Tensor) -> None:
+        """Take one batch's log mean(e^T) into the moving average."""
+        old = self.log_sum + math.log(self.decay) if self.decay else torch.full_like(self.log_sum, -math.inf)
+        self.log_sum.copy_(torch.logaddexp(old, log_mean.double() + math.log1p(-self.decay)))
+        self.weight.mul_(self.decay).add_(1 - self.decay)
+
+    def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
+        self._check(joint, marginal)
+        log_mean = log_mean_exp(marginal)
+        value = joint.mean() - log_mean
+        if not self.training:
+            return value
+        self.update(log_mean.detach())
+        # mean(e^T) / m_t has the gradient mean(e^T dT) / m_t.
+        ratio = (log_mean - self.log_average().to(log_mean.dtype)).exp()
+        return reads_as(value, joint.mean() - ratio)
+
+
+class NWJ(Bound):
+    """E[T] - e^-1 E[e^T]: Nguyen, Wainwright & Jordan 2010; Poole et al. 2019 (arXiv:1905.06922), section 2.2. Unbiased."""
+
+    def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
+        self._check(joint, marginal)
+        return joint.mean() - (log_mean_exp(marginal) - 1).exp()
+
+
+class TUBA(Bound):
+    """E[T - a] + 1 - E[e^(T - a)] with a constant baseline a, learned.
+
+    Poole et al. 2019 (arXiv:1905.06922), section 2.2, with log a(y) = a. a = 1 is NWJ; the best a is
+    log E[e^T], where the value is DV's.
+    """
+
+    def __init__(self, baseline: float = 1.0) -> None:
+        super().__init__()
+        self.baseline = nn.Parameter(torch.tensor(float(baseline)))
+
+    def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
+        self._check(joint, marginal)
+        return joint.mean() - self.baseline + 1 - (log_mean_exp(marginal) - self.baseline).exp()
+
+
+class Interpolated(Bound):
+    """Between NWJ (alpha = 0) and InfoNCE (alpha = 1): Poole et al. 2019 (arXiv:1905.06922), section 2.4.
+
+    1 + E[log e^T / m] - E[e^T / m], m = alpha mean(e^T over k candidates) + (1 - alpha) e. For a true
+    pair the candidates are its partner and all but the last negative of the row, for a false pair the
+    k negatives, none of which belongs to the row: k of them either way, as the bound's proof needs.
+    Its ceiling is log(k / alpha).
+    """
+
+    def __init__(self, alpha: float = 0.01) -> None:
+        super().__init__()
+        if not 0 < alpha <= 1:
+            raise ValueError(f"alpha must lie in (0, 1], got {alpha}; alpha = 0 is NWJ")
+        self.alpha = alpha
+
+    def ceiling(self, k: int, score_range: float = math.inf) -> float:
+        return math.log(k / self.alpha)
+
+    def _log_m(self, candidates: Tensor) -> Tensor:
+        log_mean = candidates.logsumexp(1) - math.log(candidates.shape[1])
+        if self.alpha == 1:
+            return log_mean
+        flat = torch.full_like(log_mean, 1 + math.log1p(-self.alpha))
+        return torch.logaddexp(log_mean + math.log(self.alpha), flat)
+
+    def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
+        self._check(joint, marginal)
+        true = self._log_m(torch.cat([joint[:, None], marginal[:, :-1]], 1))
+        false = self._log_m(marginal)
+        return 1 + (joint - true).mean() - log_mean_exp(marginal - false[:, None]).exp()
+
+
+class JS(Bound):
+    """Follows the Jensen-Shannon objective, reads the density ratio.
+
+    E[-softplus(-T)] - E[softplus(T)] (Hjelm et al. 2019, arXiv:1808.06670, eq. 4) is largest at
+    T = log r, but its value is no MI. The read-out puts T + 1 into NWJ: E[T] + 1 - E[e^T], which is
+    I(X; Y) at that critic. Putting T itself there reads I - 1/e: a known mistake.
+    """
+
+    def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
+        self._check(joint, marginal)
+        value = joint.mean() + 1 - log_mean_exp(marginal).exp()
+        return reads_as(value, jensen_shannon(joint, marginal))
+
+
+class SMILE(Bound):
+    """DV with the marginal scores clipped to [-clip, clip], followed along the JS gradient.
+
+    Song & Ermon 2020 (arXiv:1910.06222), section 5. The clip bounds the variance by e^(2 clip) / n and
+    biases the value: with a small clip it reads above the truth. Not a bound.
+    """
+
+    kind = "point estimate"
+
+    def __init__(self, clip: float = 5.0) -> None:
+        super().__init__()
+        if clip <= 0:
+            raise ValueError(f"clip must be positive, got {clip}")
+        self.clip = clip
+
+    def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
+        self._check(joint, marginal)
+        value = joint.mean() - log_mean_exp(marginal.clamp(-self.clip, self.clip))
+        return reads_as(value, jensen_shannon(joint, marginal))
+
+
+def jensen_shannon(joint: Tensor, marginal: Tensor) -> Tensor:
+    """E[-softplus(-T)] - E[softplus(T)]: an objective whose best critic is log r, not an estimate."""
+    return -softplus(-joint).mean() - softplus(marginal).mean()

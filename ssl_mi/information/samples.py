@@ -1,0 +1,150 @@
+"""Two paired arrays at the door: checked, named when wrong, and brought to float64.
+
+Every non-parametric estimator begins here, so that a given mistake gives the same message everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+# Mantissa bits, the implicit one included.
+LOW_PRECISION = {"float16": 11, "bfloat16": 8}
+
+
+class Samples(NamedTuple):
+    """One variable: values float64 [n, d], the name it was passed under, the precision it was stored in."""
+
+    values: np.ndarray
+    name: str
+    stored: str
+
+    @property
+    def n(self) -> int:
+        return self.values.shape[0]
+
+    @property
+    def d(self) -> int:
+        return self.values.shape[1]
+
+
+def read(x, name: str = "x") -> Samples:
+    """`x`: [n] or [n, d], a torch tensor on any device or anything numpy reads -> Samples (a fresh float64 array).
+
+    Raises ValueError for another rank, no rows, NaN or infinity, or values that are not numbers.
+    """
+    if isinstance(x, torch.Tensor):
+        stored = str(x.dtype).removeprefix("torch.")
+        if x.is_complex():
+            raise ValueError(f"{name} is complex ({stored}): pass its real and imaginary parts as columns")
+        values = x.detach().to(device="cpu", dtype=torch.float64).numpy().copy()
+    else:
+        raw = np.asarray(x)
+        stored = str(raw.dtype)
+        if raw.dtype.kind not in "fiub":
+            raise ValueError(f"{name} has dtype {stored}: numbers are needed (labels can be coded as integers)")
+        values = raw.astype(np.float64)
+    if values.ndim == 1:
+        values = values[:, None]
+    if values.ndim != 2:
+        raise ValueError(f"{name} has shape {values.shape}: pass [n] or [n, d] (flatten images to [n, c*h*w])")
+    if values.shape[0] == 0 or values.shape[1] == 0:
+        raise ValueError(f"{name} has shape {values.shape}: it is empty")
+    if not np.isfinite(values).all():
+        bad = ~np.isfinite(values)
+        row, column = np.argwhere(bad)[0]
+        raise ValueError(
+            f"{name} holds {bad.any(1).sum()} rows with NaN or infinity, first {values[row, column]} at "
+            f"row {row}, column {column}: drop those rows from every array"
+        )
+    return Samples(np.ascontiguousarray(values), name, stored)
+
+
+def read_pair(x, y, names: tuple[str, str] = ("x", "y")) -> tuple[Samples, Samples]:
+    """Both variables, of equal length. Raises ValueError when row i of one has no partner in the other."""
+    first, second = read(x, names[0]), read(y, names[1])
+    check_paired(first, second)
+    return first, second
+
+
+def check_paired(*variables: Samples) -> None:
+    first = variables[0]
+    for other in variables[1:]:
+        if other.n != first.n:
+            raise ValueError(
+                f"{first.name} has {first.n} rows and {other.name} has {other.n}: they are read in pairs, "
+                f"row i with row i, so pass equal lengths"
+            )
+
+
+def read_labels(labels, name: str = "labels") -> tuple[np.ndarray, int]:
+    """`labels`: [n] or [n, d] of integers, booleans, strings or whole floats -> codes int64 [n] in 0..m-1, and m.
+
+    Rows of a [n, d] array are one symbol each. Raises ValueError for fractional floats, NaN or another rank.
+    """
+    if isinstance(labels, torch.Tensor):
+        labels = labels.detach().cpu()
+        labels = (labels.float() if labels.dtype in (torch.bfloat16, torch.float16) else labels).numpy()
+    raw = np.asarray(labels)
+    if raw.ndim not in (1, 2) or raw.size == 0:
+        raise ValueError(f"{name} has shape {raw.shape}: pass one symbol a row, [n] or [n, d]")
+    if raw.dtype.kind == "f":
+        if not np.isfinite(raw).all():
+            raise ValueError(f"{name} holds NaN or infinity: drop those rows from every array")
+        if not (raw == np.round(raw)).all():
+            bad = raw[raw != np.round(raw)].ravel()[0]
+            raise ValueError(f"{name} holds {bad}: symbols must be whole numbers; bin it, or use ksg")
+    elif raw.dtype.kind not in "iubUSO":
+        raise ValueError(f"{name} has dtype {raw.dtype}: pass integers, booleans or strings")
+    if raw.ndim == 2 and raw.shape[1] == 1:
+        raw = raw[:, 0]
+    _, codes = np.unique(raw, axis=None if raw.ndim == 1 else 0, return_inverse=True)
+    codes = codes.reshape(-1).astype(np.int64)
+    return codes, int(codes.max()) + 1
+
+
+def standardize(variable: Samples) -> tuple[Samples, np.ndarray, tuple[str, ...]]:
+    """Each column to mean 0 and variance 1, in float64 -> (variable, scales [d], warnings).
+
+    A constant column carries no information and is left at 0 with scale 1; a warning names it.
+    """
+    values = variable.values
+    # Dividing by the largest magnitude first keeps the variance of 1e200 from overflowing.
+    largest = np.abs(values).max(0)
+    unit = np.where(largest > 0, largest, 1.0)
+    centred = values / unit
+    centred = centred - centred.mean(0)
+    deviation = centred.std(0)
+    # A constant's deviation is rounding error, not exactly 0.
+    constant = deviation <= 4 * np.finfo(np.float64).eps
+    deviation = np.where(constant, 1.0, deviation)
+    centred[:, constant] = 0.0
+    scaled = np.ascontiguousarray(centred / deviation)
+    warnings = ()
+    if constant.any():
+        columns = np.flatnonzero(constant)
+        shown = ", ".join(map(str, columns[:5])) + (", ..." if len(columns) > 5 else "")
+        warnings = (
+            f"{len(columns)} of {variable.d} columns of {variable.name} are constant ({shown}) and carry nothing",
+        )
+    return variable._replace(values=scaled), deviation * unit, warnings
+
+
+def row_hash(values: np.ndarray) -> np.ndarray:
+    """values [n, d] -> uint64 [n]: equal rows get equal hashes; a collision has odds of about n² / 2^65."""
+    # +0.0 turns -0.0 into 0.0, which compares equal and must hash equal.
+    bits = (values + 0.0).view(np.uint64)
+    mixed = np.zeros(len(values), np.uint64)
+    for column in range(values.shape[1]):
+        mixed = (mixed ^ bits[:, column]) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)
+        mixed ^= mixed >> np.uint64(32)
+    return mixed
+
+
+def n_distinct(hashes: np.ndarray) -> int:
+    ordered = np.sort(hashes)
+    return 1 + int((ordered[1:] != ordered[:-1]).sum())
