@@ -24,9 +24,9 @@ class Estimate:
     null:       mean estimate over the permuted samples: what this procedure reads where nothing is shared.
     ceiling:    the largest value this estimator can return here (log N, ψ(n) - ψ(k), ...), or None.
     n, dims:    rows read, and the dimensions of each side.
-    projection: what the samples went through before they were read; the estimate is then *of this projection*.
-    estimator:  its name; `settings` its parameters; `seconds` its cost.
-    warnings:   one sentence each, saying what may be wrong and what to do.
+    projection: what the samples went through before they were read; the estimate is then *of this
+    projection*. estimator:  its name; `settings` its parameters; `seconds` its cost. warnings:   one
+    sentence each, saying what may be wrong and what to do.
     """
 
     value: float
@@ -84,5 +84,7 @@ class Estimate:
             details.append("dims " + " × ".join(str(d) for d in self.dims))
         line = " ".join(parts) + ", " + ", ".join(details)
         if self.warnings:
-            line += f"; {len(self.warnings)} warning{'s'[: len(self.warnings) > 1]}: " + " | ".join(self.warnings)
+            line += f"; {len(self.warnings)} warning{'s'[: len(self.warnings) > 1]}: " + " | ".join(
+                self.warnings
+            )
         return line

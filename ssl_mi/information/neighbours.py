@@ -1,13 +1,13 @@
 """Nearest neighbours in the max norm, and counts of points strictly inside a radius, exact in float64.
 
-KSG-like estimators ask two questions of every point i: how far is its k-th neighbour in the joint space, and how
-many points are strictly nearer than that in each marginal. The answer to "strictly" must not depend on rounding,
-so every comparison is made on the same floating-point number |a - b|, and no constant is subtracted from a radius.
-Pruning keeps this exact: fl(a - b) is monotone in a, so a box whose corner lies beyond the radius holds no point
-within it, in floating point too.
+KSG-like estimators ask two questions of every point i: how far is its k-th neighbour in the joint space,
+and how many points are strictly nearer than that in each marginal. The answer to "strictly" must not depend
+on rounding, so every comparison is made on the same floating-point number |a - b|, and no constant is
+subtracted from a radius. Pruning keeps this exact: fl(a - b) is monotone in a, so a box whose corner lies
+beyond the radius holds no point within it, in floating point too.
 
-Low dimensions use a balanced kd-tree; one dimension uses a sorted array. The kernels release the interpreter's
-lock and run on plain threads; they are compiled on first use and cached on disk.
+Low dimensions use a balanced kd-tree; one dimension uses a sorted array. The kernels release the
+interpreter's lock and run on plain threads; they are compiled on first use and cached on disk.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _jit = numba.njit(cache=True, nogil=True, boundscheck=False)
 def _build(points, leaf):
     """Balanced kd-tree: node i has children 2i+1 and 2i+2, splits its widest side at the median position.
 
-    points: [n, d] -> (order int64 [n]: tree position -> row, begin, end int64 [nodes], low, high [nodes, d]).
+    points: [n, d] -> (order int64 [n]: tree position -> row, begin, end int64 [nodes], low, high [nodes,
+    d]).
     """
     n, d = points.shape
     depth = 0
@@ -91,7 +92,7 @@ def _build(points, leaf):
 
 @_jit
 def _nearest(sorted_points, begin, end, low, high, k, first, last, out):
-    """out[p, :] = distances from tree position p to its k nearest other points, ascending, for first <= p < last."""
+    """out[p, :] = distances from tree position p to its k nearest other points, ascending."""
     d = sorted_points.shape[1]
     nodes = len(begin)
     stack = np.empty(128, np.int64)
@@ -155,7 +156,7 @@ def _nearest(sorted_points, begin, end, low, high, k, first, last, out):
 
 @_jit
 def _count(queries, radii, closed, sorted_points, begin, end, low, high, first, last, out):
-    """out[p] = points of the tree with distance < radii[p] (<= when closed) from queries[p], the query itself too."""
+    """out[p] = points of the tree at distance < radii[p] (<= when closed) from queries[p], itself too."""
     d = sorted_points.shape[1]
     nodes = len(begin)
     stack = np.empty(128, np.int64)
@@ -197,7 +198,7 @@ def _count(queries, radii, closed, sorted_points, begin, end, low, high, first, 
 
 @_jit
 def _count_sorted(queries, radii, closed, line, first, last, out):
-    """`_count` on a line: `line` is sorted, so the points inside are one run, found by bisection on the predicate."""
+    """`_count` in one dimension: the points inside are one run of the sorted `line`, found by bisection."""
     n = len(line)
     for p in range(first, last):
         q = queries[p]
@@ -224,10 +225,10 @@ def _count_sorted(queries, radii, closed, line, first, last, out):
 
 @_jit
 def _extents(sorted_points, radii, split, begin, end, low, high, first, last, out):
-    """out[p] = the largest marginal distances (columns < split, columns >= split) among other points within radii[p].
+    """out[p] = the largest distances in columns < split and columns >= split among points within radii[p].
 
-    `split` columns belong to x. Points at exactly radii[p] are all included, so the answer does not depend on how
-    ties are ordered.
+    `split` columns belong to x. Points at exactly radii[p] are all included, so the answer does not depend
+    on how ties are ordered.
     """
     d = sorted_points.shape[1]
     nodes = len(begin)
@@ -267,7 +268,7 @@ def _extents(sorted_points, radii, split, begin, end, low, high, first, last, ou
 
 
 def threads() -> int:
-    """How many threads to use: NUMBA_NUM_THREADS or OMP_NUM_THREADS if set, else the cores of this process."""
+    """Threads to use: NUMBA_NUM_THREADS or OMP_NUM_THREADS if set, else the cores of this process."""
     for variable in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
         if os.environ.get(variable, "").isdigit():
             return max(1, int(os.environ[variable]))
@@ -303,7 +304,7 @@ class Tree:
         return self._to_rows(out)
 
     def extents(self, radii: np.ndarray, split: int) -> np.ndarray:
-        """The largest distances in columns < split and >= split among the other points within radii: [n, 2]."""
+        """The largest distances in columns < split and >= split among points within radii: [n, 2]."""
         n = len(self.points)
         out = np.empty((n, 2))
         radii = np.ascontiguousarray(radii[self.order])
@@ -311,7 +312,7 @@ class Tree:
         return self._to_rows(out)
 
     def count(self, queries: np.ndarray, radii: np.ndarray, closed: bool = False) -> np.ndarray:
-        """Points of the tree nearer than radii[i] (or at it, when closed) to queries[i]: int64 [n queries]."""
+        """Points of the tree at distance < radii[i] (<= when closed) from queries[i]: int64 [queries]."""
         out = np.empty(len(queries), np.int64)
         _over_rows(
             lambda a, b: _count(queries, radii, closed, self.points, *self._nodes, a, b, out), len(queries)
@@ -343,7 +344,7 @@ def nearest(points: np.ndarray, k: int) -> np.ndarray:
 
 
 def count_within(points: np.ndarray, radii: np.ndarray, closed: bool = False) -> np.ndarray:
-    """points [n, d], radii [n] -> how many *other* points lie at distance < radii[i] (<= when closed) of point i."""
+    """points [n, d], radii [n] -> how many *other* points lie at distance < radii[i] (<= when closed)."""
     points = np.ascontiguousarray(points, dtype=np.float64)
     radii = np.ascontiguousarray(radii, dtype=np.float64)
     if points.shape[1] == 1:

@@ -31,7 +31,7 @@ class Samples(NamedTuple):
 
 
 def read(x, name: str = "x") -> Samples:
-    """`x`: [n] or [n, d], a torch tensor on any device or anything numpy reads -> Samples (a fresh float64 array).
+    """`x`: [n] or [n, d], a torch tensor on any device or anything numpy reads -> Samples (a fresh copy).
 
     Raises ValueError for another rank, no rows, NaN or infinity, or values that are not numbers.
     """
@@ -44,12 +44,16 @@ def read(x, name: str = "x") -> Samples:
         raw = np.asarray(x)
         stored = str(raw.dtype)
         if raw.dtype.kind not in "fiub":
-            raise ValueError(f"{name} has dtype {stored}: numbers are needed (labels can be coded as integers)")
+            raise ValueError(
+                f"{name} has dtype {stored}: numbers are needed (labels can be coded as integers)"
+            )
         values = raw.astype(np.float64)
     if values.ndim == 1:
         values = values[:, None]
     if values.ndim != 2:
-        raise ValueError(f"{name} has shape {values.shape}: pass [n] or [n, d] (flatten images to [n, c*h*w])")
+        raise ValueError(
+            f"{name} has shape {values.shape}: pass [n] or [n, d] (flatten images to [n, c*h*w])"
+        )
     if values.shape[0] == 0 or values.shape[1] == 0:
         raise ValueError(f"{name} has shape {values.shape}: it is empty")
     if not np.isfinite(values).all():
@@ -80,9 +84,10 @@ def check_paired(*variables: Samples) -> None:
 
 
 def read_labels(labels, name: str = "labels") -> tuple[np.ndarray, int]:
-    """`labels`: [n] or [n, d] of integers, booleans, strings or whole floats -> codes int64 [n] in 0..m-1, and m.
+    """`labels`: [n] or [n, d] of integers, booleans, strings or whole floats -> codes int64 [n], and m.
 
-    Rows of a [n, d] array are one symbol each. Raises ValueError for fractional floats, NaN or another rank.
+    Rows of a [n, d] array are one symbol each. Raises ValueError for fractional floats, NaN or another
+    rank.
     """
     if isinstance(labels, torch.Tensor):
         labels = labels.detach().cpu()
@@ -127,7 +132,7 @@ def standardize(variable: Samples) -> tuple[Samples, np.ndarray, tuple[str, ...]
         columns = np.flatnonzero(constant)
         shown = ", ".join(map(str, columns[:5])) + (", ..." if len(columns) > 5 else "")
         warnings = (
-            f"{len(columns)} of {variable.d} columns of {variable.name} are constant ({shown}) and carry nothing",
+            f"{len(columns)} of {variable.d} columns of {variable.name} are constant ({shown}): no information",
         )
     return variable._replace(values=scaled), deviation * unit, warnings
 

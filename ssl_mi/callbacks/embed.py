@@ -1,0 +1,102 @@
+"""Embeddings of held-out images, taken without leaving a trace in the module.
+
+    features   h of images as they are                 -> what probes read
+    pairs      h and z of two freshly drawn views      -> what mutual information is read from
+
+Both go through the images of a split in order, in shares over the processes, and hold float32 on the CPU.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, nn
+
+from ssl_mi.distributed import gather_objects, world
+
+
+class Features(NamedTuple):
+    """h: [n, d] of clean images; index: [n] rows of the split; labels: [n] or None."""
+
+    h: Tensor
+    index: Tensor
+    labels: Tensor | None
+
+
+class Pairs(NamedTuple):
+    """h, z: two views each, [n, d]; index: [n] rows of the split, one source image a row."""
+
+    h: tuple[Tensor, Tensor]
+    z: tuple[Tensor, Tensor]
+    index: Tensor
+
+
+@contextmanager
+def untouched(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients inside; outside, modes and random states are as they were."""
+    modes = {part: part.training for part in module.modules()}
+    python, numpy = random.getstate(), np.random.get_state()
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    try:
+        with torch.random.fork_rng(devices=range(cuda)), torch.no_grad():
+            module.eval()
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def features(module: pl.LightningModule, data, split: str, limit: int | None = None) -> Features:
+    """h of the images of a split, unaugmented; towers that see different views are concatenated."""
+
+    def one(source):
+        return (module.towers.represent(data.clean_views(source)),)
+
+    (h,), index, labels = _collect(module, data, split, limit, one)
+    return Features(h, index, labels)
+
+
+def pairs(module: pl.LightningModule, data, split: str, draw: int, limit: int | None = None) -> Pairs:
+    """h and z of the first two views of each image, drawn anew for each `draw`."""
+
+    def one(source):
+        out = module.towers(data.views(source, draw).views)
+        return out.h[0], out.h[1], out.z[0], out.z[1]
+
+    (hx, hy, zx, zy), index, _ = _collect(module, data, split, limit, one)
+    return Pairs((hx, hy), (zx, zy), index)
+
+
+def _collect(
+    module: pl.LightningModule, data, split: str, limit: int | None, one: Callable[..., tuple[Tensor, ...]]
+) -> tuple[list[Tensor], Tensor, Tensor | None]:
+    """Run `one` over the batches of a split and join the results of all processes, in order."""
+    outputs, indices, labels = [], [], []
+    with untouched(module), torch.autocast(module.device.type, enabled=False):
+        for source in data.batches(split, limit, shard=world()):
+            indices.append(source.index)
+            labels.append(source.labels)
+            source = apply_to_collection(source, Tensor, lambda x: x.to(module.device))
+            outputs.append(tuple(x.float().cpu() for x in one(source)))
+    share = None
+    if outputs:
+        share = (
+            [torch.cat(parts) for parts in zip(*outputs, strict=True)],
+            torch.cat(indices),
+            None if labels[0] is None else torch.cat(labels),
+        )
+    shares = [s for s in gather_objects(share) if s is not None]
+    if not shares:
+        raise ValueError(f"the {split} split has no images to embed: raise data.val_fraction or add images")
+    tensors = [torch.cat(parts) for parts in zip(*(s[0] for s in shares), strict=True)]
+    every_label = None if shares[0][2] is None else torch.cat([s[2] for s in shares])
+    return tensors, torch.cat([s[1] for s in shares]), every_label

@@ -1,0 +1,55 @@
+"""What happened in each epoch: loss, bound, learning rate, images per second. Survives a stop."""
+
+from __future__ import annotations
+
+import time
+
+import pytorch_lightning as pl
+from rich.console import Console
+
+
+class History(pl.Callback):
+    """One dict per epoch in `epochs`; prints each as a line where there is no live bar (`lines`)."""
+
+    def __init__(self, lines: bool = False) -> None:
+        self.epochs: list[dict[str, float]] = []
+        self.lines = lines
+        self._started = 0.0
+
+    def state_dict(self) -> dict:
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.epochs = list(state["epochs"])
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        seconds = time.perf_counter() - self._started
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")}
+        metrics = {k.removesuffix("_epoch"): v for k, v in metrics.items() if not k.endswith("_step")}
+        images = trainer.num_training_batches * trainer.datamodule.batch_size
+        entry = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            **metrics,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "seconds": seconds,
+            "images_per_second": images / seconds,
+        }
+        self.epochs.append(entry)
+        if trainer.logger is not None:
+            trainer.logger.log_metrics(
+                {k: entry[k] for k in ("lr", "images_per_second")}, step=trainer.global_step
+            )
+        if self.lines and trainer.is_global_zero:
+            total = trainer.max_epochs
+            left = (total - entry["epoch"]) * seconds if total and total > 0 else float("nan")
+            values = "  ".join(f"{k.removeprefix('train/')} {v:.4f}" for k, v in metrics.items())
+            Console().print(
+                f"epoch {entry['epoch']}/{total}  {values}  {entry['images_per_second']:.0f} images/s  "
+                f"{left:.0f} s left",
+                highlight=False,
+                soft_wrap=True,
+            )

@@ -1,0 +1,177 @@
+"""Evaluation: how many nats do the two learned views share, and h and what is known of the image?
+
+    I(Z_X; Z_Y), I(H_X; H_Y)    KSG on low-dimensional projections of freshly drawn view pairs
+    the objective's own bound   on the same held-out pairs, beside its ceiling
+    I(h; label), I(h; factor)   of clean images, on a supervised projection
+
+A projection learns on other images than those it is read on, so by data processing each reading is, in
+expectation, a lower bound on the MI of the embeddings themselves: it is named "of this projection".
+Intervals come from disjoint subsets of the images, the baseline and p from re-paired views.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssl_mi.callbacks.bench import Bench
+from ssl_mi.callbacks.rows import Row
+from ssl_mi.information.estimate import Estimate
+from ssl_mi.information.knn import ksg, mixed_ksg_ross
+from ssl_mi.information.projections import CCA
+from ssl_mi.information.trust import assess
+
+SPACES = {"z": "I(Z_X; Z_Y)", "h": "I(H_X; H_Y)"}
+
+
+@dataclass
+class MutualInformation:
+    """projections: name -> object with `.fit(x, y, seed)`, see information/projections.py.
+
+    k: KSG's neighbours. permutations, subsets: for the baseline and the interval; `final_permutations` at
+    the end. limit: images read during training; the final reading takes the whole test split.
+    factor_dim: dimensions kept of h against labels and factors. factors_every_time: also during training;
+    otherwise only labels are, and factors at the end.
+    """
+
+    projections: Mapping[str, Any]
+    k: int = 3
+    permutations: int = 19
+    final_permutations: int = 99
+    subsets: int = 10
+    limit: int | None = 2000
+    factor_dim: int = 4
+    seed: int = 0
+    name: str = field(default="mi", init=False)
+
+    def collect(self, bench: Bench) -> None:
+        for split in ("val", "test") if bench.final else ("val",):
+            self._pairs(bench, split)
+            if _known(bench, split):
+                bench.features(split, self._limit(bench))
+
+    def measure(self, bench: Bench) -> list[Row]:
+        return [*self._between_views(bench), *self._with_what_is_known(bench)]
+
+    def _limit(self, bench: Bench) -> int | None:
+        return None if bench.final else self.limit
+
+    def _pairs(self, bench: Bench, split: str):
+        return bench.pairs(split, self._limit(bench))
+
+    def _between_views(self, bench: Bench) -> list[Row]:
+        read_on = self._pairs(bench, bench.split)
+        rows = []
+        for space, quantity in SPACES.items():
+            x, y = getattr(read_on, space)
+            if bench.final:
+                (fit_x, fit_y), read = getattr(self._pairs(bench, "val"), space), slice(None)
+            else:
+                # Rows are source images in a random order: the halves share no image.
+                half = len(x) // 2
+                fit_x, fit_y, read = x[:half], y[:half], slice(half, None)
+            for name, projection in self.projections.items():
+                fitted = projection.fit(fit_x, fit_y, seed=self.seed)
+                estimate = self._assess(partial(ksg, k=self.k), bench, *fitted(x[read], y[read]))
+                prefix = "mi" if space == "z" else f"mi_{space}"
+                rows.append(
+                    _row(bench, f"{prefix}_ksg_{name}_nats", f"{quantity} of {fitted.name}", estimate)
+                )
+        return rows + self._own_bound(bench, *read_on.z)
+
+    def _own_bound(self, bench: Bench, x: Tensor, y: Tensor) -> list[Row]:
+        objective = bench.module.objective
+        device = bench.module.device
+        reading = objective.read(x.to(device), y.to(device), bench.data.batch_size)
+        if reading is None:
+            return []
+        return [
+            bench.row(
+                self.name,
+                f"mi_bound_{objective.name}_nats",
+                f"I(Z_X; Z_Y), {objective.name}'s own bound",
+                reading.value,
+                ceiling=reading.ceiling if math.isfinite(reading.ceiling) else math.nan,
+                kind=reading.kind,
+                n=len(x),
+                note=f"{reading.negatives} negatives a row",
+            )
+        ]
+
+    def _with_what_is_known(self, bench: Bench) -> list[Row]:
+        """I(h; label) and I(h; factor): h projected by CCA onto what predicts the factor on other images."""
+        if not _known(bench, bench.split):
+            return []
+        read_on = bench.features(bench.split, self._limit(bench))
+        if bench.final:
+            fit_on, fit, read = bench.features("val", None), slice(None), slice(None)
+            fit_set = bench.data.val
+        else:
+            half = len(read_on.h) // 2
+            fit_on, fit, read = read_on, slice(None, half), slice(half, None)
+            fit_set = bench.data.val
+        read_set = getattr(bench.data, bench.split)
+        rows = []
+        for name, of in _known(bench, bench.split).items():
+            if name != "label" and not bench.final:
+                continue
+            values, fit_values = of(read_set)[read_on.index[read]], of(fit_set)[fit_on.index[fit]]
+            discrete = not values.is_floating_point()
+            fitted = CCA(self.factor_dim).fit(fit_on.h[fit], _targets(fit_values), seed=self.seed)
+            px, _ = fitted(read_on.h[read], _targets(values, like=fit_values))
+            estimator = partial(mixed_ksg_ross if discrete else ksg, k=self.k)
+            estimate = self._assess(estimator, bench, px, values)
+            row = _row(bench, f"mi_h_{name}_nats", f"I(h; {name})", estimate)
+            rows.append(row)
+        return rows
+
+    def _assess(self, estimator, bench: Bench, x, y) -> Estimate:
+        permutations = self.final_permutations if bench.final else self.permutations
+        return assess(estimator, x, y, permutations=permutations, subsets=self.subsets, seed=self.seed)
+
+
+def _known(bench: Bench, split: str) -> dict[str, Any]:
+    """What is known of each image: name -> (image set -> values [N] or [N, k])."""
+    images = getattr(bench.data, split)
+    known = {name: partial(_factor, name=name) for name in images.factors}
+    if images.labels is not None:
+        known = {"label": lambda s: s.labels, **known}
+    return known
+
+
+def _factor(images, name: str) -> Tensor:
+    return images.factors[name]
+
+
+def _targets(values: Tensor, like: Tensor | None = None) -> Tensor:
+    """What a linear projection is to predict: one-hot of a discrete factor; f, f^2 of a continuous one."""
+    if not values.is_floating_point():
+        classes = int((values if like is None else like).max()) + 1
+        return torch.nn.functional.one_hot(values.clamp(max=classes - 1), classes).double()
+    columns = values.double().reshape(len(values), -1)
+    return torch.cat([columns, columns**2], 1)
+
+
+def _row(bench: Bench, metric: str, quantity: str, estimate: Estimate) -> Row:
+    low, high = estimate.ci or (math.nan, math.nan)
+    settings = ", ".join(f"{k}={v}" for k, v in estimate.settings.items())
+    return bench.row(
+        "mi",
+        metric,
+        quantity,
+        estimate.value,
+        low=low,
+        high=high,
+        baseline=math.nan if estimate.null is None else estimate.null,
+        ceiling=math.nan if estimate.ceiling is None else estimate.ceiling,
+        p_value=math.nan if estimate.p_value is None else estimate.p_value,
+        kind="lower bound",  # of the embeddings: a projection can only lose information
+        n=estimate.n,
+        note="; ".join([f"{estimate.estimator}({settings})", *estimate.warnings]),
+    )

@@ -1,0 +1,41 @@
+"""Evaluation: pictures to look at. views.png before training and at the end, map.png at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ssl_mi.callbacks.bench import Bench
+from ssl_mi.callbacks.rows import Row
+from ssl_mi.report import draw_map, draw_views
+
+
+@dataclass
+class Pictures:
+    """folder: where they go. images: columns of the strip of views. points: in the map of h."""
+
+    folder: str
+    images: int = 12
+    points: int = 1000
+    name: str = field(default="pictures", init=False)
+
+    def collect(self, bench: Bench) -> None:
+        if bench.final:
+            bench.features(bench.split)
+
+    def measure(self, bench: Bench) -> list[Row]:
+        if bench.encoder != "trained":
+            return []
+        folder = Path(self.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        source = next(bench.data.batches("val", self.images))
+        views = bench.data.views(source, draw=0).views
+        draw_views(
+            [bench.data.augmentation.denormalize(v.cpu()).permute(0, 2, 3, 1).numpy() for v in views],
+            folder / "views.png",
+        )
+        if bench.final:
+            read = bench.features(bench.split)
+            labels = None if read.labels is None else read.labels[: self.points].numpy()
+            draw_map(read.h[: self.points].numpy(), labels, bench.data.class_names, folder / "map.png")
+        return []

@@ -1,0 +1,210 @@
+"""Views: what a batch of source images looks like after augmentation, drawn image by image on the batch's device.
+
+An `Augmentation` is a list of `View`s; a view is a list of ops. The numbers behind every op come from `Draws`, keyed by
+(seed, split, epoch, image, view, op), so any view can be drawn again, bit for bit, and no two share their numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_mi.data.batch import Source
+from ssl_mi.data.draws import Draws
+from ssl_mi.data.ops import (
+    Chrominance,
+    ColorJitter,
+    GaussianBlur,
+    Grayscale,
+    HorizontalFlip,
+    Luminance,
+    Op,
+    RandomResizedCrop,
+    Solarize,
+)
+
+__all__ = [
+    "Augmentation",
+    "Chrominance",
+    "ColorJitter",
+    "Draws",
+    "GaussianBlur",
+    "Grayscale",
+    "HorizontalFlip",
+    "Luminance",
+    "Op",
+    "RandomResizedCrop",
+    "Solarize",
+    "View",
+    "local_size",
+]
+
+# Pixels of source handled at once: on a CPU what stays in cache (256 images of 32 x 32), elsewhere what fits easily.
+_CPU_PIXELS, _DEVICE_PIXELS = 256 * 32 * 32, 256 * 224 * 224
+
+
+class View:
+    """`ops`, in order, done to `count` views, each with draws of its own. ValueError when count < 1."""
+
+    def __init__(self, ops: Sequence[Op], count: int = 1):
+        if count != int(count) or count < 1:
+            raise ValueError(f"View: count must be a whole number >= 1, got {count}")
+        if wrong := [op for op in ops if not isinstance(op, Op)]:
+            raise ValueError(f"View: ops must be augmentation ops, got {wrong[0]!r}: check its _target_")
+        self.ops = list(ops)
+        self.count = int(count)
+
+    def describe(self) -> str:
+        return f"{self.count} x [{' > '.join(map(repr, self.ops)) or 'the image itself'}]"
+
+
+class Augmentation:
+    """Source images -> normalised views.
+
+    views: the kinds of view, in order; a kind with count 2 gives two of the views.
+    size:  the side of an image as evaluation sees it, in pixels.
+    mean, std: per channel, of images in [0, 1]; a view leaves as (x - mean) / std.
+
+    Raises ValueError on no views, on mean and std of different lengths, and on std <= 0.
+    """
+
+    def __init__(self, views: Sequence[View], size: int, mean: Sequence[float], std: Sequence[float]):
+        if not views:
+            raise ValueError("Augmentation: views is empty; give at least one View")
+        if len(mean) != len(std) or not all(s > 0 for s in std):
+            raise ValueError(
+                f"Augmentation: mean and std need one number per channel, std > 0; got {mean} and {std}"
+            )
+        if size != int(size) or size < 1:
+            raise ValueError(f"Augmentation: size must be a whole number >= 1, got {size}")
+        self.views = list(views)
+        self.size = int(size)
+        self.mean = torch.tensor(list(mean), dtype=torch.float32).view(-1, 1, 1)
+        self.std = torch.tensor(list(std), dtype=torch.float32).view(-1, 1, 1)
+
+    @property
+    def n_views(self) -> int:
+        return sum(view.count for view in self.views)
+
+    @torch.no_grad()
+    def __call__(self, source: Source, seed: int) -> list[Tensor]:
+        """Every view of every image: a list of n_views float32 [n, c, size, size], normalised, on the source's device.
+
+        Where `source.crops` holds what `crop` made in a worker, each view starts from its crop, after its first op.
+        """
+        inputs = self._check(source)
+        device = inputs[0].device
+        index = source.index.to(device)
+        views: list[Tensor] = []
+        # Autocast would round pixels to 8 bits of mantissa in the crop's matrix products.
+        with torch.autocast(device.type, enabled=False):
+            for rows in _chunks(inputs[0]):
+                floats = [_to_float(images[rows]) for images in inputs]
+                for number, view in self._numbered():
+                    x = floats[number % len(floats)]
+                    for place, op in enumerate(view.ops):
+                        if source.crops is None or place > 0:
+                            x = op(x, Draws(seed, source.split, source.epoch, index[rows], number, place))
+                    if number == len(views):
+                        views.append(x.new_empty(len(index), *x.shape[1:]))
+                    self._normalise(x, out=views[number][rows])
+        return views
+
+    def crop(self, image: Tensor, seed: int, split: int, epoch: int, index: int) -> list[Tensor]:
+        """The first op of every view on one large image, uint8 [c, h, w] -> n_views of uint8 [c, s, s].
+
+        For workers: the boxes are those that `__call__` would draw, the pixels agree with it to a level of 255.
+        """
+        crops = []
+        for number, view in self._numbered():
+            first = _first_crop(view)
+            box = first.draw(Draws(seed, split, epoch, torch.tensor([index]), number, 0), image.shape)["box"]
+            top, left, h, w = box[0].tolist()
+            part = image[None, :, top : top + h, left : left + w]
+            crops.append(_resize(part, (first.size, first.size), first.interpolation)[0])
+        return crops
+
+    @torch.no_grad()
+    def clean(self, images: Tensor) -> Tensor:
+        """What evaluation sees: images uint8, or float in [0, 1], [n, c, h, w] -> normalised [n, c, size, size].
+
+        The shorter side is resized to `size` (bilinear, antialiased) and the centre is kept.
+        """
+        x = _to_float(images)
+        h, w = x.shape[-2:]
+        if min(h, w) != self.size:
+            short = min(h, w)
+            h, w = self.size * h // short, self.size * w // short
+            x = _resize(x, (h, w), "bilinear")
+        top, left = round((h - self.size) / 2), round((w - self.size) / 2)
+        return self._normalise(x[..., top : top + self.size, left : left + self.size])
+
+    def denormalize(self, views: Tensor) -> Tensor:
+        """Normalised [..., c, h, w] back to [0, 1] for pictures; rounding beyond either end is clamped."""
+        return (views * self.std.to(views.device) + self.mean.to(views.device)).clamp(0, 1)
+
+    def describe(self) -> str:
+        """One line per kind of view."""
+        return "\n".join(view.describe() for view in self.views)
+
+    def _numbered(self) -> Iterator[tuple[int, View]]:
+        return enumerate(view for view in self.views for _ in range(view.count))
+
+    def _normalise(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        if x.shape[1] != len(self.mean):
+            raise ValueError(
+                f"Augmentation: images {list(x.shape)} have {x.shape[1]} channels but mean and std have "
+                f"{len(self.mean)}: convert the images, or give one mean and std per channel"
+            )
+        return torch.sub(x, self.mean.to(x.device), out=out).div_(self.std.to(x.device))
+
+    def _check(self, source: Source) -> list[Tensor]:
+        """The images that views start from: [images], or one crop per view."""
+        if (source.images is None) == (source.crops is None):
+            raise ValueError("Augmentation: a Source holds either images or crops, exactly one of them")
+        inputs = [source.images] if source.crops is None else list(source.crops)
+        if source.crops is not None:
+            if len(inputs) != self.n_views:
+                raise ValueError(
+                    f"Augmentation: {len(inputs)} crops for {self.n_views} views; make one per view"
+                )
+            for _, view in self._numbered():
+                _first_crop(view)
+        for images in inputs:
+            if images.ndim != 4 or images.dtype != torch.uint8:
+                raise ValueError(
+                    f"Augmentation: source images must be uint8 [n, c, h, w], got {images.dtype} {list(images.shape)}"
+                )
+            if len(images) != len(source.index):
+                raise ValueError(f"Augmentation: {len(images)} images but {len(source.index)} indices")
+        return inputs
+
+
+def local_size(size: int, share: float) -> int:
+    """The side of multi-crop's small views: share * size to the nearest even number, at least 2."""
+    return max(2, 2 * round(size * share / 2))
+
+
+def _first_crop(view: View) -> RandomResizedCrop:
+    if not view.ops or not isinstance(view.ops[0], RandomResizedCrop):
+        raise ValueError(
+            f"Augmentation: cropping in workers needs views that begin with RandomResizedCrop, got {view.describe()}"
+        )
+    return view.ops[0]
+
+
+def _chunks(images: Tensor) -> Iterator[slice]:
+    budget = _CPU_PIXELS if images.device.type == "cpu" else _DEVICE_PIXELS
+    step = max(8, budget // (images.shape[-2] * images.shape[-1]))
+    return (slice(start, start + step) for start in range(0, max(1, len(images)), step))
+
+
+def _to_float(images: Tensor) -> Tensor:
+    return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
+
+
+def _resize(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    return F.interpolate(images, size, mode=interpolation, antialias=True)

@@ -1,0 +1,185 @@
+"""Ops on where pixels are: crop and resize, flip, blur.
+
+Resizing and blurring are linear along each axis, so an image becomes `rows @ image @ columns.T` with two small
+matrices of its own, and a batch is two batched products: any box, any sigma, antialiasing and bicubic filters at
+one cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_mi.data.draws import Draws
+from ssl_mi.data.ops import Op, active, between, change_where, check_chance, positive_interval, refuse
+
+
+@dataclass
+class RandomResizedCrop(Op):
+    """A random box of the image, resized to `size` x `size` with antialiasing (Szegedy et al. 2014, 1409.4842).
+
+    torchvision's law: up to ten times draw area ~ U(scale) h w and log(width / height) ~ U(log ratio), round the
+    sides, and keep the first box that fits, its corner uniform; if none fits, the largest central box with an
+    allowed ratio. `interpolation` is "bilinear" or "bicubic"; bicubic overshoots are clamped to [0, 1], as 8-bit
+    images clamp them.
+    """
+
+    size: int
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: str = "bilinear"
+
+    def __post_init__(self):
+        self.scale = positive_interval(self, "scale", self.scale)
+        self.ratio = positive_interval(self, "ratio", self.ratio)
+        if self.scale[1] > 1:
+            refuse(self, "scale", self.scale, "shares of the image's area, at most 1")
+        if self.size != int(self.size) or self.size < 1:
+            refuse(self, "size", self.size, "a whole number >= 1")
+        if self.interpolation not in ("bilinear", "bicubic"):
+            refuse(self, "interpolation", self.interpolation, "'bilinear' or 'bicubic'")
+
+    def draw(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
+        """-> {"box": int64 [n, 4]}: top, left, height, width in pixels."""
+        tries, (height, width) = 10, shape[-2:]
+        u = draws.uniform(2 * tries + 2)
+        # In float64 a side rounds alike on every device; MPS has none, and may differ by a pixel once in 10**6.
+        u = u if u.device.type == "mps" else u.double()
+        area = height * width * between(u[:, :tries], *self.scale)
+        ratio = between(u[:, tries:-2], *map(math.log, self.ratio)).exp()
+        h, w = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
+        fits = (h >= 1) & (h <= height) & (w >= 1) & (w <= width)
+        first = fits.byte().argmax(1, keepdim=True)
+        h, w = h.gather(1, first)[:, 0], w.gather(1, first)[:, 0]
+        top, left = (u[:, -2] * (height - h + 1)).floor(), (u[:, -1] * (width - w + 1)).floor()
+        box = torch.stack([top, left, h, w], 1).long()
+        return {
+            "box": torch.where(fits.any(1, keepdim=True), box, box.new_tensor(self._central(height, width)))
+        }
+
+    def _central(self, height: int, width: int) -> tuple[int, int, int, int]:
+        h, w = height, width
+        if width / height < self.ratio[0]:
+            h = round(width / self.ratio[0])
+        elif width / height > self.ratio[1]:
+            w = round(height * self.ratio[1])
+        return (height - h) // 2, (width - w) // 2, h, w
+
+    def apply(self, images: Tensor, box: Tensor) -> Tensor:
+        top, left, h, w = box.unbind(1)
+        rows = interpolation_matrix(top, h, images.shape[-2], self.size, self.interpolation)
+        columns = interpolation_matrix(left, w, images.shape[-1], self.size, self.interpolation)
+        out = rows_and_columns(images, rows, columns)
+        return out if self.interpolation == "bilinear" else out.clamp_(0, 1)
+
+
+@dataclass
+class HorizontalFlip(Op):
+    """Left and right swapped, with chance p."""
+
+    p: float = 0.5
+
+    def __post_init__(self):
+        check_chance(self, self.p)
+
+    def draw(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
+        return {"active": active(draws, self.p)}
+
+    def apply(self, images: Tensor, active: Tensor) -> Tensor:
+        return change_where(active, images, lambda chosen: chosen.flip(-1))
+
+
+@dataclass
+class GaussianBlur(Op):
+    """Blur by a Gaussian of standard deviation U(sigma) pixels, with chance p; borders are reflected.
+
+    The kernel is `kernel_size` pixels wide (odd); None takes a tenth of the shorter side, to the nearest odd
+    number and at least 3 (23 at 224 pixels), as SimCLR and BYOL do (Chen et al. 2020, 2002.05709, appendix A).
+    Raises ValueError when the kernel reaches further than the image can be reflected.
+    """
+
+    sigma: tuple[float, float] = (0.1, 2.0)
+    p: float = 0.5
+    kernel_size: int | None = None
+
+    def __post_init__(self):
+        check_chance(self, self.p)
+        self.sigma = positive_interval(self, "sigma", self.sigma)
+        if self.kernel_size is not None and (self.kernel_size < 1 or self.kernel_size % 2 != 1):
+            refuse(
+                self,
+                "kernel_size",
+                self.kernel_size,
+                "a positive odd number, or null for a tenth of the image",
+            )
+
+    def draw(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
+        """-> {"sigma": [n] in pixels}, 0 for an image that is passed over."""
+        chosen = active(draws, self.p)
+        return {"sigma": between(draws.uniform()[:, 0], *self.sigma).where(chosen, 0.0)}
+
+    def apply(self, images: Tensor, sigma: Tensor) -> Tensor:
+        side = min(images.shape[-2:])
+        taps = self.kernel_size or max(3, 2 * round((side / 10 - 1) / 2) + 1)
+        if taps // 2 >= side:
+            raise ValueError(
+                f"GaussianBlur: {taps} taps reach {taps // 2} pixels past a border, more than images "
+                f"{list(images.shape)} can reflect; use larger images or a smaller kernel_size"
+            )
+
+        def blur(chosen: Tensor, sigma: Tensor) -> Tensor:
+            return rows_and_columns(chosen, *(blur_matrix(sigma, side, taps) for side in chosen.shape[-2:]))
+
+        return change_where(sigma > 0, images, blur, sigma)
+
+
+def rows_and_columns(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """rows[i] @ images[i] @ columns[i].T for every channel: [n, c, h, w], [n, a, h], [n, b, w] -> [n, c, a, b]."""
+    n, c, h, w = images.shape
+    across = torch.bmm(images.reshape(n, c * h, w), columns.mT)
+    return torch.matmul(rows[:, None], across.view(n, c, h, columns.shape[1]))
+
+
+def interpolation_matrix(
+    start: Tensor, length: Tensor, source: int, target: int, interpolation: str
+) -> Tensor:
+    """The matrix that reads pixels [start, start + length) of an axis of `source` pixels at `target` points.
+
+    start, length: int64 [n] -> float32 [n, target, source]. With s = length / target, output i is centred on
+    c = s (i + 1/2) of the crop and weighs the pixel centred on p by k((p - c) / max(s, 1)), normalised; k is the
+    triangle, or Keys' cubic with a = -1/2. Widening the filter where s > 1 is the antialiasing. Pixels outside
+    the crop weigh nothing, as if it had been cut out first.
+    """
+    step = (length / target)[:, None]
+    widen = step.clamp_min(1)
+    centre = step * (torch.arange(target, device=start.device) + 0.5) / widen
+    pixel = torch.arange(source, device=start.device) - start[:, None]
+    outside = (pixel < 0) | (pixel >= length[:, None])
+    pixel = ((pixel + 0.5) / widen).masked_fill_(outside, 1e9)  # further than any filter reaches
+    distance = (pixel[:, None, :] - centre[:, :, None]).abs_()
+    if interpolation == "bilinear":
+        weight = distance.neg_().add_(1).clamp_(min=0)
+    else:
+        # The cubic's two pieces vanish where they end, so clamping the distance does what choosing a piece would.
+        near, far = distance.clamp(max=1), distance.clamp_(1, 2)
+        weight = (1.5 * near).sub_(2.5).mul_(near).mul_(near).add_(1)
+        weight += (-0.5 * far).add_(2.5).mul_(far).sub_(4).mul_(far).add_(2)
+    return weight.div_(weight.sum(-1, keepdim=True))
+
+
+def blur_matrix(sigma: Tensor, side: int, taps: int) -> Tensor:
+    """Convolution with a Gaussian of `taps` taps along an axis of `side` pixels, reflected at both ends.
+
+    sigma: [n] in pixels -> [n, side, side]; entry (i, j) sums the taps that output i takes from pixel j.
+    """
+    offset = torch.arange(taps, device=sigma.device) - taps // 2
+    kernel = (-0.5 * (offset / sigma[:, None]).square()).softmax(1)
+    pixel = (offset[:, None] + torch.arange(side, device=sigma.device)).abs()
+    pixel = torch.minimum(pixel, 2 * (side - 1) - pixel)
+    shifts = F.one_hot(pixel, side).to(kernel.dtype)  # [taps, side, side]
+    return (kernel @ shifts.view(taps, side * side)).view(-1, side, side)

@@ -1,0 +1,123 @@
+"""The LightningModule: every method is a choice of its parts.
+
+online = towers(views)
+target = teacher(views) where there is a teacher, else online
+loss   = objective(online.z, target.z), on the rows of all processes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ssl_mi.distributed import gather_views, world
+from ssl_mi.optim import Together, parameter_groups
+
+
+class NotFinite(RuntimeError):
+    """A loss term is NaN or infinite."""
+
+
+class JointEmbedding(pl.LightningModule):
+    """Two or more views, one or more towers, an objective over their embeddings.
+
+    towers:    views -> Embeddings(h, z), see networks/towers.py.
+    objective: factory that takes `dim`, the width of z; see objectives/objective.py.
+    optimizer: factory that takes parameter groups. `lr` is the rate that is used: nothing scales it.
+    schedule:  factory that takes (optimizer, total_steps, steps_per_epoch); None for a constant rate.
+    teacher:   EMA copy of the towers that makes the targets; None where the towers do.
+    objective_optimizer: an optimiser for the objective's own parameters (MINE's critic); None to
+               train them with the towers'.
+    channels_last: memory format of the towers' weights; the numbers are the same up to rounding.
+    seed:      of dropout and the like; views have their own.
+    """
+
+    def __init__(
+        self,
+        towers: nn.Module,
+        objective: Callable[..., nn.Module],
+        optimizer: Callable[[list[dict]], Optimizer],
+        schedule: Callable[..., object] | None = None,
+        teacher: nn.Module | None = None,
+        objective_optimizer: Callable[[list[dict]], Optimizer] | None = None,
+        channels_last: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        # A convolution runs channels-last when its weights are: the views need no copy.
+        self.towers = towers.to(memory_format=torch.channels_last) if channels_last else towers
+        self.objective = objective(dim=towers.out_dim)
+        self.teacher = teacher
+        if teacher is not None:
+            teacher.adopt(towers)
+        self.make_optimizer = optimizer
+        self.make_objective_optimizer = objective_optimizer
+        self.make_schedule = schedule
+        self.seed = seed
+        if objective_optimizer is not None and not list(self.objective.parameters()):
+            raise ValueError(
+                f"objective_optimizer is set, but the objective '{self.objective.name}' has no parameters: "
+                "set objective_optimizer=null"
+            )
+
+    def training_step(self, batch, batch_idx: int) -> Tensor:
+        online = self.towers(batch.views).z
+        target = online if self.teacher is None else self.teacher(batch.views).z
+        # Scores, logarithms and sums of exponentials are taken in float32 whatever the towers run in.
+        with torch.autocast(self.device.type, enabled=False):
+            online_all = gather_views([z.float() for z in online])
+            target_all = online_all if target is online else gather_views([z.float() for z in target])
+            loss = self.objective(online_all, target_all)
+        total = loss.total
+        self._stop_if_not_finite(loss.terms, total)
+        # Every process holds the loss of the whole batch: there is nothing to average.
+        values = {f"train/{k}": v.detach() for k, v in {**loss.terms, **loss.metrics}.items()}
+        rows = online_all[0].shape[0]
+        self.log("train/loss", total.detach(), prog_bar=True, on_step=True, on_epoch=True, batch_size=rows)
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=rows)
+        return total
+
+    def _stop_if_not_finite(self, terms: dict[str, Tensor], total: Tensor) -> None:
+        if torch.isfinite(total):
+            return
+        values = ", ".join(f"{name} = {value.item():g}" for name, value in terms.items())
+        raise NotFinite(
+            f"the loss is not finite at step {self.trainer.global_step} "
+            f"(epoch {self.trainer.current_epoch}): {values}. "
+            "Lower the learning rate, raise the temperature, or train in float32 (trainer.precision=32-true)."
+        )
+
+    def on_train_epoch_start(self) -> None:
+        # Randomness inside the networks (dropout) comes from (seed, epoch, rank), so that a run resumed
+        # at an epoch goes on exactly as if it had not stopped. Views draw from counters of their own.
+        torch.manual_seed((self.seed * 1_000_003 + self.trainer.current_epoch) * 65_537 + world()[0])
+
+    def optimizer_step(self, *args, **kwargs) -> None:
+        super().optimizer_step(*args, **kwargs)
+        # Lightning calls this once per real step, so accumulated batches move the teacher once.
+        if self.teacher is not None:
+            total = self.trainer.estimated_stepping_batches
+            self.teacher.update(self.towers, min(1.0, self.trainer.global_step / total))
+
+    def configure_optimizers(self):
+        if self.make_objective_optimizer is None:
+            optimizer = self.make_optimizer(parameter_groups(nn.ModuleList([self.towers, self.objective])))
+        else:
+            optimizer = Together(
+                [
+                    self.make_optimizer(parameter_groups(self.towers)),
+                    self.make_objective_optimizer(parameter_groups(self.objective)),
+                ]
+            )
+        if self.make_schedule is None:
+            return optimizer
+        total = self.trainer.estimated_stepping_batches
+        if not total < float("inf"):
+            raise ValueError("a schedule needs an end: set trainer.max_epochs or trainer.max_steps")
+        per_epoch = -(-self.trainer.num_training_batches // self.trainer.accumulate_grad_batches)
+        scheduler = self.make_schedule(optimizer, total_steps=int(total), steps_per_epoch=per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,0 +1,65 @@
+"""Heads: the projector h -> z of a tower, and the predictor of an objective that has one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Linear layers of widths `dims`, ReLU between them and never after the last: [n, in_dim] -> [n, dims[-1]].
+
+    SimCLR's projector is `dims=[512, 128]` (Chen et al. 2020, arXiv:2002.05709, section 2.1, eq. for z_i);
+    `dims=[]` is the identity.
+
+    batch_norm: batch norm before each ReLU.
+    final_norm: what follows the last Linear: None; "affine", a batch norm with scale and offset; or
+                "plain", one without (SimSiam's projector: Chen & He 2021, arXiv:2011.10566; MoCo v3).
+    bias:       whether the Linear layers have one; those that a batch norm follows never do, since it
+                would be subtracted again.
+
+    Parameters are said once: YAML gives `_partial_: true` and the widths, the tower passes `in_dim`.
+    Raises ValueError on widths that are not positive, an unknown `final_norm`, and rows of another width.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        dims: Sequence[int],
+        batch_norm: bool = True,
+        final_norm: str | None = None,
+        bias: bool = True,
+    ):
+        super().__init__()
+        if in_dim < 1 or any(d < 1 for d in dims):
+            raise ValueError(f"MLP: widths must be positive, but got in_dim={in_dim}, dims={list(dims)}")
+        if final_norm not in (None, "affine", "plain"):
+            raise ValueError(f"MLP: final_norm must be null, 'affine' or 'plain', but got {final_norm!r}")
+        if final_norm and not dims:
+            raise ValueError(f"MLP: dims=[] is the identity and has no final_norm, but got {final_norm!r}")
+        widths = [in_dim, *map(int, dims)]
+        layers: list[nn.Module] = []
+        for i, (d_in, d_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+            last = i == len(dims) - 1
+            normed = final_norm is not None if last else batch_norm
+            layers.append(nn.Linear(d_in, d_out, bias=bias and not normed))
+            if normed:
+                layers.append(nn.BatchNorm1d(d_out, affine=not (last and final_norm == "plain")))
+            if not last:
+                layers.append(nn.ReLU(inplace=True))
+        self.layers = nn.Sequential(*layers)
+        self.in_dim, self.out_dim = in_dim, widths[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != self.in_dim:
+            raise ValueError(f"MLP was made for rows of {self.in_dim}, but got {list(x.shape)}")
+        return self.layers(x)
+
+
+class Identity(nn.Identity):
+    """z = h: no projector."""
+
+    def __init__(self, in_dim: int):
+        super().__init__()
+        self.out_dim = in_dim

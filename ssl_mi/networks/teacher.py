@@ -1,0 +1,78 @@
+"""The teacher: towers whose weights are an exponential moving average of the trained ones."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class EMA(nn.Module):
+    """Mean teacher xi of the online towers theta: xi <- m xi + (1 - m) theta after every optimiser step.
+
+    BYOL's (Grill et al. 2020, arXiv:2006.07733, 3.1 and eq. 1): with p in [0, 1] the part of training done,
+
+        m(p) = final - (final - momentum) (cos(pi p) + 1) / 2,
+
+    from `momentum` to `final_momentum`. m is computed from p alone, so there is nothing to lose on resume.
+    Buffers (batch norm's running statistics and its count) are copied, not averaged.
+
+    batch_norm: what the teacher normalises by while the online towers train. "batch": the statistics of
+        its own batch, as in BYOL, MoCo v3 and DINO: it follows train() and eval(). (Such a pass moves
+        its running statistics, but the next update overwrites them with the online towers'.) "running":
+        the running statistics, which is eval mode always, and switches dropout off too.
+
+    Use: `adopt(towers)` once, before the optimiser and before `load_state_dict`, which can only fill weights
+    that exist; `teacher(views)` for targets, without gradients; `update(towers, p)` after each step of the
+    optimiser (not each backward: with accumulated gradients that would average too fast).
+    """
+
+    def __init__(self, momentum: float = 0.99, final_momentum: float = 1.0, batch_norm: str = "batch"):
+        super().__init__()
+        for name, value in {"momentum": momentum, "final_momentum": final_momentum}.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"EMA: {name} must be in [0, 1], but got {value}")
+        if batch_norm not in ("batch", "running"):
+            raise ValueError(f"EMA: batch_norm must be 'batch' or 'running', but got {batch_norm!r}")
+        self.momentum, self.final_momentum, self.batch_norm = momentum, final_momentum, batch_norm
+        self.towers: nn.Module | None = None
+
+    def adopt(self, towers: nn.Module) -> None:
+        """Start as a frozen copy of `towers`."""
+        self.towers = copy.deepcopy(towers).requires_grad_(False)
+        self.train(self.training)
+
+    def momentum_at(self, progress: float) -> float:
+        """m(progress), for progress in [0, 1]."""
+        if not 0 <= progress <= 1:
+            raise ValueError(f"EMA: progress must be the part of training done, in [0, 1], but got {progress}")
+        rest = (math.cos(math.pi * progress) + 1) / 2
+        return self.final_momentum - (self.final_momentum - self.momentum) * rest
+
+    @torch.no_grad()
+    def update(self, towers: nn.Module, progress: float) -> None:
+        """Move towards `towers`, at the momentum of this `progress`; raises ValueError on other towers."""
+        old, new = _named_weights(self._adopted()), _named_weights(towers)
+        if [(name, p.shape) for name, p in old] != [(name, p.shape) for name, p in new]:
+            raise ValueError("EMA.update got towers of another shape than those adopted: adopt() them first")
+        torch._foreach_lerp_([p for _, p in old], [p for _, p in new], 1 - self.momentum_at(progress))
+        for mine, theirs in zip(self._adopted().buffers(), towers.buffers(), strict=True):
+            mine.copy_(theirs)
+
+    @torch.no_grad()
+    def forward(self, views: list[Tensor]):
+        return self._adopted()(views)
+
+    def train(self, mode: bool = True) -> EMA:
+        return super().train(mode and self.batch_norm == "batch")
+
+    def _adopted(self) -> nn.Module:
+        if self.towers is None:
+            raise RuntimeError("EMA has no towers yet: call adopt(towers) first")
+        return self.towers
+
+
+def _named_weights(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [(name, p.detach()) for name, p in module.named_parameters()]

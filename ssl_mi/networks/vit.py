@@ -1,0 +1,78 @@
+"""The Vision Transformer as an encoder: Dosovitskiy et al. 2021, arXiv:2010.11929."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer
+
+from ssl_mi.networks.encoders import check_images
+
+
+class ViT(nn.Module):
+    """torchvision's VisionTransformer without its classifier.
+
+    Patches of `patch_size` are embedded in `width` dimensions, a class token is put in front, positions
+    are added, and `depth` pre-norm blocks of `heads` heads and a hidden width of 4 * `width` follow.
+    Tiny is width 192, depth 12, heads 3; small is width 384, depth 12, heads 6 (Touvron et al. 2021,
+    arXiv:2012.12877, table 1).
+
+    pool: `class` returns the class token, `mean` the mean of the patch tokens, after the last norm.
+
+    Input [n, in_channels, h, w]; output [n, width]. Positions are learned for `image_size`; images of
+    another size (multi-crop) get them by bicubic interpolation (Caron et al. 2021, arXiv:2104.14294).
+    Raises ValueError when a side is not a multiple of `patch_size`, or `width` not one of `heads`.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        patch_size: int,
+        width: int,
+        depth: int,
+        heads: int,
+        pool: str = "class",
+        in_channels: int = 3,
+    ):
+        super().__init__()
+        if pool not in ("class", "mean"):
+            raise ValueError(f"ViT: pool must be 'class' or 'mean', but got {pool!r}")
+        if image_size % patch_size:
+            raise ValueError(f"ViT: image_size {image_size} is not a multiple of patch_size {patch_size}")
+        if width % heads:
+            raise ValueError(f"ViT: width {width} is not a multiple of heads {heads}")
+        self.patch_size, self.pool, self.in_channels, self.out_dim = patch_size, pool, in_channels, width
+        self.net = VisionTransformer(image_size, patch_size, depth, heads, width, mlp_dim=4 * width)
+        self.net.heads = nn.Identity()
+        if in_channels != 3:
+            self.net.conv_proj = nn.Conv2d(in_channels, width, patch_size, patch_size)
+            nn.init.trunc_normal_(self.net.conv_proj.weight, std=(in_channels * patch_size**2) ** -0.5)
+            nn.init.zeros_(self.net.conv_proj.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_images(x, self.in_channels, "ViT")
+        height, width = x.shape[2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f"ViT: images of {height} x {width} do not divide into patches of {self.patch_size}: "
+                f"set encoder.patch_size or the size of the augmentation"
+            )
+        patches = self.net.conv_proj(x)  # [n, d, h/p, w/p]
+        grid = patches.shape[2:]
+        tokens = patches.flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.net.class_token.expand(len(x), -1, -1), tokens], dim=1)
+        transformer = self.net.encoder
+        tokens = transformer.dropout(tokens + self._positions(*grid))
+        tokens = transformer.ln(transformer.layers(tokens))
+        return tokens[:, 0] if self.pool == "class" else tokens[:, 1:].mean(dim=1)
+
+    def _positions(self, rows: int, columns: int) -> Tensor:
+        """[1, 1 + rows * columns, d]: the learned positions, resized where the grid is another."""
+        learned = self.net.encoder.pos_embedding
+        side = self.net.image_size // self.patch_size
+        if (rows, columns) == (side, side):
+            return learned
+        grid = learned[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+        grid = F.interpolate(grid, size=(rows, columns), mode="bicubic", align_corners=False)
+        return torch.cat([learned[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)

@@ -1,0 +1,90 @@
+"""Objectives that raise a bound on the mutual information of two views: critic x bound x negatives.
+
+method              critic                      bound     negatives
+SimCLR (NT-Xent)    cosine, fixed temperature   InfoNCE   other samples and views
+InfoNCE (CPC)       bilinear                    InfoNCE   other samples
+CLIP                cosine, learned temperature InfoNCE   other samples
+MINE                concat                      MINE      other samples
+Deep InfoMax        any                         JS        other samples
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ssl_mi.information.bounds import Bound
+from ssl_mi.objectives.negatives import OtherSamples, OtherSamplesAndViews
+from ssl_mi.objectives.objective import Loss, Objective, Reading, view_pairs
+
+
+class Infomax(Objective):
+    """Raise a bound on I(Z_X; Z_Y), averaged over the pairs of views.
+
+    dim: width of an embedding. critic: a module, or a factory that takes dim_x and dim_y.
+    The loss is the bound's own (`Bound.loss`): for InfoNCE the cross-entropy that papers print,
+    for the others minus the bound. The metric `bound_nats` is the bound on the training batch.
+    With cosine critic, InfoNCE and OtherSamplesAndViews this is NT-Xent, Chen et al. 2020
+    (arXiv:2002.05709) eq. 1 averaged over all positive pairs; its bound is log(2N - 1) - loss.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        critic: nn.Module | Callable[..., nn.Module],
+        bound: Bound,
+        negatives: OtherSamples | OtherSamplesAndViews,
+        name: str = "infomax",
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.critic = critic if isinstance(critic, nn.Module) else critic(dim_x=dim, dim_y=dim)
+        self.bound = bound
+        self.negatives = negatives
+
+    def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
+        met = view_pairs(online, target)
+        value = torch.stack([self.bound(*self.negatives(self.critic, x, y)) for x, y in met]).mean()
+        loss = self.bound.loss(value, self.negatives.count(online[0].shape[0]))
+        return Loss({self.name: loss}, {"bound_nats": value.detach()})
+
+    def ceiling(self, rows: int) -> float:
+        """The largest value that the bound can read with `rows` pairs, in nats."""
+        return self.bound.ceiling(self.negatives.count(rows), self.critic.score_range)
+
+    @torch.no_grad()
+    def read(self, x: Tensor, y: Tensor, rows: int) -> Reading:
+        """The bound on held-out pairs x, y: [n, d], averaged over batches of `rows` as in training.
+
+        Whatever is left over of the last batch is read only if there is no whole one: a bound over fewer
+        negatives would have another ceiling. Training state (MINE's moving average) is left alone.
+        """
+        rows = min(rows, len(x))
+        training = self.training
+        self.eval()
+        try:
+            starts = range(0, len(x) - rows + 1, rows)
+            parts = [
+                self.bound(*self.negatives(self.critic, x[s : s + rows].float(), y[s : s + rows].float()))
+                for s in starts
+            ]
+        finally:
+            self.train(training)
+        value = torch.stack(parts).mean().item()
+        return Reading(value, self.bound.kind, self.ceiling(rows), self.negatives.count(rows))
+
+    def facts(self, rows: int) -> dict[str, str]:
+        k = self.negatives.count(rows)
+        ceiling = self.ceiling(rows)
+        if math.isinf(ceiling):
+            text = "none; its variance grows like exp(I)"
+        else:
+            text = f"{ceiling:.2f} nats (log of {k + 1} candidates = {math.log(k + 1):.2f})"
+        if math.isfinite(self.critic.score_range):
+            # Negatives that are spread out score about 0, not -1: half the range is what can be reached.
+            usual = self.bound.ceiling(k, self.critic.score_range / 2)
+            text += f"; about {usual:.2f} with spread-out negatives at this temperature"
+        return {"negatives": str(k), "bound's ceiling": text}

@@ -1,0 +1,209 @@
+"""Optimisation: which parameters decay, LARS, warm-up and cosine per step, several optimisers as one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+# Offsets and scales that happen to have more than one axis, by the names torchvision gives them.
+OFFSETS = ("class_token", "pos_embedding", "relative_position_bias_table", "layer_scale")
+
+
+def parameter_groups(module: nn.Module, weight_decay: float | None = None) -> list[dict]:
+    """Trainable parameters in two groups: those that decay, and those that do not.
+
+    Biases, scalars, everything in a norm layer, class tokens, positional embeddings and layer scales
+    neither decay nor are adapted by LARS: pulling them to zero regularises nothing, and a norm
+    layer's gamma has no scale to be relative to (SimCLR's and BYOL's exclusions). Frozen
+    parameters (a teacher's) are left out; each other one comes exactly once.
+
+    weight_decay: of the first group; None leaves it to the optimiser's own, so that YAML says it once.
+
+    Raises ValueError when nothing is trainable.
+    """
+    exempt: dict[Tensor, bool] = {}
+    for layer in module.modules():
+        for name, p in layer.named_parameters(recurse=False):
+            if p.requires_grad:
+                exempt[p] = exempt.get(p, False) or p.ndim <= 1 or isinstance(layer, NORMS) or name in OFFSETS
+    if not exempt:
+        raise ValueError(f"{type(module).__name__} has no trainable parameter")
+    decayed = {"params": [p for p, is_exempt in exempt.items() if not is_exempt], "adapt": True}
+    if weight_decay is not None:
+        decayed["weight_decay"] = weight_decay
+    spared = {"params": [p for p, is_exempt in exempt.items() if is_exempt], "adapt": False, "weight_decay": 0.0}
+    return [group for group in (decayed, spared) if group["params"]]
+
+
+class LARS(Optimizer):
+    """Layer-wise adaptive rate scaling: You, Gitman & Ginsburg 2017, arXiv:1708.03888, algorithm 1.
+
+    For each parameter tensor w with gradient g and weight decay b:
+
+        ratio = eta |w| / (|g| + b |w|)       its step, as a share of its size  (eq. 6)
+        u     = ratio (g + b w)
+        v     = momentum v + u
+        w     = w - lr v                      nesterov: w - lr (u + momentum v)
+
+    As in torch's SGD the learning rate multiplies after the momentum (the paper puts it before: the same
+    while lr is constant). ratio is 1 where |w| or |g| is 0, as for weights that start at zero.
+
+    clip: LARC, ratio = min(ratio / lr, 1): never a larger step than SGD with this lr (solo-learn's clip_lr).
+    Groups with `adapt` False (biases and norms, see `parameter_groups`) take plain SGD steps, ratio = 1.
+    Without momentum LARS trains far worse, so 0.9 is the default.
+
+    Raises ValueError on negative lr, eta or weight_decay, momentum outside [0, 1), nesterov without momentum,
+    and sparse gradients.
+    """
+
+    def __init__(
+        self,
+        params,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        eta: float = 0.001,
+        clip: bool = False,
+        nesterov: bool = False,
+    ):
+        for name, value in {"lr": lr, "weight_decay": weight_decay, "eta": eta}.items():
+            if value < 0:
+                raise ValueError(f"LARS: {name} must not be negative, but got {value}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"LARS: momentum must be in [0, 1), but got {momentum}")
+        if nesterov and momentum == 0:
+            raise ValueError("LARS: nesterov needs a momentum above 0")
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "eta": eta}
+        super().__init__(params, {**defaults, "clip": clip, "nesterov": nesterov, "adapt": True})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                self._step(group, params)
+        return loss
+
+    def _step(self, group: dict, params: list[Tensor]) -> None:
+        if any(p.grad.is_sparse for p in params):
+            raise ValueError("LARS takes dense gradients only")
+        grads = [p.grad for p in params]
+        updates = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
+        if group["adapt"]:
+            torch._foreach_mul_(updates, self._ratios(group, params, grads))
+        if group["momentum"]:
+            for p in params:
+                self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+            buffers = [self.state[p]["momentum_buffer"] for p in params]
+            torch._foreach_mul_(buffers, group["momentum"])
+            torch._foreach_add_(buffers, updates)
+            if group["nesterov"]:
+                torch._foreach_add_(updates, buffers, alpha=group["momentum"])
+            else:
+                updates = buffers
+        torch._foreach_add_(params, updates, alpha=-group["lr"])
+
+    @staticmethod
+    def _ratios(group: dict, params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
+        # One scalar tensor per parameter: nothing waits for the device.
+        ratios = []
+        for w, g in zip(torch._foreach_norm(params), torch._foreach_norm(grads), strict=True):
+            ratio = group["eta"] * w / (g + group["weight_decay"] * w)
+            ratio = torch.where((w > 0) & (g > 0), ratio, torch.ones_like(ratio))
+            ratios.append((ratio / group["lr"]).clamp(max=1) if group["clip"] else ratio)
+        return ratios
+
+
+def warmup_cosine(
+    optimizer: Optimizer, total_steps: int, warmup_steps: int, final_ratio: float = 0.0
+) -> LambdaLR:
+    """The learning rate of each step s = 0, 1, ..., as a share of the one in the YAML.
+
+        (s + 1) / warmup_steps                                     while s < warmup_steps
+        final + (1 - final) (1 + cos(pi t)) / 2                    after, t = (s - warmup) / (total - warmup)
+
+    The last warm-up step runs at the YAML's rate exactly, and no step at 0. Both lengths count optimiser
+    steps, so step the scheduler after every one of them (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5).
+
+    Raises ValueError when there are no steps after the warm-up, and on a final_ratio outside [0, 1].
+    """
+    if warmup_steps < 0 or total_steps <= warmup_steps:
+        raise ValueError(
+            f"warmup_cosine: {warmup_steps} warm-up steps do not fit in {total_steps} steps in all "
+            f"(optimiser steps, not epochs): train longer, or warm up for fewer epochs"
+        )
+    if not 0 <= final_ratio <= 1:
+        raise ValueError(f"warmup_cosine: final_ratio must be in [0, 1], but got {final_ratio}")
+
+    def ratio(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        t = min((step - warmup_steps) / (total_steps - warmup_steps), 1.0)
+        return final_ratio + (1 - final_ratio) * (1 + math.cos(math.pi * t)) / 2
+
+    return LambdaLR(optimizer, ratio)
+
+
+class Together(Optimizer):
+    """Several optimisers that step as one, for parts of a model that each need their own (MINE's critic).
+
+    Its `param_groups` are the parts' own dicts and its `state` holds theirs, so schedulers, gradient scalers,
+    clipping and Lightning's automatic optimisation treat it like any optimiser, and a state_dict made by
+    the same parts in the same order loads back. A schedule scales every part's rate alike.
+
+    step(closure): the closure runs once, then every part steps.
+
+    Raises ValueError on no parts, and when two of them hold the same parameter.
+    """
+
+    def __init__(self, optimizers: Sequence[Optimizer]):
+        self.optimizers = list(optimizers)
+        if not self.optimizers:
+            raise ValueError("Together: give at least one optimiser")
+        super().__init__([group for part in self.optimizers for group in part.param_groups], {})
+        for part in self.optimizers:
+            self.state.update(part.state)
+        self._share()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.optimizers:
+            part.step()
+        return loss
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        super().load_state_dict(state_dict)  # gives new groups and a new state, as every optimiser does
+        self._share()
+
+    def _share(self) -> None:
+        """Hand each part its groups, and all of them the one state: its keys are parameters, so they never meet."""
+        start = 0
+        for part in self.optimizers:
+            stop = start + len(part.param_groups)
+            part.__setstate__({"state": self.state, "param_groups": self.param_groups[start:stop]})
+            start = stop
+
+
+def warmup_cosine_epochs(
+    optimizer: Optimizer,
+    total_steps: int,
+    steps_per_epoch: int,
+    warmup_epochs: float = 10,
+    final_ratio: float = 0.0,
+) -> LambdaLR:
+    """`warmup_cosine` with the warm-up said in epochs, as papers do. The rate still changes every step."""
+    return warmup_cosine(optimizer, total_steps, round(warmup_epochs * steps_per_epoch), final_ratio)
