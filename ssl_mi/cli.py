@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 # Torch and Lightning are imported where they are used: --help and a misspelt key answer at once.
 
@@ -67,9 +67,7 @@ def find_unknown(folder: Path, overrides: Sequence[str]) -> None:
         raise UnknownOverride(f"can not read the override '{error.override}': write key=value") from error
     parsed = [o for o in parsed if not o.key_or_group.startswith("hydra")]
     groups = {
-        str(p.relative_to(folder))
-        for p in folder.rglob("*")
-        if p.is_dir() and not p.is_relative_to(folder / "hydra")
+        str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_dir() and not p.is_relative_to(folder / "hydra")
     }
     chosen = []
     for override in parsed:
@@ -122,6 +120,8 @@ def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
             part = cfg[key]
             if isinstance(part, DictConfig):
                 yield from _keys(part, f"{prefix}{key}.")
+            elif isinstance(part, ListConfig):
+                yield from _keys(OmegaConf.create(dict(enumerate(part))), f"{prefix}{key}.")
 
 
 def _nearest(word: str, words: Sequence[str]) -> str:
@@ -148,9 +148,7 @@ def clear_errors() -> Iterator[None]:
         yield
     except InstantiationException as error:
         cause = error.__cause__
-        if os.environ.get("HYDRA_FULL_ERROR") or not isinstance(
-            cause, ValueError | OSError | TypeError | ImportError
-        ):
+        if os.environ.get("HYDRA_FULL_ERROR") or not isinstance(cause, ValueError | OSError | TypeError | ImportError):
             raise
         where = str(error).rsplit("full_key: ", 1)
         _print_error(f"{cause}" + (f" (in '{where[1]}')" if len(where) == 2 else ""))
@@ -177,13 +175,9 @@ def check(cfg: DictConfig) -> None:
 
     missing = OmegaConf.missing_keys(cfg)
     if missing:
-        raise ValueError(
-            f"these keys have no value yet: {', '.join(sorted(missing))}; set them with key=value"
-        )
+        raise ValueError(f"these keys have no value yet: {', '.join(sorted(missing))}; set them with key=value")
     if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
-        raise FileNotFoundError(
-            f"ckpt_path={cfg.ckpt_path} is not a file; runs keep theirs in RUN/checkpoints/"
-        )
+        raise FileNotFoundError(f"ckpt_path={cfg.ckpt_path} is not a file; runs keep theirs in RUN/checkpoints/")
     several = str(cfg.trainer.strategy) != "auto" and str(cfg.trainer.devices) != "1"
     if several and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise ValueError(
@@ -204,7 +198,11 @@ def start(cfg: DictConfig) -> None:
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*Checkpoint directory.*exists and is not empty.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*Checkpoint directory.*exists and is not empty.*",
+        ".*treespec, LeafSpec.*",  # Lightning's own, under a newer torch
+    ):
         warnings.filterwarnings("ignore", message)
     # Each process seeds alike: the towers must start equal. Views and dropout add the rank themselves.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -362,9 +360,7 @@ class Run:
             **report.environment(Path(__file__).parent),
         }
         config = OmegaConf.to_yaml(self.cfg, resolve=True)
-        path = report.write(
-            self.folder, f"{self.cfg.name}, seed {self.cfg.seed}", facts, history, rows, config
-        )
+        path = report.write(self.folder, f"{self.cfg.name}, seed {self.cfg.seed}", facts, history, rows, config)
         header, lines = report.closing_table(rows)
         console = Console(width=None if sys.stdout.isatty() else 160)
         if lines:
@@ -375,9 +371,7 @@ class Run:
         console.print(f"{ended}, {seconds:.0f} s; report: {path}", highlight=False, soft_wrap=True)
         last = self.folder / "checkpoints" / "last.ckpt"
         if ended != "complete" and last.exists():
-            console.print(
-                f"resume with the same command and ckpt_path={last}", highlight=False, soft_wrap=True
-            )
+            console.print(f"resume with the same command and ckpt_path={last}", highlight=False, soft_wrap=True)
 
 
 def _name(function: Callable) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def world() -> tuple[int, int]:
@@ -61,3 +61,67 @@ def gather_objects(x: object) -> list:
     parts: list = [None] * size
     dist.all_gather_object(parts, x)
     return parts
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm over the batch of all processes, on any device. (torch's own is for accelerators only.)"""
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        if x.dim() < 2:
+            raise ValueError(f"batch norm takes [n, c, ...], got {list(x.shape)}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or world()[1] == 1:
+            return super().forward(x)
+        dims = [d for d in range(x.dim()) if d != 1]
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        n = x.new_tensor(x.numel() / x.shape[1], dtype=torch.float64)
+        dist.all_reduce(n)
+        # Two passes: the difference of a mean square and a squared mean would lose digits.
+        wide = x if x.dtype == torch.float64 else x.float()
+        mean = _Sum.apply(wide.sum(dims)) / n.to(wide.dtype)
+        centred = wide - mean.view(shape)
+        variance = _Sum.apply(centred.square().sum(dims)) / n.to(wide.dtype)
+        if self.track_running_stats:
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+                self.running_mean.lerp_(mean.detach().to(self.running_mean.dtype), momentum)
+                unbiased = (variance * n / (n - 1)).detach().to(self.running_var.dtype)
+                self.running_var.lerp_(unbiased, momentum)
+        out = centred * (variance + self.eps).rsqrt().view(shape)
+        if self.affine:
+            out = out * self.weight.view(shape) + self.bias.view(shape)
+        return out.to(x.dtype)
+
+
+def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
+    """`module` with every batch norm computed over all processes; the state dict keeps its keys."""
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for name, child in module.named_children():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            other = SyncBatchNorm(
+                child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
+            )
+            other.__dict__.update(child.__dict__)  # the same parameters, buffers and mode
+            setattr(module, name, other)
+        else:
+            synchronise_batch_norm(child, device)
+    return module

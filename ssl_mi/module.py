@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ssl_mi.distributed import gather_views, world
+from ssl_mi.distributed import gather_views, synchronise_batch_norm, world
 from ssl_mi.optim import Together, parameter_groups
 
 
@@ -33,6 +33,7 @@ class JointEmbedding(pl.LightningModule):
     objective_optimizer: an optimiser for the objective's own parameters (MINE's critic); None to
                train them with the towers'.
     channels_last: memory format of the towers' weights; the numbers are the same up to rounding.
+    sync_batchnorm: with several processes, batch norms see the batch of all of them, as in one process.
     seed:      of dropout and the like; views have their own.
     """
 
@@ -45,6 +46,7 @@ class JointEmbedding(pl.LightningModule):
         teacher: nn.Module | None = None,
         objective_optimizer: Callable[[list[dict]], Optimizer] | None = None,
         channels_last: bool = False,
+        sync_batchnorm: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -57,12 +59,17 @@ class JointEmbedding(pl.LightningModule):
         self.make_optimizer = optimizer
         self.make_objective_optimizer = objective_optimizer
         self.make_schedule = schedule
+        self.sync_batchnorm = sync_batchnorm
         self.seed = seed
         if objective_optimizer is not None and not list(self.objective.parameters()):
             raise ValueError(
                 f"objective_optimizer is set, but the objective '{self.objective.name}' has no parameters: "
                 "set objective_optimizer=null"
             )
+
+    def configure_model(self) -> None:
+        if self.sync_batchnorm and world()[1] > 1:
+            synchronise_batch_norm(self, self.trainer.strategy.root_device)
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
         online = self.towers(batch.views).z

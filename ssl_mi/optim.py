@@ -58,8 +58,8 @@ class LARS(Optimizer):
     Groups with `adapt` False (biases and norms, see `parameter_groups`) take plain SGD steps, ratio = 1.
     Without momentum LARS trains far worse, so 0.9 is the default.
 
-    Raises ValueError on negative lr, eta or weight_decay, momentum outside [0, 1), nesterov without momentum,
-    and sparse gradients.
+    Raises ValueError on negative lr or weight_decay, eta <= 0, momentum outside [0, 1), nesterov without
+    momentum, and sparse gradients.
     """
 
     def __init__(
@@ -72,9 +72,11 @@ class LARS(Optimizer):
         clip: bool = False,
         nesterov: bool = False,
     ):
-        for name, value in {"lr": lr, "weight_decay": weight_decay, "eta": eta}.items():
+        for name, value in {"lr": lr, "weight_decay": weight_decay}.items():
             if value < 0:
                 raise ValueError(f"LARS: {name} must not be negative, but got {value}")
+        if eta <= 0:
+            raise ValueError(f"LARS: eta must be positive, but got {eta}")
         if not 0 <= momentum < 1:
             raise ValueError(f"LARS: momentum must be in [0, 1), but got {momentum}")
         if nesterov and momentum == 0:
@@ -103,7 +105,8 @@ class LARS(Optimizer):
             torch._foreach_mul_(updates, self._ratios(group, params, grads))
         if group["momentum"]:
             for p in params:
-                self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+                if "momentum_buffer" not in self.state[p]:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
             buffers = [self.state[p]["momentum_buffer"] for p in params]
             torch._foreach_mul_(buffers, group["momentum"])
             torch._foreach_add_(buffers, updates)
@@ -124,9 +127,7 @@ class LARS(Optimizer):
         return ratios
 
 
-def warmup_cosine(
-    optimizer: Optimizer, total_steps: int, warmup_steps: int, final_ratio: float = 0.0
-) -> LambdaLR:
+def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int, final_ratio: float = 0.0) -> LambdaLR:
     """The learning rate of each step s = 0, 1, ..., as a share of the one in the YAML.
 
         (s + 1) / warmup_steps                                     while s < warmup_steps
@@ -190,7 +191,7 @@ class Together(Optimizer):
         self._share()
 
     def _share(self) -> None:
-        """Hand each part its groups, and all of them the one state: its keys are parameters, so they never meet."""
+        """Hand each part its groups, and all of them the one state, whose keys (parameters) never meet."""
         start = 0
         for part in self.optimizers:
             stop = start + len(part.param_groups)

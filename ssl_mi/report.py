@@ -53,9 +53,7 @@ def _commit(folder: Path) -> str:
         ).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + (
-            " with uncommitted changes" if git("status", "--porcelain") else ""
-        )
+        return git("rev-parse", "HEAD") + (" with uncommitted changes" if git("status", "--porcelain") else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown: not a git checkout"
 
@@ -86,9 +84,7 @@ def write(
     for caption, path in plots.items():
         if path is not None:
             lines += ["", f"## {caption}", "", f"![{caption}]({path.name})"]
-    notes = sorted(
-        {f"- `{r['metric']}`: {r['note']}" for r in rows if r["note"] and r["epoch"] == _last(rows)}
-    )
+    notes = sorted({f"- `{r['metric']}`: {r['note']}" for r in rows if r["note"] and r["epoch"] == _last(rows)})
     lines += ["", "## How each number was measured", "", *notes]
     lines += ["", "## Configuration", "", "```yaml", config.strip(), "```", ""]
     path = folder / "report.md"
@@ -212,9 +208,7 @@ def plot_training(history, rows, path: Path) -> Path | None:
         )
         for metric in dict.fromkeys(r["metric"] for r in rows if r["metric"].startswith("mi_bound_")):
             held = _curve(rows, metric)
-            axes[1].plot(
-                [r["epoch"] for r in held], [r["value"] for r in held], "s--", label="held-out pairs"
-            )
+            axes[1].plot([r["epoch"] for r in held], [r["value"] for r in held], "s--", label="held-out pairs")
             ceiling = next((r["ceiling"] for r in held if not math.isnan(r["ceiling"])), None)
             if ceiling is not None:
                 axes[1].axhline(ceiling, color="black", lw=1, ls=":", label=f"ceiling {ceiling:.2f}")
@@ -225,9 +219,7 @@ def plot_training(history, rows, path: Path) -> Path | None:
 
 def plot_information(rows, path: Path) -> Path | None:
     """KSG readings over the epochs with intervals, embeddings z on the left, representations h on the right."""
-    metrics = dict.fromkeys(
-        r["metric"] for r in rows if r["evaluation"] == "mi" and "_bound_" not in r["metric"]
-    )
+    metrics = dict.fromkeys(r["metric"] for r in rows if r["evaluation"] == "mi" and "_bound_" not in r["metric"])
     sides = [[m for m in metrics if not m.startswith("mi_h_")], [m for m in metrics if m.startswith("mi_h_")]]
     curves = [[(m, c) for m in side if len(c := _curve(rows, m)) > 1] for side in sides]
     if not any(curves):
@@ -282,9 +274,7 @@ def plot_probes(rows, path: Path) -> Path | None:
                 if r["encoder"] == "trained":
                     axis.plot(r["epoch"], r["value"], "*", color=color, ms=12, label=f"{quantity}, test")
                 else:
-                    axis.axhline(
-                        r["value"], color=color, ls={"random": "--", "pixels": ":"}[r["encoder"]], lw=1
-                    )
+                    axis.axhline(r["value"], color=color, ls={"random": "--", "pixels": ":"}[r["encoder"]], lw=1)
                     axis.text(0, r["value"], f" {r['encoder']}", color=color, fontsize=7, va="bottom")
     axis.set(xlabel="epoch", ylabel="accuracy")
     axis.legend(frameon=False, fontsize=8)
@@ -293,30 +283,24 @@ def plot_probes(rows, path: Path) -> Path | None:
 
 def draw_views(views: Sequence[np.ndarray], path: Path) -> Path:
     """A strip of views: V arrays [n, h, w, c] in [0, 1]; column i shows the views of image i."""
-    figure, axes = _figure(len(views[0]) * 0.9, len(views) * 0.95)
+    figure, _ = _figure(len(views[0]) * 0.9, len(views) * 0.95)
     figure.clf()
     grid = figure.subplots(len(views), len(views[0]), squeeze=False)
     for row, images in zip(grid, views, strict=True):
         for axis, image in zip(row, images, strict=True):
-            axis.imshow(
-                image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", interpolation="nearest"
-            )
+            axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", interpolation="nearest")
             axis.set_axis_off()
     return _save(figure, path)
 
 
-def draw_map(
-    h: np.ndarray, labels: np.ndarray | None, names: Sequence[str], path: Path, seed: int = 0
-) -> Path:
+def draw_map(h: np.ndarray, labels: np.ndarray | None, names: Sequence[str], path: Path, seed: int = 0) -> Path:
     """t-SNE of h: [n, d], coloured by class where labels are known."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
     h = h / np.linalg.norm(h, axis=1, keepdims=True).clip(min=1e-12)
     h = PCA(min(30, *h.shape), random_state=seed).fit_transform(h)
-    xy = TSNE(
-        perplexity=min(30, (len(h) - 1) / 3), init="pca", random_state=seed, max_iter=500
-    ).fit_transform(h)
+    xy = TSNE(perplexity=min(30, (len(h) - 1) / 3), init="pca", random_state=seed, max_iter=500).fit_transform(h)
     figure, (axis,) = _figure(6, 5)
     if labels is None:
         axis.scatter(*xy.T, s=6)

@@ -42,7 +42,7 @@ class Pairs(NamedTuple):
 def untouched(module: nn.Module) -> Iterator[None]:
     """Evaluation mode and no gradients inside; outside, modes and random states are as they were."""
     modes = {part: part.training for part in module.modules()}
-    python, numpy = random.getstate(), np.random.get_state()
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state that others may use
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     try:
         with torch.random.fork_rng(devices=range(cuda)), torch.no_grad():
@@ -50,7 +50,7 @@ def untouched(module: nn.Module) -> Iterator[None]:
             yield
     finally:
         random.setstate(python)
-        np.random.set_state(numpy)
+        np.random.set_state(numpy)  # noqa: NPY002
         for part, mode in modes.items():
             part.training = mode
 

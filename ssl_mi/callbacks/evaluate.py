@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytorch_lightning as pl
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from ssl_mi.callbacks.bench import Bench, Evaluation
@@ -30,9 +31,7 @@ class Evaluate(pl.Callback):
         self, evaluations: Mapping[str, Evaluation | None], every_n_epochs: int = 5, folder: str | Path = "."
     ) -> None:
         if every_n_epochs < 0:
-            raise ValueError(
-                f"every_n_epochs must not be negative, got {every_n_epochs}; 0 evaluates at the end only"
-            )
+            raise ValueError(f"every_n_epochs must not be negative, got {every_n_epochs}; 0 evaluates at the end only")
         self.evaluations = [e for e in evaluations.values() if e is not None]
         self.every_n_epochs = every_n_epochs
         self.folder = Path(folder)
@@ -69,7 +68,7 @@ class Evaluate(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         split = "val" if trainer.datamodule.test is None else "test"
         epoch = trainer.current_epoch
-        self.rows = [row for row in self.rows if not row.split == "test"]
+        self.rows = [row for row in self.rows if row.split != "test"]
         self._evaluate(trainer, pl_module, split, epoch)
         with _towers(pl_module, self.initial):
             self._evaluate(trainer, pl_module, split, epoch, encoder="random")
@@ -79,16 +78,16 @@ class Evaluate(pl.Callback):
 
     # How
 
-    def _evaluate(
-        self, trainer, module, split: str, epoch: int, encoder: str = "trained", evaluations=None
-    ) -> None:
+    def _evaluate(self, trainer, module, split: str, epoch: int, encoder: str = "trained", evaluations=None) -> None:
         bench = Bench(module, trainer.datamodule, split, epoch, encoder)
         fresh: list[Row] = []
         for evaluation in self.evaluations if evaluations is None else evaluations:
             started = time.perf_counter()
             evaluation.collect(bench)
             if world()[0] == 0:
-                fresh += evaluation.measure(bench)
+                # Small decompositions are fastest on one BLAS thread, and on a busy machine by far.
+                with threadpool_limits(1, user_api="blas"):
+                    fresh += evaluation.measure(bench)
             key = f"{evaluation.name} ({'final' if bench.final else 'during training'})"
             self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - started
         trainer.strategy.barrier()

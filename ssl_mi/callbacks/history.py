@@ -40,9 +40,7 @@ class History(pl.Callback):
         }
         self.epochs.append(entry)
         if trainer.logger is not None:
-            trainer.logger.log_metrics(
-                {k: entry[k] for k in ("lr", "images_per_second")}, step=trainer.global_step
-            )
+            trainer.logger.log_metrics({k: entry[k] for k in ("lr", "images_per_second")}, step=trainer.global_step)
         if self.lines and trainer.is_global_zero:
             total = trainer.max_epochs
             left = (total - entry["epoch"]) * seconds if total and total > 0 else float("nan")

@@ -34,16 +34,15 @@ SPACES = {"z": "I(Z_X; Z_Y)", "h": "I(H_X; H_Y)"}
 class MutualInformation:
     """projections: name -> object with `.fit(x, y, seed)`, see information/projections.py.
 
-    k: KSG's neighbours. permutations, subsets: for the baseline and the interval; `final_permutations` at
-    the end. limit: images read during training; the final reading takes the whole test split.
-    factor_dim: dimensions kept of h against labels and factors. factors_every_time: also during training;
-    otherwise only labels are, and factors at the end.
+    k: KSG's neighbours. permutations, subsets: for the baseline and the interval; p is at least
+    1 / (1 + permutations). limit: images read during training; the final reading takes the whole split.
+    factor_dim: dimensions kept of h against labels and factors. During training only z and the label
+    are read; h and the factors too at the end.
     """
 
     projections: Mapping[str, Any]
     k: int = 3
     permutations: int = 19
-    final_permutations: int = 99
     subsets: int = 10
     limit: int | None = 2000
     factor_dim: int = 4
@@ -69,6 +68,8 @@ class MutualInformation:
         read_on = self._pairs(bench, bench.split)
         rows = []
         for space, quantity in SPACES.items():
+            if space == "h" and not bench.final:
+                continue
             x, y = getattr(read_on, space)
             if bench.final:
                 (fit_x, fit_y), read = getattr(self._pairs(bench, "val"), space), slice(None)
@@ -80,9 +81,7 @@ class MutualInformation:
                 fitted = projection.fit(fit_x, fit_y, seed=self.seed)
                 estimate = self._assess(partial(ksg, k=self.k), bench, *fitted(x[read], y[read]))
                 prefix = "mi" if space == "z" else f"mi_{space}"
-                rows.append(
-                    _row(bench, f"{prefix}_ksg_{name}_nats", f"{quantity} of {fitted.name}", estimate)
-                )
+                rows.append(_row(bench, f"{prefix}_ksg_{name}_nats", f"{quantity} of {fitted.name}", estimate))
         return rows + self._own_bound(bench, *read_on.z)
 
     def _own_bound(self, bench: Bench, x: Tensor, y: Tensor) -> list[Row]:
@@ -132,8 +131,7 @@ class MutualInformation:
         return rows
 
     def _assess(self, estimator, bench: Bench, x, y) -> Estimate:
-        permutations = self.final_permutations if bench.final else self.permutations
-        return assess(estimator, x, y, permutations=permutations, subsets=self.subsets, seed=self.seed)
+        return assess(estimator, x, y, permutations=self.permutations, subsets=self.subsets, seed=self.seed)
 
 
 def _known(bench: Bench, split: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Views: what a batch of source images looks like after augmentation, drawn image by image on the batch's device.
+"""Views: what source images look like after augmentation, drawn image by image on the batch's own device.
 
-An `Augmentation` is a list of `View`s; a view is a list of ops. The numbers behind every op come from `Draws`, keyed by
-(seed, split, epoch, image, view, op), so any view can be drawn again, bit for bit, and no two share their numbers.
+An `Augmentation` is a list of `View`s; a view is a list of ops. The numbers behind every op come from
+`Draws`, keyed by (seed, split, epoch, image, view, op), so any view can be drawn again, and no two share
+their numbers.
 """
 
 from __future__ import annotations
@@ -13,18 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_mi.data.batch import Source
+from ssl_mi.data.colour import Chrominance, ColorJitter, Grayscale, Luminance, Solarize
 from ssl_mi.data.draws import Draws
-from ssl_mi.data.ops import (
-    Chrominance,
-    ColorJitter,
-    GaussianBlur,
-    Grayscale,
-    HorizontalFlip,
-    Luminance,
-    Op,
-    RandomResizedCrop,
-    Solarize,
-)
+from ssl_mi.data.geometry import GaussianBlur, HorizontalFlip, RandomResizedCrop
+from ssl_mi.data.ops import Op
 
 __all__ = [
     "Augmentation",
@@ -42,7 +35,7 @@ __all__ = [
     "local_size",
 ]
 
-# Pixels of source handled at once: on a CPU what stays in cache (256 images of 32 x 32), elsewhere what fits easily.
+# Pixels of source handled at once: on a CPU what a cache holds (256 images of 32 x 32), elsewhere plenty.
 _CPU_PIXELS, _DEVICE_PIXELS = 256 * 32 * 32, 256 * 224 * 224
 
 
@@ -75,9 +68,7 @@ class Augmentation:
         if not views:
             raise ValueError("Augmentation: views is empty; give at least one View")
         if len(mean) != len(std) or not all(s > 0 for s in std):
-            raise ValueError(
-                f"Augmentation: mean and std need one number per channel, std > 0; got {mean} and {std}"
-            )
+            raise ValueError(f"Augmentation: mean and std need one number per channel, std > 0; got {mean} and {std}")
         if size != int(size) or size < 1:
             raise ValueError(f"Augmentation: size must be a whole number >= 1, got {size}")
         self.views = list(views)
@@ -91,9 +82,9 @@ class Augmentation:
 
     @torch.no_grad()
     def __call__(self, source: Source, seed: int) -> list[Tensor]:
-        """Every view of every image: a list of n_views float32 [n, c, size, size], normalised, on the source's device.
+        """Every view of every image, on the source's device: n_views of float32 [n, c, h, w], normalised.
 
-        Where `source.crops` holds what `crop` made in a worker, each view starts from its crop, after its first op.
+        Where `source.crops` holds what `crop` made in a worker, each view goes on from its crop.
         """
         inputs = self._check(source)
         device = inputs[0].device
@@ -116,7 +107,7 @@ class Augmentation:
     def crop(self, image: Tensor, seed: int, split: int, epoch: int, index: int) -> list[Tensor]:
         """The first op of every view on one large image, uint8 [c, h, w] -> n_views of uint8 [c, s, s].
 
-        For workers: the boxes are those that `__call__` would draw, the pixels agree with it to a level of 255.
+        For workers: the boxes are those that `__call__` would draw, the pixels agree to one level of 255.
         """
         crops = []
         for number, view in self._numbered():
@@ -124,14 +115,18 @@ class Augmentation:
             box = first.draw(Draws(seed, split, epoch, torch.tensor([index]), number, 0), image.shape)["box"]
             top, left, h, w = box[0].tolist()
             part = image[None, :, top : top + h, left : left + w]
-            crops.append(_resize(part, (first.size, first.size), first.interpolation)[0])
+            # 8-bit bicubic would round and clamp between the two axes; bilinear has nothing to clamp.
+            part = part if first.interpolation == "bilinear" else part.float()
+            out = _resize(part, (first.size, first.size), first.interpolation)
+            crops.append((out.round_().clamp_(0, 255).byte() if out.is_floating_point() else out)[0])
         return crops
 
     @torch.no_grad()
     def clean(self, images: Tensor) -> Tensor:
-        """What evaluation sees: images uint8, or float in [0, 1], [n, c, h, w] -> normalised [n, c, size, size].
+        """What evaluation sees: images uint8, or float in [0, 1], [n, c, h, w] -> [n, c, size, size].
 
-        The shorter side is resized to `size` (bilinear, antialiased) and the centre is kept.
+        The shorter side is resized to `size` (bilinear, antialiased), the centre is kept, and it is
+        normalised.
         """
         x = _to_float(images)
         h, w = x.shape[-2:]
@@ -141,6 +136,21 @@ class Augmentation:
             x = _resize(x, (h, w), "bilinear")
         top, left = round((h - self.size) / 2), round((w - self.size) / 2)
         return self._normalise(x[..., top : top + self.size, left : left + self.size])
+
+    @torch.no_grad()
+    def clean_views(self, images: Tensor) -> list[Tensor]:
+        """One `clean` image per view, through those ops that say what the view is of (luminance, chrominance)
+        and none that is drawn: what evaluation gives to towers that each see another kind of view.
+        """
+        clean = self.denormalize(self.clean(images))
+        views = []
+        for _, view in self._numbered():
+            x = clean
+            for op in view.ops:
+                if isinstance(op, Luminance | Chrominance):
+                    x = op.apply(x)
+            views.append(self._normalise(x))
+        return views
 
     def denormalize(self, views: Tensor) -> Tensor:
         """Normalised [..., c, h, w] back to [0, 1] for pictures; rounding beyond either end is clamped."""
@@ -168,9 +178,7 @@ class Augmentation:
         inputs = [source.images] if source.crops is None else list(source.crops)
         if source.crops is not None:
             if len(inputs) != self.n_views:
-                raise ValueError(
-                    f"Augmentation: {len(inputs)} crops for {self.n_views} views; make one per view"
-                )
+                raise ValueError(f"Augmentation: {len(inputs)} crops for {self.n_views} views; make one per view")
             for _, view in self._numbered():
                 _first_crop(view)
         for images in inputs:
@@ -191,7 +199,7 @@ def local_size(size: int, share: float) -> int:
 def _first_crop(view: View) -> RandomResizedCrop:
     if not view.ops or not isinstance(view.ops[0], RandomResizedCrop):
         raise ValueError(
-            f"Augmentation: cropping in workers needs views that begin with RandomResizedCrop, got {view.describe()}"
+            f"Augmentation: crops made in workers need views that begin with RandomResizedCrop, got {view.describe()}"
         )
     return view.ops[0]
 

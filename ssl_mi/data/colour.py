@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,36 +14,40 @@ from ssl_mi.data.ops import Op, active, between, change_where, check_chance, ref
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601 as torchvision rounds it: sums to 0.9999
 
 
-@dataclass
 class ColorJitter(Op):
     """Brightness, contrast, saturation and hue changed by random amounts, in an order of each image's own.
 
-    The first three factors are U(max(0, 1 - b), 1 + b) with b = strength * brightness (or contrast, saturation);
-    the hue turns by U(-q, q) with q = strength * hue, in whole turns; all of it with chance p. `strength` is
-    SimCLR's s (Chen et al. 2020, 2002.05709, appendix A). Every step is clamped to [0, 1]. Grey images (c = 1)
-    change in brightness and contrast only, as in torchvision. Raises ValueError unless c is 1 or 3.
+    The first three factors are U(max(0, 1 - b), 1 + b) with b = strength * brightness (or contrast,
+    saturation); the hue turns by U(-q, q) with q = strength * hue, in whole turns; all of it with chance p.
+    `strength` is SimCLR's s (Chen et al. 2020, 2002.05709, appendix A). Every step is clamped to [0, 1].
+    Grey images (c = 1) change in brightness and contrast only, as in torchvision. Raises ValueError unless
+    c is 1 or 3.
     """
 
-    brightness: float = 0.8
-    contrast: float = 0.8
-    saturation: float = 0.8
-    hue: float = 0.2
-    strength: float = 1.0
-    p: float = 0.8
-
-    def __post_init__(self):
-        check_chance(self, self.p)
+    def __init__(
+        self,
+        brightness: float = 0.8,
+        contrast: float = 0.8,
+        saturation: float = 0.8,
+        hue: float = 0.2,
+        strength: float = 1.0,
+        p: float = 0.8,
+    ):
+        self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
+        self.strength = strength
+        self.p = check_chance(self, p)
         for name in ("brightness", "contrast", "saturation", "hue", "strength"):
             if not 0 <= getattr(self, name) < math.inf:
                 refuse(self, name, getattr(self, name), "finite and >= 0")
-        if self.strength * self.hue > 0.5:
-            refuse(self, "strength * hue", self.strength * self.hue, "at most 0.5, half a turn either way")
+        if strength * hue > 0.5:
+            refuse(self, "strength * hue", strength * hue, "at most 0.5, half a turn either way")
 
     def draw(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """-> factors [n, 3], hue [n] in turns, order int64 [n, 3], place int64 [n].
 
         factors: of brightness, contrast, saturation (in that order; 1 changes nothing). order: which of these
-        three comes first, second, third. place: the hue turns before step number `place` of the three (3: last).
+        three comes first, second, third. place: the hue turns before step number `place` of the three (3:
+        last).
         """
         chosen = active(draws, self.p)
         u = draws.uniform(4)
@@ -84,8 +87,9 @@ def _blend(images: Tensor, kind: Tensor, factor: Tensor, luma: Tensor) -> Tensor
 def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
     """The hue of images [n, 3, h, w] turned by turns [n] (1 = the full circle), saturation and value kept.
 
-    With V and m the largest and smallest channel, C = V - m, and d the hue in turns (red 0, green 1/3, blue 2/3),
-    a channel becomes V - C (clamp(6 |d - its own hue|, 1, 2) - 1), |.| measured round the circle (HSV: Smith 1978).
+    With V and m the largest and smallest channel, C = V - m, and d the hue in turns (red 0, green 1/3, blue
+    2/3), a channel becomes V - C (clamp(6 |d - its own hue|, 1, 2) - 1), |.| measured round the circle
+    (HSV: Smith 1978).
     """
     # No `%` and no `where`: torch does those one number at a time, and they would cost more than all the rest.
     red, green, blue = images.unbind(1)
@@ -115,14 +119,11 @@ def _positive(x: Tensor) -> Tensor:
     return x.mul_(1e30).clamp_(0, 1)
 
 
-@dataclass
 class Grayscale(Op):
     """Every channel set to the luma, with chance p. Grey images stay grey. Raises ValueError unless c is 1 or 3."""
 
-    p: float = 0.2
-
-    def __post_init__(self):
-        check_chance(self, self.p)
+    def __init__(self, p: float = 0.2):
+        self.p = check_chance(self, p)
 
     def draw(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         return {"active": active(draws, self.p)}
@@ -132,17 +133,14 @@ class Grayscale(Op):
         return change_where(active, images, lambda chosen: _luma(chosen, weights).expand_as(chosen))
 
 
-@dataclass
 class Solarize(Op):
     """x -> 1 - x wherever x >= threshold, with chance p (Grill et al. 2020, 2006.07733, appendix B)."""
 
-    threshold: float = 0.5
-    p: float = 0.2
-
-    def __post_init__(self):
-        check_chance(self, self.p)
-        if not 0 <= self.threshold <= 1:
-            refuse(self, "threshold", self.threshold, "in [0, 1], as pixels are")
+    def __init__(self, threshold: float = 0.5, p: float = 0.2):
+        self.threshold = threshold
+        self.p = check_chance(self, p)
+        if not 0 <= threshold <= 1:
+            refuse(self, "threshold", threshold, "in [0, 1], as pixels are")
 
     def draw(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         return {"active": active(draws, self.p)}
@@ -151,7 +149,6 @@ class Solarize(Op):
         return change_where(active, images, lambda x: torch.where(x >= self.threshold, 1 - x, x))
 
 
-@dataclass
 class Luminance(Op):
     """How bright each pixel is and nothing else: its luma in every channel (L of Lab: Tian et al. 2019, 1906.05849).
 
@@ -162,12 +159,11 @@ class Luminance(Op):
         return _luma(images, _luma_weights(self, images)).expand_as(images).contiguous()
 
 
-@dataclass
 class Chrominance(Op):
     """The colour of each pixel and not its brightness: 1/2 + (x - luma) / 2, of luma 1/2 (a and b of Lab).
 
-    The luma's weights are scaled to sum to 1 here, so that grey added to a pixel leaves its chrominance alone.
-    Raises ValueError unless c is 3: grey images have no colour.
+    The luma's weights are scaled to sum to 1 here, so that grey added to a pixel leaves its chrominance
+    alone. Raises ValueError unless c is 3: grey images have no colour.
     """
 
     def apply(self, images: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,9 +28,11 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from ssl_mi.data.augmentations import Augmentation
 from ssl_mi.data.sampler import this_process
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
+
+if TYPE_CHECKING:
+    from ssl_mi.data.augmentations import Augmentation
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +61,10 @@ def decode(path: str) -> np.ndarray:
                 raise ValueError(f"its pixels ({image.mode}) have no known range; store it with 8 or 16 bits")
             if image.mode == "P":
                 image = image.convert("RGBA")  # a transparent palette entry has no direct way to RGB
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+            if image.mode != "RGB":
+                image = image.convert("RGB")
+            # Pillow's own array interface makes one more copy.
+            return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, 3)
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise UnreadableImage(
             f"cannot decode {path}: {error}. Replace or remove the file, or leave such files out, and count "

@@ -1,15 +1,14 @@
 """Ops on where pixels are: crop and resize, flip, blur.
 
-Resizing and blurring are linear along each axis, so an image becomes `rows @ image @ columns.T` with two small
-matrices of its own, and a batch is two batched products: any box, any sigma, antialiasing and bicubic filters at
-one cost.
+Resizing and blurring are linear along each axis, so an image becomes `rows @ image @ columns.T` with two
+small matrices of its own, and a batch is two batched products: any box, any sigma, antialiasing and bicubic
+filters at one cost.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -19,30 +18,32 @@ from ssl_mi.data.draws import Draws
 from ssl_mi.data.ops import Op, active, between, change_where, check_chance, positive_interval, refuse
 
 
-@dataclass
 class RandomResizedCrop(Op):
     """A random box of the image, resized to `size` x `size` with antialiasing (Szegedy et al. 2014, 1409.4842).
 
-    torchvision's law: up to ten times draw area ~ U(scale) h w and log(width / height) ~ U(log ratio), round the
-    sides, and keep the first box that fits, its corner uniform; if none fits, the largest central box with an
-    allowed ratio. `interpolation` is "bilinear" or "bicubic"; bicubic overshoots are clamped to [0, 1], as 8-bit
-    images clamp them.
+    torchvision's law: up to ten times draw area ~ U(scale) h w and log(width / height) ~ U(log ratio),
+    round the sides, and keep the first box that fits, its corner uniform; if none fits, the largest central
+    box with an allowed ratio. `interpolation` is "bilinear" or "bicubic"; bicubic overshoots are clamped to
+    [0, 1], as 8-bit images clamp them.
     """
 
-    size: int
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    interpolation: str = "bilinear"
-
-    def __post_init__(self):
-        self.scale = positive_interval(self, "scale", self.scale)
-        self.ratio = positive_interval(self, "ratio", self.ratio)
+    def __init__(
+        self,
+        size: int,
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        interpolation: str = "bilinear",
+    ):
+        if size != int(size) or size < 1:
+            refuse(self, "size", size, "a whole number >= 1")
+        self.size = int(size)
+        self.scale = positive_interval(self, "scale", scale)
+        self.ratio = positive_interval(self, "ratio", ratio)
+        self.interpolation = interpolation
         if self.scale[1] > 1:
             refuse(self, "scale", self.scale, "shares of the image's area, at most 1")
-        if self.size != int(self.size) or self.size < 1:
-            refuse(self, "size", self.size, "a whole number >= 1")
-        if self.interpolation not in ("bilinear", "bicubic"):
-            refuse(self, "interpolation", self.interpolation, "'bilinear' or 'bicubic'")
+        if interpolation not in ("bilinear", "bicubic"):
+            refuse(self, "interpolation", interpolation, "'bilinear' or 'bicubic'")
 
     def draw(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """-> {"box": int64 [n, 4]}: top, left, height, width in pixels."""
@@ -58,9 +59,7 @@ class RandomResizedCrop(Op):
         h, w = h.gather(1, first)[:, 0], w.gather(1, first)[:, 0]
         top, left = (u[:, -2] * (height - h + 1)).floor(), (u[:, -1] * (width - w + 1)).floor()
         box = torch.stack([top, left, h, w], 1).long()
-        return {
-            "box": torch.where(fits.any(1, keepdim=True), box, box.new_tensor(self._central(height, width)))
-        }
+        return {"box": torch.where(fits.any(1, keepdim=True), box, box.new_tensor(self._central(height, width)))}
 
     def _central(self, height: int, width: int) -> tuple[int, int, int, int]:
         h, w = height, width
@@ -78,14 +77,11 @@ class RandomResizedCrop(Op):
         return out if self.interpolation == "bilinear" else out.clamp_(0, 1)
 
 
-@dataclass
 class HorizontalFlip(Op):
     """Left and right swapped, with chance p."""
 
-    p: float = 0.5
-
-    def __post_init__(self):
-        check_chance(self, self.p)
+    def __init__(self, p: float = 0.5):
+        self.p = check_chance(self, p)
 
     def draw(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         return {"active": active(draws, self.p)}
@@ -94,29 +90,20 @@ class HorizontalFlip(Op):
         return change_where(active, images, lambda chosen: chosen.flip(-1))
 
 
-@dataclass
 class GaussianBlur(Op):
     """Blur by a Gaussian of standard deviation U(sigma) pixels, with chance p; borders are reflected.
 
     The kernel is `kernel_size` pixels wide (odd); None takes a tenth of the shorter side, to the nearest odd
-    number and at least 3 (23 at 224 pixels), as SimCLR and BYOL do (Chen et al. 2020, 2002.05709, appendix A).
-    Raises ValueError when the kernel reaches further than the image can be reflected.
+    number and at least 3 (23 at 224 pixels), as SimCLR and BYOL do (Chen et al. 2020, 2002.05709, appendix
+    A). Raises ValueError when the kernel reaches further than the image can be reflected.
     """
 
-    sigma: tuple[float, float] = (0.1, 2.0)
-    p: float = 0.5
-    kernel_size: int | None = None
-
-    def __post_init__(self):
-        check_chance(self, self.p)
-        self.sigma = positive_interval(self, "sigma", self.sigma)
-        if self.kernel_size is not None and (self.kernel_size < 1 or self.kernel_size % 2 != 1):
-            refuse(
-                self,
-                "kernel_size",
-                self.kernel_size,
-                "a positive odd number, or null for a tenth of the image",
-            )
+    def __init__(self, sigma: tuple[float, float] = (0.1, 2.0), p: float = 0.5, kernel_size: int | None = None):
+        self.sigma = positive_interval(self, "sigma", sigma)
+        self.p = check_chance(self, p)
+        self.kernel_size = kernel_size
+        if kernel_size is not None and (kernel_size < 1 or kernel_size % 2 != 1):
+            refuse(self, "kernel_size", kernel_size, "a positive odd number, or null for a tenth of the image")
 
     def draw(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """-> {"sigma": [n] in pixels}, 0 for an image that is passed over."""
@@ -145,15 +132,13 @@ def rows_and_columns(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return torch.matmul(rows[:, None], across.view(n, c, h, columns.shape[1]))
 
 
-def interpolation_matrix(
-    start: Tensor, length: Tensor, source: int, target: int, interpolation: str
-) -> Tensor:
+def interpolation_matrix(start: Tensor, length: Tensor, source: int, target: int, interpolation: str) -> Tensor:
     """The matrix that reads pixels [start, start + length) of an axis of `source` pixels at `target` points.
 
     start, length: int64 [n] -> float32 [n, target, source]. With s = length / target, output i is centred on
-    c = s (i + 1/2) of the crop and weighs the pixel centred on p by k((p - c) / max(s, 1)), normalised; k is the
-    triangle, or Keys' cubic with a = -1/2. Widening the filter where s > 1 is the antialiasing. Pixels outside
-    the crop weigh nothing, as if it had been cut out first.
+    c = s (i + 1/2) of the crop and weighs the pixel centred on p by k((p - c) / max(s, 1)), normalised; k
+    is the triangle, or Keys' cubic with a = -1/2. Widening the filter where s > 1 is the antialiasing.
+    Pixels outside the crop weigh nothing, as if it had been cut out first.
     """
     step = (length / target)[:, None]
     widen = step.clamp_min(1)

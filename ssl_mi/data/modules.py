@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ssl_mi.data.augmentations import Augmentation
 from ssl_mi.data.batch import Batch, Source
 from ssl_mi.data.sampler import EpochBatches, EpochLoader, check_batch_size, this_process
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
+
+if TYPE_CHECKING:
+    from ssl_mi.data.augmentations import Augmentation
 
 SPLITS = {"train": 0, "labelled": 0, "val": 1, "test": 2}  # name -> Source.split
 
@@ -49,7 +51,7 @@ class ImageData(pl.LightningDataModule):
         train     what is trained on
         labelled  the part of it that has labels, where probes are fitted: `train` itself, unless the source
                   gives unlabelled images too (then its first rows); has labels=None when there are no labels
-        val       held out of the labelled training images; identical whatever `limit` is
+        val       held out of the labelled training images, the same whatever `limit` is; None when val_fraction is 0
         test      the source's own test images, or None
 
     Every split is put in a seeded random order that spreads classes evenly, so its first rows are a fair sample.
@@ -154,7 +156,7 @@ class ImageData(pl.LightningDataModule):
 
         # Whatever can be refused has been; only now are files decoded.
         labelled = train.take(rows[:wanted]).decoded()
-        self.val = train.take(val_rows).decoded()
+        self.val = train.take(val_rows).decoded() if n_val else None
         self.test = None if test is None else test.decoded()
         self.train = self.labelled = labelled
         if unlabelled is not None:
@@ -232,6 +234,10 @@ class ImageData(pl.LightningDataModule):
         """The images of a batch from `batches` as they are, normalised: float [n, c, size, size]."""
         return self.augmentation.clean(source.images)
 
+    def clean_views(self, source: Source) -> list[Tensor]:
+        """`clean` once per view, as the kind of view that it is (see `Augmentation.clean_views`)."""
+        return self.augmentation.clean_views(source.images)
+
     def _split(self, name: str) -> ImageSet:
         if name not in SPLITS:
             raise ValueError(f"split '{name}' is none of {', '.join(SPLITS)}")
@@ -243,6 +249,11 @@ class ImageData(pl.LightningDataModule):
         return images
 
     # Telling what there is
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether there is anything to fit a probe on."""
+        return self._split("labelled").labels is not None
 
     @property
     def class_names(self) -> tuple[str, ...]:

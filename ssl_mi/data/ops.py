@@ -1,9 +1,9 @@
 """What an image operation is: drawn, then applied, with one row of parameters per image.
 
-`draw` turns uniform numbers into a dictionary of tensors with one row per image; `apply` is a pure function of
-images and those rows, and equals torchvision's operation on each image alone. Images are float32 [n, c, h, w]
-in [0, 1]; no op changes its input. Chances are folded into the parameters: an image that an op passes over has
-`active` False, or the parameter that changes nothing.
+`draw` turns uniform numbers into a dictionary of tensors with one row per image; `apply` is a pure function
+of images and those rows, and equals torchvision's operation on each image alone. Images are float32 [n, c,
+h, w] in [0, 1]; no op changes its input. Chances are folded into the parameters: an image that an op passes
+over has `active` False, or the parameter that changes nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ class Op(ABC):
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         return self.apply(images, **self.draw(draws, images.shape))
+
+    def __repr__(self) -> str:
+        # No dataclass does this for the ops: Hydra would take its instances for configuration.
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in vars(self).items())})"
 
 
 def active(draws: Draws, p: float) -> Tensor:
@@ -63,9 +67,10 @@ def refuse(op: Op, name: str, value: Any, want: str) -> NoReturn:
     raise ValueError(f"{type(op).__name__}: {name} must be {want}, got {value}")
 
 
-def check_chance(op: Op, p: float) -> None:
+def check_chance(op: Op, p: float) -> float:
     if not 0 <= p <= 1:
         refuse(op, "p", p, "a probability in [0, 1]")
+    return p
 
 
 def positive_interval(op: Op, name: str, value: Sequence[float]) -> tuple[float, float]:

@@ -36,8 +36,7 @@ class ImageSet:
     def __post_init__(self) -> None:
         if isinstance(self.images, Tensor) and (self.images.dtype != torch.uint8 or self.images.ndim != 4):
             raise ValueError(
-                f"{self.name}: images must be uint8 [N, C, H, W], not {self.images.dtype} "
-                f"{list(self.images.shape)}"
+                f"{self.name}: images must be uint8 [N, C, H, W], not {self.images.dtype} {list(self.images.shape)}"
             )
         for what, values in {"labels": self.labels, **self.factors}.items():
             if values is not None and len(values) != len(self):

@@ -23,12 +23,12 @@ CLASSES = {
     "triangle": (3, math.cos(math.pi / 3)),
     "square": (4, math.cos(math.pi / 4)),
     "pentagon": (5, math.cos(math.pi / 5)),
-    "four-pointed star": (4, 0.42),
+    "four-pointed star": (4, 0.45),
     "five-pointed star": (5, 0.48),
 }
 
-SIZE = (0.125, 0.215)  # radius of the disc of equal area, in image widths
-OFFSET = 0.155  # of the centre from the middle, each way: any shape of any size stays inside the image
+SIZE = (0.15, 0.235)  # radius of the disc of equal area, in image widths
+OFFSET = 0.11  # of the centre from the middle, each way: any shape of any size stays inside the image
 TILT = math.radians(17)
 DARK, LIGHT = (0.24, 0.42), (0.58, 0.76)
 CHROMA = (0.10, 0.28)
@@ -47,7 +47,7 @@ def coverage(points: Tensor, ratio: Tensor, size: Tensor, x: Tensor, y: Tensor, 
     points, ratio, size, x, y, tilt: [n]; lengths in image widths, y downwards, tilt in radians, clockwise.
     A pixel is covered by 1/2 - d, clamped to [0, 1], at a signed distance of d pixels from the outline.
     """
-    points, ratio, size, x, y, tilt = (v[:, None, None] for v in (points, ratio, size, x, y, tilt))
+    points, ratio, size, x, y, tilt = (value[:, None, None] for value in (points, ratio, size, x, y, tilt))
     grid = (torch.arange(width) + 0.5) / width
     dx, dy = grid[None, None, :] - x, grid[None, :, None] - y
     outer = size * torch.sqrt(math.pi / (points * ratio * torch.sin(math.pi / points)))
@@ -58,11 +58,10 @@ def coverage(points: Tensor, ratio: Tensor, size: Tensor, x: Tensor, y: Tensor, 
     angle = (angle - wedge * torch.round(angle / wedge)).abs()
     radius = torch.sqrt(dx.square() + dy.square())
 
-    # There the outline is one line, through outer (1, 0) and outer ratio (cos, sin)(wedge / 2).
+    # There the outline is one line, through (1, 0) and ratio (cos, sin)(wedge / 2), both times `outer`.
     across, along = ratio * torch.sin(wedge / 2), 1 - ratio * torch.cos(wedge / 2)
-    norm = torch.hypot(across, along)
-    distance = (across * (radius * torch.cos(angle) - outer) + along * radius * torch.sin(angle)) / norm
-    return (0.5 - width * distance).clamp(0, 1)
+    distance = across * (radius * torch.cos(angle) - outer) + along * radius * torch.sin(angle)
+    return (0.5 - distance * width / torch.hypot(across, along)).clamp(0, 1)
 
 
 def colour(light: Tensor, chroma: Tensor, hue: Tensor) -> Tensor:
@@ -103,7 +102,8 @@ def draw_shapes(n: int, width: int, seed: int, split: int) -> tuple[Tensor, dict
     images = torch.empty(n, 3, width, width, dtype=torch.uint8)
     for rows in torch.arange(n).split(_CHUNK):
         chunk = slice(int(rows[0]), int(rows[-1]) + 1)
-        covered = coverage(*(v[chunk] for v in (points, ratio, size, x, y, rotation)), width)[:, None]
+        where = (v[chunk] for v in (points, ratio, size, x, y, rotation))
+        covered = coverage(*where, width)[:, None]
         below, above = paper[chunk, :, None, None], ink[chunk, :, None, None]
         images[chunk] = (255 * (below + covered * (above - below))).round_().to(torch.uint8)
 

@@ -5,11 +5,11 @@ for m symbols, and the mutual information H(X) + H(Y) - H(X, Y) too large by (m_
 The corrections:
 
     "plugin"        no correction
-    "miller-madow"  + (m - 1) / 2n, m = symbols seen                              (Miller 1955)
-    "grassberger"   log n - (1/n) Σ n_i G(n_i), G(c) = ψ(c) + (-1)^c/2 (ψ((c+1)/2) - ψ(c/2))   (2003,
-    physics/0307138, eq. 30) "chao-shen"     coverage-adjusted Horvitz-Thompson
-    (Chao & Shen 2003) "jackknife"     n H - (n-1) < H without row i >                               (Zahl
-    1977)
+    "miller-madow"  + (m - 1) / 2n, m = symbols seen                      (Miller 1955)
+    "grassberger"   log n - (1/n) Σ n_i G(n_i), G(c) = ψ(c) + (-1)^c/2 (ψ((c+1)/2) - ψ(c/2))
+                                                                          (2003, physics/0307138, eq. 30)
+    "chao-shen"     coverage-adjusted Horvitz-Thompson                    (Chao & Shen 2003)
+    "jackknife"     n H - (n-1) < H without row i >                       (Zahl 1977)
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ def entropy(x, correction: Correction = "plugin") -> Estimate:
     started = time.perf_counter()
     codes, m = read_labels(x, "x")
     value = entropy_of_counts(np.bincount(codes), correction)
-    return _answer(
-        value, "discrete entropy", correction, len(codes), (1,), _sparse(len(codes), m, "x"), started
-    )
+    return _answer(value, "discrete entropy", correction, len(codes), (1,), _sparse(len(codes), m, "x"), started)
 
 
 def mutual_information(x, y, correction: Correction = "plugin") -> Estimate:

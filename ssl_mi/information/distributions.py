@@ -154,11 +154,7 @@ class StudentT:
     def pointwise(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         d = self.dim_x
         joint = self._log_density(np.hstack([x, y]), self.dispersion)
-        return (
-            joint
-            - self._log_density(x, self.dispersion[:d, :d])
-            - self._log_density(y, self.dispersion[d:, d:])
-        )
+        return joint - self._log_density(x, self.dispersion[:d, :d]) - self._log_density(y, self.dispersion[d:, d:])
 
     def _log_density(self, z: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
         d, nu = z.shape[1], self.dof
@@ -409,7 +405,7 @@ class BernoulliGaussian:
             return math.exp(-(z**2) / 2) * np.logaddexp(0, -(1 + 2 * s * z) / (2 * s**2))
 
         middle = -1 / (2 * s)  # the softplus bends here; tell the quadrature
-        halves = [(-40.0, middle), (middle, 40.0)] if -40 < middle else [(-40.0, 40.0)]
+        halves = [(-40.0, middle), (middle, 40.0)] if middle > -40 else [(-40.0, 40.0)]
         total = sum(integrate.quad(lost, a, b, epsabs=1e-13, epsrel=1e-12, limit=200)[0] for a, b in halves)
         return math.log(2) - total / math.sqrt(2 * math.pi)
 

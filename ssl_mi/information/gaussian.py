@@ -96,17 +96,25 @@ def cca_mi(x, y, *, corrected: bool = True) -> Estimate:
     )
 
 
-def rank_gaussianize(x, name: str = "x") -> np.ndarray:
+def rank_gaussianize(x, name: str = "x", rng: np.random.Generator | None = None) -> np.ndarray:
     """Each column through its ranks to the standard normal: x [n, d] -> float64 [n, d].
 
-    Φ^-1(rank / (n + 1)); ties share their mean rank. Mutual information does not change under invertible
-    maps of each column, and long tails and odd units are gone.
+    Φ^-1(rank / (n + 1)). Mutual information does not change under invertible maps of each column, and long tails
+    and odd units are gone. Ties share their mean rank, or, with `rng`, are put in random order: noise that knows
+    nothing of the other side, from which the tied value can still be told, so that no information is gained or lost.
     """
     from scipy.special import ndtri
     from scipy.stats import rankdata
 
     values = x.values if isinstance(x, Samples) else read(x, name).values
-    return ndtri(rankdata(values, axis=0) / (len(values) + 1))
+    if rng is None:
+        ranks = rankdata(values, axis=0)
+    else:
+        ranks = np.empty_like(values)
+        for column in range(values.shape[1]):
+            order = np.lexsort((rng.random(len(values)), values[:, column]))
+            ranks[order, column] = np.arange(1, len(values) + 1)
+    return ndtri(ranks / (len(values) + 1))
 
 
 def copula_mi(x, y, *, corrected: bool = True) -> Estimate:

@@ -4,9 +4,8 @@ KSG (Kraskov, Stögbauer & Grassberger 2004, cond-mat/0305641). Let ε_i be the 
 its k-th neighbour in the max norm of the joint space. How many points lie as near in each marginal tells
 the density ratio:
 
-    variant 1 (eq. 8):  I = ψ(k) + ψ(n) - < ψ(n_x + 1) + ψ(n_y + 1) >,    n_x = #{j ≠ i: |x_j - x_i| < ε_i}
-    variant 2 (eq. 9):  I = ψ(k) - 1/k + ψ(n) - < ψ(n_x) + ψ(n_y) >,   n_x = #{j ≠ i: |x_j - x_i| <=
-    ε_x,i}
+    variant 1 (eq. 8):  I = ψ(k) + ψ(n) - < ψ(n_x + 1) + ψ(n_y + 1) >,   n_x = #{j ≠ i: |x_j - x_i| < ε_i}
+    variant 2 (eq. 9):  I = ψ(k) - 1/k + ψ(n) - < ψ(n_x) + ψ(n_y) >,     n_x = #{j ≠ i: |x_j - x_i| <= ε_x,i}
 
 where ε_x,i, ε_y,i are the sides of the rectangle that holds the k neighbours. "<" in variant 1 and "<=" in
 variant 2 are part of the formulas: the other way round is a bias.
@@ -18,6 +17,7 @@ every dimension, 8 + 8 dimensions read 1.12 of 1.79 nats. Read high-dimensional 
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Literal
 
@@ -27,6 +27,7 @@ from ssl_mi.information.estimate import Estimate
 from ssl_mi.information.samples import (
     LOW_PRECISION,
     Samples,
+    check_paired,
     n_distinct,
     read,
     read_labels,
@@ -55,13 +56,10 @@ def ksg(
     x: [n, dx] (or [n]), y: [n, dy], torch or numpy, any dtype or device.
     k: neighbours; more means less variance and more bias. `variant`: 1 or 2, see the module docstring.
     standardized: bring every column to variance 1 first, so that units do not matter.
-    duplicates: "drop" removes exact repeats of whole rows when x and y are otherwise continuous (padding of
-    the last
-        batch, sampling with replacement) and says so; each row counted twice would be its own neighbour.
-        "keep" leaves them.
-    dequantized: spread float16 and bfloat16 values uniformly over their rounding cells, with `seed`, and
-    say so;
-        their ties read as information otherwise.
+    duplicates: "drop" removes exact repeats of whole rows of otherwise continuous data (padding of the last
+        batch, sampling with replacement) and says so: a repeated row is its own neighbour. "keep" does not.
+    dequantized: spread float16 and bfloat16 values uniformly over their rounding cells, drawn with `seed`,
+        and say so; their ties read as information otherwise.
 
     Raises ValueError: unpaired lengths, NaN or infinity, wrong rank, n <= k.
     Source: Kraskov, Stögbauer & Grassberger 2004, cond-mat/0305641, eqs. 8 and 9.
@@ -69,9 +67,7 @@ def ksg(
     started = time.perf_counter()
     if variant not in (1, 2):
         raise ValueError(f"variant must be 1 or 2, got {variant!r}")
-    a, b, warnings = prepare(
-        x, y, standardized=standardized, duplicates=duplicates, dequantized=dequantized, seed=seed
-    )
+    a, b, warnings = prepare(x, y, standardized=standardized, duplicates=duplicates, dequantized=dequantized, seed=seed)
     pointwise = ksg_pointwise(a.values, b.values, check_k(k, a.n), variant)
     value = float(pointwise.mean())
     ceiling = _psi(a.n) - _psi(k)
@@ -104,12 +100,11 @@ def ksg_pointwise(x: np.ndarray, y: np.ndarray, k: int, variant: int = 1) -> np.
     from ssl_mi.information import neighbours
 
     n = len(x)
+    if variant == 1:
+        _, inside_x, inside_y = neighbours.joint_counts(x, y, k)
+        return _psi(k) + _psi(n) - _psi(inside_x + 1) - _psi(inside_y + 1)
     tree = neighbours.Tree(np.concatenate([x, y], 1))
     radii = tree.nearest(k)[:, k - 1]
-    if variant == 1:
-        inside_x = neighbours.count_within(x, radii)
-        inside_y = neighbours.count_within(y, radii)
-        return _psi(k) + _psi(n) - _psi(inside_x + 1) - _psi(inside_y + 1)
     extents = tree.extents(radii, x.shape[1])
     inside_x = neighbours.count_within(x, extents[:, 0], closed=True)
     inside_y = neighbours.count_within(y, extents[:, 1], closed=True)
@@ -187,9 +182,7 @@ def mixed_ksg_ross(x, labels, k: int = 3, *, standardized: bool = True) -> Estim
         warnings += (f"{int(lonely.sum())} labels occur once and were left out of the estimate",)
         variable, codes = variable._replace(values=variable.values[~lonely]), codes[~lonely]
     if variable.n < 2:
-        raise ValueError(
-            f"labels has {m} different values in {len(lonely)} rows: every label occurs once; use ksg"
-        )
+        raise ValueError(f"labels has {m} different values in {len(lonely)} rows: every label occurs once; use ksg")
     if standardized:
         variable, _, constant = standardize(variable)
         warnings += constant
@@ -268,6 +261,148 @@ def mixed_ksg_gao(x, y, k: int = 3, *, standardized: bool = True) -> Estimate:
     )
 
 
+def conditional_ksg(x, y, given, k: int = 3, *, standardized: bool = True) -> Estimate:
+    """Conditional mutual information I(x; y | z) by nearest neighbours, in nats. z is `given`: [n, dz].
+
+        I = ψ(k) - < ψ(n_xz + 1) + ψ(n_yz + 1) - ψ(n_z + 1) >
+
+    counts strictly inside the distance to the k-th neighbour in the joint space of x, y and z (max norm).
+    Raises ValueError: unpaired lengths, NaN, wrong rank, n <= k.
+    Source: Frenzel & Pompe 2007, Phys. Rev. Lett. 99, 204101, eq. 6.
+    """
+    from ssl_mi.information import neighbours
+
+    started = time.perf_counter()
+    variables = [read(x, "x"), read(y, "y"), read(given, "given")]
+    check_paired(*variables)
+    n = variables[0].n
+    check_k(k, n)
+    warnings: tuple[str, ...] = ()
+    if standardized:
+        scaled = [standardize(variable) for variable in variables]
+        variables = [variable for variable, _, _ in scaled]
+        warnings += tuple(warning for _, _, constant in scaled for warning in constant)
+    a, b, c = (variable.values for variable in variables)
+    radii = np.ascontiguousarray(neighbours.nearest(np.concatenate([a, b, c], 1), k)[:, k - 1])
+    inside_xz, inside_yz, inside_z = (
+        neighbours.count_within(np.concatenate(parts, 1), radii) for parts in ((a, c), (b, c), (c,))
+    )
+    pointwise = _psi(k) - _psi(inside_xz + 1) - _psi(inside_yz + 1) + _psi(inside_z + 1)
+    for variable in variables:
+        warnings += _marginal_warnings(variable)
+    return Estimate(
+        value=float(pointwise.mean()),
+        n=n,
+        dims=tuple(variable.d for variable in variables),
+        estimator="conditional KSG",
+        settings={"k": k},
+        seconds=time.perf_counter() - started,
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def lnc(x, y, k: int = 10, *, standardized: bool = True) -> Estimate:
+    """Locally corrected KSG, for strong dependence: the k neighbours need not fill an upright box, in nats.
+
+        I = I_KSG2 - < log V̄_i / V_i  where V̄_i < α V_i >
+
+    KSG takes the density to be uniform in the upright box V_i around the k neighbours. Near a curve it is uniform
+    in a thin slanted one: V̄_i is the box along their principal axes. The correction applies where V̄_i / V_i is smaller
+    than it would be by chance (1 in 200) for points uniform in the upright box: α, simulated for each k and dimension.
+    The more neighbours the surer the axes: k above dx + dy is needed, 10 is usual.
+
+    Raises ValueError: unpaired lengths, NaN, wrong rank, n <= k, k <= dx + dy.
+    Source: Gao, Ver Steeg & Galstyan 2015, arXiv:1411.2003, eq. 10 and Algorithm 1.
+    """
+    from scipy.spatial import cKDTree
+
+    started = time.perf_counter()
+    a, b, warnings = prepare(x, y, standardized=standardized, duplicates="drop", dequantized=True, seed=0)
+    check_k(k, a.n)
+    dims = a.d + b.d
+    if k <= dims:
+        raise ValueError(f"k={k} neighbours span no box in {dims} dimensions: pass k > {dims}")
+    base = ksg_pointwise(a.values, b.values, k, variant=2).mean()
+    joint = np.concatenate([a.values, b.values], 1)
+    nearest = cKDTree(joint).query(joint, k + 1, p=np.inf)[1]
+    # With ties the point itself need not come first: leave it out wherever it is, else the farthest.
+    own = nearest == np.arange(a.n)[:, None]
+    own[~own.any(1), -1] = True
+    offsets = joint[nearest[~own].reshape(a.n, k)] - joint[:, None, :]
+    shrink = _log_box_ratio(offsets, a.d)
+    alpha = _log_alpha(k, a.d, b.d)
+    corrections = np.where(shrink < alpha, shrink, 0.0)
+    value = float(base - corrections.mean())
+    warnings += reach_warnings(a, b, value, np.inf)
+    return Estimate(
+        value=value,
+        n=a.n,
+        dims=(a.d, b.d),
+        estimator="LNC",
+        settings={"k": k, "corrected": f"{(corrections < 0).mean():.0%}"},
+        seconds=time.perf_counter() - started,
+        warnings=warnings,
+    )
+
+
+def _log_box_ratio(offsets: np.ndarray, split: int) -> np.ndarray:
+    """offsets [m, k, d] of neighbours -> log V̄ / V [m]: box along principal axes over upright box of KSG 2."""
+    extents = np.abs(offsets)
+    side_x, side_y = extents[:, :, :split].max((1, 2)), extents[:, :, split:].max((1, 2))
+    tiny = np.finfo(np.float64).tiny
+    upright = split * np.log(np.maximum(side_x, tiny)) + (offsets.shape[2] - split) * np.log(np.maximum(side_y, tiny))
+    _, axes = np.linalg.eigh(np.einsum("mki,mkj->mij", offsets, offsets))
+    slanted = np.log(np.maximum(np.abs(offsets @ axes).max(1), tiny)).sum(1)
+    return slanted - upright
+
+
+@functools.cache
+def _log_alpha(k: int, dx: int, dy: int) -> float:
+    """The 1-in-200 quantile of log V̄ / V for k points uniform in an upright box."""
+    points = np.random.default_rng(0).uniform(-1, 1, (20_000, k, dx + dy))
+    return float(np.quantile(_log_box_ratio(points, dx), 0.005))
+
+
+def sliced_mi(x, y, slices: int = 100, k: int = 3, *, seed: int = 0) -> Estimate:
+    """Sliced mutual information: the average of I(θ·x; φ·y) over random directions θ, φ, in nats.
+
+    A different quantity from I(x; y), never above it: 0 exactly at independence and readable in any dimension, for
+    every slice is one number a side; but it shrinks as dimensions grow (d-dimensional Gaussians share about 1/d of a
+    pair's). Compare it with itself, not with I. `se` is over slices, of the same rows.
+
+    Raises ValueError: unpaired lengths, NaN, wrong rank, n <= k, fewer than 2 slices.
+    Source: Goldfeld & Greenewald 2021, arXiv:2110.05279, definition 1.
+    """
+    started = time.perf_counter()
+    if slices < 2:
+        raise ValueError(f"slices must be at least 2, got {slices}")
+    a, b, warnings = prepare(x, y, standardized=True, duplicates="drop", dequantized=True, seed=seed)
+    check_k(k, a.n)
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(slices):
+        theta, phi = (rng.standard_normal((variable.d, 1)) for variable in (a, b))
+        values.append(ksg_pointwise(_unit(a.values @ theta), _unit(b.values @ phi), k).mean())
+    if a.n < FEW_ROWS:
+        warnings += (_few_rows(a.n),)
+    return Estimate(
+        value=float(np.mean(values)),
+        kind="lower bound",
+        se=float(np.std(values, ddof=1) / np.sqrt(slices)),
+        n=a.n,
+        dims=(a.d, b.d),
+        estimator="sliced MI",
+        settings={"slices": slices, "k": k, "seed": seed},
+        seconds=time.perf_counter() - started,
+        warnings=warnings,
+    )
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    deviation = values.std()
+    return values / deviation if deviation > 0 else values
+
+
 def check_k(k: int, n: int) -> int:
     if k != int(k) or k < 1:
         raise ValueError(f"k must be a whole number of neighbours, at least 1, got {k!r}")
@@ -289,9 +424,7 @@ def prepare(
     rng = np.random.default_rng(seed)
     for low in (a, b):
         if low.stored in LOW_PRECISION and not dequantized:
-            warnings += (
-                f"{low.name} is {low.stored}: its ties may read as information; pass dequantized=True",
-            )
+            warnings += (f"{low.name} is {low.stored}: its ties may read as information; pass dequantized=True",)
     if dequantized:
         a, rounded_a = dequantize(a, rng)
         b, rounded_b = dequantize(b, rng)

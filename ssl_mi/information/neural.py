@@ -88,7 +88,7 @@ def neural(
     margins: str = "gaussian",
     split: tuple[float, float, float] = (0.6, 0.15, 0.25),
     groups=None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     negatives: int | None = None,
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-3,
@@ -112,8 +112,9 @@ def neural(
     groups       [n] integers: rows of one group (views of one source image) fall on the same side of the split.
     negatives    None: every other row of the batch; k: k derangements of the batch.
     patience     how many checks without a better stop value end the fit.
-    read_batch   rows scored against each other when reading; InfoNCE's ceiling is its logarithm. None: 2048,
-                 or 256 for a concat critic, whose cost is the square.
+    batch_size   rows of a step of the fit; None: 256, or 64 for a concat critic, whose cost is the square.
+    read_batch   rows scored against each other when reading, whose logarithm is InfoNCE's ceiling; None: 2048, or
+                 128 for a concat critic.
 
     `se` is the delete-a-tenth jackknife over the read rows, rows and columns together: the error of the reading
     at this critic, not of the fit. Raises ValueError for unpaired, empty or non-finite rows, and bad settings.
@@ -123,7 +124,9 @@ def neural(
     bound, bound_name = _build_bound(bound)
     model, critic_name = _build_critic(critic, *data.dims, seed)
     model, bound = model.to(device), bound.to(device)
-    size = read_batch or (256 if isinstance(model, critics.Concat) else 2048)
+    costly = isinstance(model, critics.Concat)
+    batch_size = batch_size or (64 if costly else 256)
+    size = read_batch or (128 if costly else 2048)
     fitted = fit_critic(
         model,
         bound,
@@ -194,7 +197,7 @@ def prepare(x, y, margins: str, split, groups, seed: int, device="cpu") -> Prepa
     # Discrete pairs repeat by nature; rows of real numbers do not.
     if copies and max(n_distinct(row_hash(side.values)) for side in sides) > 0.1 * sides[0].n:
         warnings = (
-            f"{copies} of {len(rows['read'])} rows read are copies of rows fitted on: remove duplicates, or pass groups",
+            f"{copies} of {len(rows['read'])} rows read are copies of rows fitted on: drop duplicates or pass groups",
         )
     return Prepared(**parts, dims=(sides[0].d, sides[1].d), warnings=warnings)
 
@@ -466,7 +469,7 @@ def _doubts(bound, value: float, ceiling: float, n: int, blocks: list[Tensor]) -
             f"{value:.2f} nats is {value / ceiling:.0%} of the ceiling {ceiling:.2f}: the truth may be far above; "
             "raise read_batch or take a bound without a ceiling"
         )
-    if value > math.log(n):
+    if bound.kind == "lower bound" and value > math.log(n):
         doubts.append(f"above log n = {math.log(n):.2f} nats, {n} rows can not support a lower bound")
     if isinstance(bound, bounds.DV | bounds.MINE | bounds.NWJ | bounds.TUBA | bounds.JS):
         row_weights = torch.cat([(bounds.off_diagonal(b).logsumexp(1)) for b in blocks])

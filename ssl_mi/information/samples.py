@@ -44,16 +44,12 @@ def read(x, name: str = "x") -> Samples:
         raw = np.asarray(x)
         stored = str(raw.dtype)
         if raw.dtype.kind not in "fiub":
-            raise ValueError(
-                f"{name} has dtype {stored}: numbers are needed (labels can be coded as integers)"
-            )
+            raise ValueError(f"{name} has dtype {stored}: numbers are needed (labels can be coded as integers)")
         values = raw.astype(np.float64)
     if values.ndim == 1:
         values = values[:, None]
     if values.ndim != 2:
-        raise ValueError(
-            f"{name} has shape {values.shape}: pass [n] or [n, d] (flatten images to [n, c*h*w])"
-        )
+        raise ValueError(f"{name} has shape {values.shape}: pass [n] or [n, d] (flatten images to [n, c*h*w])")
     if values.shape[0] == 0 or values.shape[1] == 0:
         raise ValueError(f"{name} has shape {values.shape}: it is empty")
     if not np.isfinite(values).all():

@@ -55,7 +55,7 @@ def _normal_cdf(task: Task) -> Task:
 
 
 def _spiral(task: Task) -> Task:
-    # One turn of ||x||^2 / dim: the speed is divided by the dimension, for the norm grows with it.
+    # The squared norm grows with the dimension, so the speed is divided by it.
     m, n = task.dims
     return task.through("spiral", "Spiral", t.Spiral(0, 1, 1 / m), t.Spiral(1, 2, 1 / n))
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from torch.nn.functional import linear
 
 from ssl_mi.information import neural
 from ssl_mi.information.bounds import Bound
+from ssl_mi.information.critics import mlp
 from ssl_mi.information.estimate import Estimate
 from ssl_mi.information.samples import read
 
@@ -56,12 +58,12 @@ class LeaveOneOut(Bound):
 
 def club(x, y, **settings) -> Estimate:
     """CLUB of paired rows with a learned q(y|x). Settings: see `difference_of_entropies`."""
-    return _by_pairs("club", CLUB(), False, x, y, **settings)
+    return _read_pairs("club", CLUB(), x, y, **settings)
 
 
 def leave_one_out(x, y, **settings) -> Estimate:
     """L1Out of paired rows with a learned q(y|x). Settings: see `difference_of_entropies`."""
-    return _by_pairs("leave_one_out", LeaveOneOut(), True, x, y, **settings)
+    return _read_pairs("leave_one_out", LeaveOneOut(), x, y, **settings)
 
 
 def difference_of_entropies(x, y, **settings) -> Estimate:
@@ -71,41 +73,55 @@ def difference_of_entropies(x, y, **settings) -> Estimate:
     a discrete variable does not exist: swap the sides, or use `neural`).
 
     margins, split, groups, batch_size, learning_rate, weight_decay, max_steps, check_every, patience, seed,
-    device, progress: as in `neural.neural`. hidden, components: of the density. `se` is the standard deviation
-    of log q(y|x) - log q(y) over the rows read, over sqrt(n).
+    device, progress: as in `neural.neural`. hidden, components: of the density.
+
+    q(y|x) starts as the q(y) that was fitted, so it departs from it only where the stop rows approve: independent
+    pairs read near 0. `se` is the standard deviation of log q(y|x) - log q(y) over the rows read, over sqrt(n).
     """
     started = time.perf_counter()
-    data, conditional, record, warnings = _fit_density(x, y, True, **settings)
-    _, marginal, _, also = _fit_density(x, y, False, **settings)
+    entropy = _fit_density(x, y, False, **settings)
+    conditional = _fit_density(x, y, True, start=entropy.density, **settings)
+    x_read, y_read = conditional.data.read
     with torch.no_grad():
-        log_ratio = (conditional(data.read[1], data.read[0]) - marginal(data.read[1], None)).double().cpu()
+        log_ratio = (conditional.density(y_read, x_read) - entropy.density(y_read)).double().cpu()
     return Estimate(
         value=float(log_ratio.mean()),
         se=float(log_ratio.std() / math.sqrt(len(log_ratio))),
         n=len(log_ratio),
-        dims=data.dims,
+        dims=conditional.data.dims,
         estimator="difference_of_entropies",
-        settings=record,
+        settings=conditional.record,
         seconds=time.perf_counter() - started,
-        warnings=tuple(dict.fromkeys((*warnings, *also))),
+        warnings=tuple(dict.fromkeys((*conditional.warnings, *entropy.warnings))),
     )
 
 
-def _by_pairs(name: str, bound: Bound, rows_of_y: bool, x, y, read_batch: int = 256, **settings) -> Estimate:
+def _read_pairs(name: str, bound: Bound, x, y, read_batch: int = 256, **settings) -> Estimate:
     started = time.perf_counter()
-    data, density, record, warnings = _fit_density(x, y, True, **settings)
-    reading = neural.read_bound(_EveryPair(density, rows_of_y), bound, *data.read, read_batch)
+    fitted = _fit_density(x, y, True, **settings)
+    x_read, y_read = fitted.data.read
+    if isinstance(bound, LeaveOneOut):
+        reading = neural.read_bound(_EveryY(fitted.density), bound, y_read, x_read, read_batch)
+    else:
+        reading = neural.read_bound(_EveryX(fitted.density), bound, x_read, y_read, read_batch)
     return Estimate(
         value=reading.value,
         kind=bound.kind,
         se=reading.se,
-        n=len(data.read[0]),
-        dims=data.dims,
+        n=len(x_read),
+        dims=fitted.data.dims,
         estimator=name,
-        settings=record,
+        settings=fitted.record,
         seconds=time.perf_counter() - started,
-        warnings=(*warnings, *reading.warnings),
+        warnings=(*fitted.warnings, *reading.warnings),
     )
+
+
+class _Fitted(NamedTuple):
+    density: AutoregressiveMixture
+    data: neural.Prepared
+    record: dict
+    warnings: tuple[str, ...]
 
 
 def _fit_density(
@@ -113,6 +129,7 @@ def _fit_density(
     y,
     conditional: bool,
     *,
+    start: AutoregressiveMixture | None = None,
     margins: str = "gaussian",
     split: tuple[float, float, float] = (0.6, 0.15, 0.25),
     groups=None,
@@ -122,8 +139,8 @@ def _fit_density(
     seed: int = 0,
     device="cpu",
     **fit_settings,
-) -> tuple[neural.Prepared, AutoregressiveMixture, dict, tuple[str, ...]]:
-    """q(y|x), or q(y), at its largest likelihood on the stop rows; margins as in `neural`."""
+) -> _Fitted:
+    """q(y|x), or q(y), at its largest likelihood on the stop rows."""
     side = read(y, "y")
     fewest = min(len(np.unique(column)) for column in side.values.T)
     if fewest < 0.5 * side.n:
@@ -135,19 +152,19 @@ def _fit_density(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         density = AutoregressiveMixture(data.dims[1], data.dims[0] if conditional else 0, hidden, components)
+    if start is not None:
+        density.load_state_dict(density.state_dict() | start.state_dict())
     density.to(device)
 
     def log_likelihood(x: Tensor, y: Tensor) -> Tensor:
         return density(y, x if conditional else None).mean()
 
     def judge() -> float:
-        density.eval()
         with torch.no_grad():
             return float(log_likelihood(*data.stop))
 
     batches = neural.minibatches(*data.fit, batch_size, seed)
     fit = neural.climb([density], log_likelihood, judge, batches, **fit_settings)
-    density.eval()
     record = {
         "margins": margins,
         "hidden": hidden,
@@ -158,24 +175,25 @@ def _fit_density(
         "best_step": fit.best_step,
         "seed": seed,
     }
-    return data, density, record, (*data.warnings, *fit.warnings)
+    return _Fitted(density.eval(), data, record, (*data.warnings, *fit.warnings))
 
 
-class _EveryPair(nn.Module):
-    """scores[i, j] = log q(y_j | x_i), or with `rows_of_y` log q(y_i | x_j)."""
+class _EveryX(nn.Module):
+    """x [n, dx], y [m, dy] -> [n, m], log q(y_j | x_i)."""
 
-    def __init__(self, density: nn.Module, rows_of_y: bool) -> None:
+    def __init__(self, density: nn.Module) -> None:
         super().__init__()
-        self.density, self.rows_of_y = density, rows_of_y
+        self.density = density
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        # The caller passes a part of the rows of x against all of y, so transposing the answer would give
-        # columns, not rows. With rows_of_y the caller therefore hands the sides over swapped (see below).
-        if self.rows_of_y:
-            x, y = y, x
-            scores = self.density(y[:, None].expand(-1, len(x), -1), x[None].expand(len(y), -1, -1))
-            return scores
         return self.density(y[None].expand(len(x), -1, -1), x[:, None].expand(-1, len(y), -1))
+
+
+class _EveryY(_EveryX):
+    """y [n, dy], x [m, dx] -> [n, m], log q(y_i | x_j): a row of scores for each y, as LeaveOneOut reads them."""
+
+    def forward(self, y: Tensor, x: Tensor) -> Tensor:
+        return self.density(y[:, None].expand(-1, len(x), -1), x[None].expand(len(y), -1, -1))
 
 
 # ----------------------------------------------------------------------------------------------- the density
@@ -189,33 +207,46 @@ class AutoregressiveMixture(nn.Module):
 
     def __init__(self, dim: int, context_dim: int = 0, hidden: int = 128, components: int = 4) -> None:
         super().__init__()
-        self.dim, self.context_dim, self.components = dim, context_dim, components
-        width = dim + context_dim
-        # The order of a unit is how many coordinates of y it may see; context has order 0, y_i order i + 1.
-        of_input = torch.cat([torch.arange(1, dim + 1), torch.zeros(context_dim, dtype=torch.long)])
+        self.dim, self.components = dim, components
+        # The order of a unit is how many coordinates of y it may see; y_i itself, counted from 1, has order i.
+        of_input = torch.arange(1, dim + 1)
         of_hidden = torch.arange(hidden) % dim
         of_output = torch.arange(dim).repeat_interleave(3 * components)
-        self.first = _Masked(width, hidden, of_hidden[:, None] >= of_input)
+        self.first = _Masked(dim, hidden, of_hidden[:, None] >= of_input)
         self.second = _Masked(hidden, hidden, of_hidden[:, None] >= of_hidden)
         self.last = _Masked(hidden, 3 * dim * components, of_output[:, None] >= of_hidden)
         # A straight path for the linear part of the conditional means, which Gaussian data are all about.
-        self.straight = _Masked(width, dim, torch.arange(dim)[:, None] >= of_input)
-        nn.init.zeros_(self.straight.weight)
+        self.straight = _Masked(dim, dim, torch.arange(dim)[:, None] >= of_input)
+        # The context enters through weights that begin at zero: a conditional density begins as a marginal one.
+        self.context = None
+        zeros = [self.straight]
+        if context_dim:
+            self.context = mlp([context_dim, hidden, hidden])
+            self.to_first = nn.Linear(hidden, hidden, bias=False)
+            self.to_last = nn.Linear(hidden, 3 * dim * components, bias=False)
+            self.to_straight = nn.Linear(context_dim, dim, bias=False)
+            zeros += [self.to_first, self.to_last, self.to_straight]
         with torch.no_grad():
+            for layer in zeros:
+                layer.weight.zero_()
             self.last.weight.mul_(0.1)
-            # Components start spread out: equal ones would stay equal.
-            self.last.bias.copy_(torch.tensor([0.0, 0.0, 0.0]).repeat(dim * components))
-            self.last.bias.view(dim, components, 3)[..., 1] = torch.linspace(-1, 1, components) if components > 1 else 0
+            self.last.bias.zero_()
+            # Components start spread out, for equal ones would stay equal.
+            if components > 1:
+                self.last.bias.view(dim, components, 3)[..., 1] = torch.linspace(-1, 1, components)
 
-    def forward(self, y: Tensor, context: Tensor | None) -> Tensor:
-        inputs = y if context is None else torch.cat([y, context], dim=-1)
-        h = torch.relu(self.first(inputs))
+    def forward(self, y: Tensor, context: Tensor | None = None) -> Tensor:
+        h, straight, from_context = self.first(y), self.straight(y), 0.0
+        if context is not None:
+            c = torch.relu(self.context(context))
+            h, straight, from_context = h + self.to_first(c), straight + self.to_straight(context), self.to_last(c)
+        h = torch.relu(h)
         h = h + torch.relu(self.second(h))
-        logits, means, log_scales = self.last(h).unflatten(-1, (self.dim, self.components, 3)).unbind(-1)
-        means = means + self.straight(inputs)[..., None]
+        parameters = (self.last(h) + from_context).unflatten(-1, (self.dim, self.components, 3))
+        logits, means, log_scales = parameters.unbind(-1)
         # A floor on the scale keeps one row from buying an infinite likelihood; e^-7 is far below N(0, 1) margins.
         log_scales = log_scales.clamp(-7, 7)
-        z = (y[..., None] - means) * torch.exp(-log_scales)
+        z = (y[..., None] - straight[..., None] - means) * torch.exp(-log_scales)
         log_normal = -0.5 * z**2 - log_scales - 0.5 * math.log(2 * math.pi)
         return (logits.log_softmax(-1) + log_normal).logsumexp(-1).sum(-1)
 

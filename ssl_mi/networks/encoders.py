@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from urllib.error import URLError
 
 import torch
@@ -45,7 +46,7 @@ class ConvNet(nn.Module):
         self.in_channels, self.out_dim = in_channels, int(widths[-1])
         self.smallest = stem_stride * 2 ** (len(widths) - 1)
         layers: list[nn.Module] = []
-        for i, (c_in, c_out) in enumerate(zip([in_channels, *widths], widths, strict=False)):
+        for i, (c_in, c_out) in enumerate(pairwise([in_channels, *widths])):
             # The batch norm that follows has the bias.
             stride = stem_stride if i == 0 else 1
             layers += [nn.Conv2d(c_in, c_out, 3, stride, padding=1, bias=False), nn.BatchNorm2d(c_out)]
@@ -127,7 +128,7 @@ class MLPEncoder(nn.Module):
             raise ValueError(f"MLPEncoder: widths must be positive, one a layer, but got {list(widths)}")
         self.in_shape, self.out_dim = tuple(in_shape), int(widths[-1])
         layers: list[nn.Module] = []
-        for d_in, d_out in zip([math.prod(in_shape), *widths], widths, strict=False):
+        for d_in, d_out in pairwise([math.prod(in_shape), *widths]):
             layers += [nn.Linear(d_in, d_out, bias=False), nn.BatchNorm1d(d_out), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
 
 class MLP(nn.Module):
-    """Linear layers of widths `dims`, ReLU between them and never after the last: [n, in_dim] -> [n, dims[-1]].
+    """[n, in_dim] -> [n, dims[-1]]: Linear layers of widths `dims`, ReLU between them, none after the last.
 
-    SimCLR's projector is `dims=[512, 128]` (Chen et al. 2020, arXiv:2002.05709, section 2.1, eq. for z_i);
+    SimCLR's projector is `dims=[512, 128]` (Chen et al. 2020, arXiv:2002.05709, section 2.1);
     `dims=[]` is the identity.
 
     batch_norm: batch norm before each ReLU.
@@ -40,7 +41,7 @@ class MLP(nn.Module):
             raise ValueError(f"MLP: dims=[] is the identity and has no final_norm, but got {final_norm!r}")
         widths = [in_dim, *map(int, dims)]
         layers: list[nn.Module] = []
-        for i, (d_in, d_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for i, (d_in, d_out) in enumerate(pairwise(widths)):
             last = i == len(dims) - 1
             normed = final_norm is not None if last else batch_norm
             layers.append(nn.Linear(d_in, d_out, bias=bias and not normed))

@@ -78,6 +78,10 @@ class Siamese(nn.Module):
         """The tower that sees view `view`."""
         return self.tower
 
+    def represent(self, views: Sequence[Tensor]) -> Tensor:
+        """h of an image, from unaugmented views of it: the first will do, one tower sees them all alike."""
+        return self.tower.encoder(views[0])
+
     def forward(self, views: Sequence[Tensor]) -> Embeddings:
         _check_views(views)
         if not self.together:
@@ -119,6 +123,10 @@ class Independent(nn.Module):
     def for_view(self, view: int) -> Tower:
         """The tower that sees view `view`."""
         return self.towers[view]
+
+    def represent(self, views: Sequence[Tensor]) -> Tensor:
+        """h of an image, from unaugmented views of it: what the towers see of it, side by side."""
+        return torch.cat([tower.encoder(x) for tower, x in zip(self.towers, views, strict=True)], dim=1)
 
     def forward(self, views: Sequence[Tensor]) -> Embeddings:
         _check_views(views)

@@ -83,9 +83,7 @@ def test_the_order_of_the_batch_does_not_matter(make):
     both, order = views(), torch.randperm(6, generator=torch.Generator().manual_seed(1))
     objective = make().double()
     permuted = [z[order] for z in both]
-    assert objective(both, both).total.item() == pytest.approx(
-        objective(permuted, permuted).total.item(), abs=1e-12
-    )
+    assert objective(both, both).total.item() == pytest.approx(objective(permuted, permuted).total.item(), abs=1e-12)
 
 
 @pytest.mark.parametrize("make", [simclr, infonce])

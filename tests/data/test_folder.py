@@ -1,0 +1,237 @@
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssl_mi.data.folder import ImageFiles, ImageFolder, UnreadableImage, decode, list_images
+
+
+def noise(seed, height=16, width=16, channels=3):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def write(path, pixels=None, **save):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise(0) if pixels is None else pixels).save(path, **save)
+    return path
+
+
+def folder_of(root, *folders, n=4, kind="png"):
+    """n images in each folder, every one different."""
+    for k, name in enumerate(folders):
+        for i in range(n):
+            write(root / name / f"{i}.{kind}", noise([k, i]))
+    return root
+
+
+def damage(path):
+    """Cut the file short."""
+    path.write_bytes(path.read_bytes()[:-200])
+    return path
+
+
+# Decoding
+
+
+def test_pixels_come_back_as_they_were_written(tmp_path):
+    pixels = noise(1, 10, 14)
+    for kind in ("png", "bmp", "ppm", "tiff"):
+        assert np.array_equal(decode(str(write(tmp_path / f"x.{kind}", pixels))), pixels)
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_a_jpeg_reads_as_pillow_reads_it(tmp_path, channels):
+    path = write(tmp_path / "x.jpg", noise(1, 33, 47, channels).squeeze(), quality=75)
+    with Image.open(path) as image:
+        assert np.array_equal(decode(str(path)), np.asarray(image.convert("RGB")))
+
+
+def test_every_kind_of_pixel_becomes_rgb(tmp_path):
+    grey, alpha = noise(1, channels=1), noise(2, channels=4)
+    rgb = np.repeat(grey, 3, axis=2)
+    assert np.array_equal(decode(str(write(tmp_path / "grey.png", grey.squeeze()))), rgb)
+    deep = (grey.squeeze().astype(np.uint16) << 8) + 77
+    assert np.array_equal(decode(str(write(tmp_path / "deep.png", deep))), rgb)
+    assert np.array_equal(decode(str(write(tmp_path / "alpha.png", alpha))), alpha[..., :3])
+    few_colours = Image.fromarray(noise(3)).quantize(16)
+    few_colours.save(tmp_path / "palette.png", transparency=bytes(range(16)))
+    assert np.array_equal(decode(str(tmp_path / "palette.png")), np.asarray(few_colours.convert("RGB")))
+
+
+def test_the_content_decides_and_not_the_extension(tmp_path):
+    path = write(tmp_path / "really.png")
+    assert np.array_equal(decode(str(path.rename(tmp_path / "claimed.jpg"))), noise(0))
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_a_truncated_image_is_an_error_that_names_it_and_the_remedy(tmp_path, kind):
+    path = damage(write(tmp_path / f"cut.{kind}"))
+    with pytest.raises(UnreadableImage, match=rf"cut\.{kind}.*data.sets.on_error=skip"):
+        decode(str(path))
+
+
+def test_pixels_of_unknown_range_are_refused(tmp_path):
+    write(tmp_path / "float.tiff", noise(0)[..., 0].astype(np.float32))
+    with pytest.raises(UnreadableImage, match=r"float\.tiff.*no known range"):
+        decode(str(tmp_path / "float.tiff"))
+
+
+# Layouts
+
+
+def test_train_and_test_folders_are_the_two_splits(tmp_path):
+    folder_of(tmp_path, "train/cat", "train/dog", "test/dog", "test/cat")
+    train, test, _ = ImageFolder(str(tmp_path)).load()
+    assert train.class_names == test.class_names == ("cat", "dog")
+    assert train.labels.tolist() == test.labels.tolist() == [0] * 4 + [1] * 4
+    images, rows, skipped = test.images.decoded()
+    assert torch.equal(images[4], torch.from_numpy(noise([2, 0])).permute(2, 0, 1))  # test/dog/0
+    assert rows.tolist() == list(range(8))
+    assert skipped == ()
+
+
+def test_class_folders_alone_are_split_once_saying_so(tmp_path, caplog):
+    folder_of(tmp_path, "cat", "dog", n=10)
+    with caplog.at_level(logging.INFO):
+        train, test, _ = ImageFolder(str(tmp_path), test_fraction=0.2).load()
+    assert "4 of its 20 images are set aside for testing (seed 0)" in caplog.text
+    assert test.labels.bincount().tolist() == [2, 2]
+    assert len(set(train.images.paths) | set(test.images.paths)) == 20
+    again = ImageFolder(str(tmp_path), test_fraction=0.2).load()
+    assert again.test.images.paths == test.images.paths
+    other = ImageFolder(str(tmp_path), test_fraction=0.2, seed=1).load()
+    assert other.test.images.paths != test.images.paths
+
+
+@pytest.mark.parametrize("where", ["train", "."])
+def test_images_without_class_folders_have_no_labels(tmp_path, where):
+    folder_of(tmp_path, where, n=10)
+    train, test, _ = ImageFolder(str(tmp_path)).load()
+    assert (len(train), len(test)) == (9, 1)
+    assert train.labels is None
+    assert test.labels is None
+
+
+def test_hidden_files_are_passed_over_and_folders_inside_a_class_are_not(tmp_path):
+    folder_of(tmp_path, "cat", "dog/puppy", n=1)
+    write(tmp_path / "cat" / "._0.png")
+    (tmp_path / ".cache").mkdir()
+    files, class_of, names = list_images(tmp_path)
+    assert [file.removeprefix(str(tmp_path)) for file in files] == ["/cat/0.png", "/dog/puppy/0.png"]
+    assert (class_of, names) == ([0, 1], ("cat", "dog"))
+
+
+# Bad folders
+
+
+def test_a_missing_folder_says_where_it_looked_and_what_it_expects(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"data.root=.*nowhere.* does not exist.*train/<class>/"):
+        ImageFolder(str(tmp_path / "nowhere")).load()
+
+
+def test_a_folder_without_images_says_what_is_there_instead(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no files at all"):
+        ImageFolder(str(tmp_path)).load()
+    for name in ("a.npy", "b.npy", "c.txt", "README"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(FileNotFoundError, match=r"2 \.npy, 1 without extension, 1 \.txt\. .*\.jpeg"):
+        ImageFolder(str(tmp_path)).load()
+
+
+def test_a_class_folder_without_images_is_named(tmp_path):
+    folder_of(tmp_path, "train/cat", "train/dog")
+    (tmp_path / "train" / "empty").mkdir()
+    with pytest.raises(ValueError, match="class folder 'empty' holds no images"):
+        ImageFolder(str(tmp_path)).load()
+
+
+def test_images_beside_class_folders_are_refused(tmp_path):
+    folder_of(tmp_path, "cat", "dog")
+    write(tmp_path / "stray.png")
+    with pytest.raises(ValueError, match=r"1 images \(stray\.png.*beside 2 folders"):
+        ImageFolder(str(tmp_path)).load()
+
+
+def test_a_test_class_that_training_lacks_is_named(tmp_path):
+    folder_of(tmp_path, "train/cat", "train/dog", "test/cow")
+    with pytest.raises(ValueError, match=r"'cow'.*cat, dog"):
+        ImageFolder(str(tmp_path)).load()
+
+
+def test_labels_in_training_alone_are_refused(tmp_path):
+    folder_of(tmp_path, "train/cat", "train/dog", "test")
+    with pytest.raises(ValueError, match="has images alone"):
+        ImageFolder(str(tmp_path)).load()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [({"in_memory": "yes"}, "in_memory=yes"), ({"on_error": "ignore"}, "on_error=ignore"),
+     ({"test_fraction": 1.0}, "test_fraction=1.0")],
+)  # fmt: skip
+def test_unknown_options_are_refused(option, message):
+    with pytest.raises(ValueError, match=message):
+        ImageFolder("anywhere", **option)
+
+
+# In memory or in files
+
+
+def files_in(folder, **options):
+    return ImageFiles(list_images(folder)[0], **options)
+
+
+def test_images_of_one_size_that_fit_are_kept_in_memory(tmp_path):
+    folder_of(tmp_path, "a", "b")
+    everything = 8 * 3 * 16 * 16 / 1e9
+    assert files_in(tmp_path, memory_gb=everything).decoded()[0].shape == (8, 3, 16, 16)
+    assert isinstance(files_in(tmp_path, memory_gb=0.99 * everything).decoded()[0], ImageFiles)
+    assert isinstance(files_in(tmp_path, in_memory=False).decoded()[0], ImageFiles)
+
+
+def test_one_image_of_another_size_keeps_all_in_files(tmp_path):
+    folder_of(tmp_path, "a", n=200)
+    write(tmp_path / "a" / "101.png", noise(0, 20, 16))  # not among those whose headers are sampled
+    files = files_in(tmp_path)
+    assert files.shape == (3, 16, 16)
+    assert files.decoded()[0] is files
+    assert files.shape is None
+    with pytest.raises(ValueError, match=r"101\.png is 20x16 .* others are 16x16.*in_memory=false"):
+        files_in(tmp_path, in_memory=True).decoded()
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_unreadable_images_are_left_out_and_named_when_asked(tmp_path, in_memory):
+    folder_of(tmp_path, "a", n=6)
+    broken = [str(damage(tmp_path / "a" / f"{i}.png")) for i in (1, 4)]
+    images, rows, skipped = files_in(tmp_path, in_memory=in_memory, on_error="skip").decoded()
+    assert skipped == tuple(broken)
+    assert rows.tolist() == [0, 2, 3, 5]
+    kept = images if in_memory else images.squares(torch.arange(4), 16)
+    assert torch.equal(kept[3], torch.from_numpy(noise([0, 5])).permute(2, 0, 1))
+
+
+def test_unreadable_images_stop_the_run_otherwise(tmp_path):
+    folder_of(tmp_path, "a", n=6)
+    damage(tmp_path / "a" / "4.png")
+    with pytest.raises(UnreadableImage, match=r"a/4\.png"):
+        files_in(tmp_path).decoded()
+
+
+def test_nothing_but_unreadable_images_is_an_error_even_when_skipping(tmp_path):
+    folder_of(tmp_path, "a", n=2)
+    for i in range(2):
+        damage(tmp_path / "a" / f"{i}.png")
+    with pytest.raises(UnreadableImage, match="none of 2 images"):
+        files_in(tmp_path, in_memory=True, on_error="skip").decoded()
+
+
+def test_a_square_is_the_middle_of_the_image(tmp_path):
+    pixels = noise(0, 16, 40)
+    write(tmp_path / "a" / "wide.png", pixels)
+    square = files_in(tmp_path).squares(torch.tensor([0]), 16)[0]
+    assert np.array_equal(square.permute(1, 2, 0).numpy(), pixels[:, 12:28])
+    write(tmp_path / "a" / "wide.png", np.full((31, 47, 3), 100, dtype=np.uint8))
+    assert (files_in(tmp_path).squares(torch.tensor([0]), 10) == 100).all()

@@ -1,0 +1,71 @@
+"""Heads: where the norms, biases and ReLUs are."""
+
+import pytest
+import torch
+from torch import nn
+
+from ssl_mi.networks.heads import MLP, Identity
+
+
+def kinds(head):
+    return [type(layer).__name__ for layer in head.layers]
+
+
+def test_relu_stands_between_layers_and_never_after_the_last():
+    assert kinds(MLP(8, [16, 16, 4], batch_norm=False)) == ["Linear", "ReLU", "Linear", "ReLU", "Linear"]
+    assert kinds(MLP(8, [16, 4])) == ["Linear", "BatchNorm1d", "ReLU", "Linear"]
+    assert kinds(MLP(8, [4])) == ["Linear"]
+
+
+def test_simclrs_projector_is_two_linear_maps_with_a_relu_between():
+    torch.manual_seed(0)
+    head, h = MLP(8, [16, 4], batch_norm=False), torch.randn(5, 8)
+    first, _, second = head.layers
+    twin = (h @ first.weight.T + first.bias).clamp(min=0) @ second.weight.T + second.bias
+    torch.testing.assert_close(head(h), twin)
+    assert (head(h) < 0).any()
+    assert head.out_dim == 4
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("final_norm", [None, "affine", "plain"])
+def test_only_layers_without_a_norm_behind_them_may_have_a_bias(bias, final_norm):
+    head = MLP(8, [16, 16, 4], final_norm=final_norm, bias=bias)
+    linears = [layer for layer in head.layers if isinstance(layer, nn.Linear)]
+    assert [layer.bias is not None for layer in linears] == [False, False, bias and final_norm is None]
+
+
+def test_a_final_plain_norm_standardises_the_embedding_and_learns_nothing():
+    torch.manual_seed(0)
+    head = MLP(8, [16, 4], final_norm="plain")
+    z = head(torch.randn(512, 8) * 3 + 1)
+    torch.testing.assert_close(z.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(z.var(0, unbiased=False), torch.ones(4), atol=1e-3, rtol=0)
+    assert head.layers[-1].weight is None
+    assert MLP(8, [16, 4], final_norm="affine").layers[-1].weight is not None
+
+
+@pytest.mark.parametrize("head", [MLP(8, []), Identity(8)])
+def test_no_widths_are_the_identity(head):
+    h = torch.randn(3, 8)
+    assert torch.equal(head(h), h)
+    assert head.out_dim == 8
+    assert list(head.parameters()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dims": [16, 0]}, "widths must be positive"),
+        ({"dims": [4], "final_norm": "batch"}, "'affine' or 'plain', but got 'batch'"),
+        ({"dims": [], "final_norm": "plain"}, r"dims=\[\] is the identity"),
+    ],
+)
+def test_impossible_heads_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MLP(8, **arguments)
+
+
+def test_rows_of_another_width_are_refused():
+    with pytest.raises(ValueError, match=r"rows of 8, but got \[3, 7\]"):
+        MLP(8, [4])(torch.randn(3, 7))

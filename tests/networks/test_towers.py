@@ -1,0 +1,179 @@
+"""Towers: which tower sees which view, in which pass."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import nn
+
+from ssl_mi.networks.encoders import ConvNet, MLPEncoder
+from ssl_mi.networks.heads import MLP
+from ssl_mi.networks.towers import Independent, Siamese, Tower
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def convnet():
+    return ConvNet([4, 6])
+
+
+def projector(in_dim):
+    return MLP(in_dim, [8, 5])
+
+
+def views(*sizes, n=6):
+    torch.manual_seed(1)
+    return [torch.randn(n, 3, size, size) for size in sizes]
+
+
+def batch_norms(module):
+    return [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
+def test_a_tower_is_the_encoder_then_the_projector_made_to_its_width():
+    tower = Tower(convnet(), projector).eval()
+    (x,) = views(8)
+    h, z = tower(x)
+    assert (tower.h_dim, tower.out_dim) == (6, 5)
+    torch.testing.assert_close(h, tower.encoder(x))
+    torch.testing.assert_close(z, tower.projector(h))
+
+
+def test_without_a_projector_z_is_h():
+    h, z = Tower(convnet())(views(8)[0])
+    assert torch.equal(h, z)
+
+
+def test_a_part_that_does_not_say_its_width_is_refused():
+    with pytest.raises(ValueError, match=r"Conv2d must say .* `out_dim`"):
+        Tower(nn.Conv2d(3, 4, 3), projector)
+    with pytest.raises(ValueError, match=r"Linear must say .* `out_dim`"):
+        Tower(convnet(), partial(nn.Linear, out_features=4))
+
+
+def test_together_is_one_pass_over_all_views_and_apart_one_pass_each():
+    for together, expected in [(True, 1), (False, 2)]:
+        siamese = Siamese(convnet(), projector, together=together)
+        siamese(views(8, 8))
+        assert {int(bn.num_batches_tracked) for bn in batch_norms(siamese)} == {expected}
+
+
+def test_together_normalises_by_the_statistics_of_all_views():
+    torch.manual_seed(0)
+    siamese = Siamese(convnet(), projector)
+    a, b = views(8, 8)
+    h, z = siamese([a, b])
+    twin_h, twin_z = siamese.tower(torch.cat([a, b]))
+    torch.testing.assert_close(torch.cat(h), twin_h)
+    torch.testing.assert_close(torch.cat(z), twin_z)
+
+
+def test_apart_normalises_each_view_by_its_own():
+    torch.manual_seed(0)
+    siamese = Siamese(convnet(), projector, together=False)
+    a, b = views(8, 8)
+    _, z = siamese([a, b])
+    torch.testing.assert_close(z[1], siamese.tower(b)[1])
+    assert not torch.allclose(z[1], siamese.tower(torch.cat([a, b]))[1][6:])
+
+
+def test_in_evaluation_together_and_apart_are_the_same_function():
+    torch.manual_seed(0)
+    one = Siamese(convnet(), projector).eval()
+    other = Siamese(convnet(), projector, together=False).eval()
+    other.load_state_dict(one.state_dict())
+    batch = views(8, 8, 4)
+    for mine, theirs in zip(one(batch).z, other(batch).z, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_views_of_other_sizes_go_in_passes_of_their_own_and_come_back_in_order():
+    torch.manual_seed(0)
+    siamese = Siamese(convnet(), projector)
+    batch = views(8, 4, 8, 4, 4)
+    h, z = siamese(batch)
+    assert {int(bn.num_batches_tracked) for bn in batch_norms(siamese)} == {2}
+    assert len(h) == len(z) == 5
+    siamese.eval()
+    h, z = siamese(batch)
+    for v, x in enumerate(batch):
+        torch.testing.assert_close(z[v], siamese.tower(x)[1])
+        torch.testing.assert_close(h[v], siamese.tower(x)[0])
+
+
+def test_views_of_different_numbers_of_images_are_kept_apart_in_order():
+    siamese = Siamese(convnet(), projector).eval()
+    a, b = torch.randn(2, 3, 8, 8), torch.randn(5, 3, 8, 8)
+    _, z = siamese([a, b])
+    torch.testing.assert_close(z[0], siamese.tower(a)[1])
+    torch.testing.assert_close(z[1], siamese.tower(b)[1])
+
+
+def test_one_tensor_is_not_taken_for_a_list_of_views():
+    with pytest.raises(ValueError, match="put it in a list"):
+        Siamese(convnet())(torch.randn(2, 3, 8, 8))
+    with pytest.raises(ValueError, match="empty"):
+        Siamese(convnet())([])
+
+
+def test_independent_tower_v_sees_view_v():
+    torch.manual_seed(0)
+    both = Independent([Tower(convnet(), projector), Tower(MLPEncoder([3, 8, 8], [7]), projector)]).eval()
+    batch = views(8, 8)
+    h, z = both(batch)
+    for v in range(2):
+        expected = both.for_view(v)(batch[v])
+        torch.testing.assert_close((h[v], z[v]), expected)
+    assert both.out_dim == 5
+    with pytest.raises(ValueError, match=r"h_dim differ: \[6, 7\]"):
+        _ = both.h_dim
+
+
+def test_an_image_is_represented_by_one_shared_encoder_or_by_all_of_them_side_by_side():
+    torch.manual_seed(0)
+    a, b = views(8, 8)
+    siamese = Siamese(convnet(), projector).eval()
+    assert torch.equal(siamese.represent([a, b]), siamese([a]).h[0])
+    both = Independent([Tower(convnet()), Tower(MLPEncoder([3, 8, 8], [7]))]).eval()
+    assert torch.equal(both.represent([a, b]), torch.cat(both([a, b]).h, dim=1))
+
+
+@pytest.mark.parametrize("n_views", [1, 3])
+def test_independent_towers_need_as_many_views(n_views):
+    both = Independent([Tower(convnet()), Tower(convnet())])
+    with pytest.raises(ValueError, match=f"has 2 towers, one per view, but got {n_views} views"):
+        both(views(*[8] * n_views))
+
+
+def test_towers_that_share_weights_are_not_independent():
+    shared = convnet()
+    with pytest.raises(ValueError, match="share parameters"):
+        Independent([Tower(shared, projector), Tower(shared, projector)])
+    with pytest.raises(ValueError, match="one tower per view, but got none"):
+        Independent([])
+
+
+def configured(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(overrides=["+encoder=convnet", *overrides])
+    return instantiate(config.towers)
+
+
+def test_towers_of_the_configuration_are_siamese_with_simclrs_projector():
+    towers = configured("+towers=siamese", "encoder.widths=[4,6]")
+    assert isinstance(towers, Siamese)
+    assert (towers.h_dim, towers.out_dim) == (6, 128)
+
+
+def test_configured_independent_towers_have_weights_of_their_own_that_start_apart():
+    torch.manual_seed(0)
+    towers = configured("+towers=independent", "encoder.widths=[4,6]")
+    first, second = (dict(towers.for_view(v).named_parameters()) for v in range(2))
+    assert first.keys() == second.keys()
+    assert not {id(p) for p in first.values()} & {id(p) for p in second.values()}
+    matrices = [name for name, p in first.items() if p.ndim > 1]
+    assert len(matrices) == 4  # two convolutions, two linear layers
+    assert not any(torch.equal(first[name], second[name]) for name in matrices)
