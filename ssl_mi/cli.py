@@ -178,6 +178,7 @@ def check(cfg: DictConfig) -> None:
         raise ValueError(f"these keys have no value yet: {', '.join(sorted(missing))}; set them with key=value")
     if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
         raise FileNotFoundError(f"ckpt_path={cfg.ckpt_path} is not a file; runs keep theirs in RUN/checkpoints/")
+    check_arguments(cfg)
     several = str(cfg.trainer.strategy) != "auto" and str(cfg.trainer.devices) != "1"
     if several and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise ValueError(
@@ -186,6 +187,40 @@ def check(cfg: DictConfig) -> None:
         )
     if cfg.progress not in ("auto", "bar", "lines", "none"):
         raise ValueError(f"progress={cfg.progress}: choose auto, bar, lines or none")
+
+
+def check_arguments(cfg: DictConfig) -> None:
+    """Raise ValueError for the first key that the part it is given to does not take.
+
+    Partial parts (an optimiser) would otherwise only complain once the data are loaded.
+    """
+    import inspect
+
+    from hydra.utils import get_object
+
+    def look(node: Any, where: str) -> None:
+        if isinstance(node, list):
+            for i, part in enumerate(node):
+                look(part, f"{where}.{i}")
+        if not isinstance(node, dict):
+            return
+        target = node.get("_target_")
+        if target is not None:
+            try:
+                takes = inspect.signature(get_object(target)).parameters
+            except (ImportError, ValueError) as error:
+                raise ValueError(f"{where}._target_={target} can not be loaded: {error}") from error
+            if not any(p.kind == p.VAR_KEYWORD for p in takes.values()):
+                for key in node:
+                    if not key.startswith("_") and key not in takes:
+                        raise ValueError(
+                            f"{target} takes no '{key}' ({where}.{key}){_nearest(key, list(takes))}; "
+                            f"remove it with ~{where}.{key}"
+                        )
+        for key, part in node.items():
+            look(part, f"{where}.{key}" if where else str(key))
+
+    look(OmegaConf.to_container(cfg, resolve=True), "")
 
 
 def start(cfg: DictConfig) -> None:
@@ -200,6 +235,8 @@ def start(cfg: DictConfig) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
+        ".*smaller than the logging interval.*",
+        ".*The dirpath has changed.*",  # a resumed run has a folder of its own
         ".*Checkpoint directory.*exists and is not empty.*",
         ".*treespec, LeafSpec.*",  # Lightning's own, under a newer torch
     ):

@@ -107,8 +107,8 @@ class JointEmbedding(pl.LightningModule):
         super().optimizer_step(*args, **kwargs)
         # Lightning calls this once per real step, so accumulated batches move the teacher once.
         if self.teacher is not None:
-            total = self.trainer.estimated_stepping_batches
-            self.teacher.update(self.towers, min(1.0, self.trainer.global_step / total))
+            done = self.trainer.global_step + 1  # counted by Lightning after this returns
+            self.teacher.update(self.towers, min(1.0, done / self.trainer.estimated_stepping_batches))
 
     def configure_optimizers(self):
         if self.make_objective_optimizer is None:

@@ -207,4 +207,14 @@ def warmup_cosine_epochs(
     final_ratio: float = 0.0,
 ) -> LambdaLR:
     """`warmup_cosine` with the warm-up said in epochs, as papers do. The rate still changes every step."""
+    if warmup_epochs * steps_per_epoch >= total_steps:
+        raise ValueError(
+            f"schedule.warmup_epochs={warmup_epochs:g} takes {warmup_epochs * steps_per_epoch:g} steps and the run has "
+            f"{total_steps}: lower schedule.warmup_epochs or raise trainer.max_epochs"
+        )
     return warmup_cosine(optimizer, total_steps, round(warmup_epochs * steps_per_epoch), final_ratio)
+
+
+def constant(optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LambdaLR:
+    """The rate of the YAML at every step."""
+    return LambdaLR(optimizer, lambda step: 1.0)

@@ -81,7 +81,8 @@ class MutualInformation:
                 fitted = projection.fit(fit_x, fit_y, seed=self.seed)
                 estimate = self._assess(partial(ksg, k=self.k), bench, *fitted(x[read], y[read]))
                 prefix = "mi" if space == "z" else f"mi_{space}"
-                rows.append(_row(bench, f"{prefix}_ksg_{name}_nats", f"{quantity} of {fitted.name}", estimate))
+                metric = f"{prefix}_ksg_{name}_nats"
+                rows.append(_row(bench, metric, f"{quantity} by KSG on {name}", estimate, fitted.name))
         return rows + self._own_bound(bench, *read_on.z)
 
     def _own_bound(self, bench: Bench, x: Tensor, y: Tensor) -> list[Row]:
@@ -126,21 +127,29 @@ class MutualInformation:
             px, _ = fitted(read_on.h[read], _targets(values, like=fit_values))
             estimator = partial(mixed_ksg_ross if discrete else ksg, k=self.k)
             estimate = self._assess(estimator, bench, px, values)
-            row = _row(bench, f"mi_h_{name}_nats", f"I(h; {name})", estimate)
-            rows.append(row)
+            rows.append(_row(bench, f"mi_h_{name}_nats", f"I(h; {name})", estimate, fitted.name))
         return rows
 
     def _assess(self, estimator, bench: Bench, x, y) -> Estimate:
-        return assess(estimator, x, y, permutations=self.permutations, subsets=self.subsets, seed=self.seed)
+        # The baseline at independence is read for the trained encoder; the others are compared with it.
+        permutations = self.permutations if bench.encoder == "trained" else 0
+        return assess(estimator, x, y, permutations=permutations, subsets=self.subsets, seed=self.seed)
 
 
 def _known(bench: Bench, split: str) -> dict[str, Any]:
     """What is known of each image: name -> (image set -> values [N] or [N, k])."""
     images = getattr(bench.data, split)
-    known = {name: partial(_factor, name=name) for name in images.factors}
-    if images.labels is not None:
-        known = {"label": lambda s: s.labels, **known}
-    return known
+    labels = images.labels
+    known = {
+        name: partial(_factor, name=name)
+        for name, values in images.factors.items()
+        if labels is None or not torch.equal(values, labels)  # the class itself is read as the label
+    }
+    return known if labels is None else {"label": _label, **known}
+
+
+def _label(images) -> Tensor:
+    return images.labels
 
 
 def _factor(images, name: str) -> Tensor:
@@ -156,7 +165,7 @@ def _targets(values: Tensor, like: Tensor | None = None) -> Tensor:
     return torch.cat([columns, columns**2], 1)
 
 
-def _row(bench: Bench, metric: str, quantity: str, estimate: Estimate) -> Row:
+def _row(bench: Bench, metric: str, quantity: str, estimate: Estimate, projection: str) -> Row:
     low, high = estimate.ci or (math.nan, math.nan)
     settings = ", ".join(f"{k}={v}" for k, v in estimate.settings.items())
     return bench.row(
@@ -171,5 +180,5 @@ def _row(bench: Bench, metric: str, quantity: str, estimate: Estimate) -> Row:
         p_value=math.nan if estimate.p_value is None else estimate.p_value,
         kind="lower bound",  # of the embeddings: a projection can only lose information
         n=estimate.n,
-        note="; ".join([f"{estimate.estimator}({settings})", *estimate.warnings]),
+        note="; ".join([f"{estimate.estimator}({settings}) of {projection}", *estimate.warnings]),
     )

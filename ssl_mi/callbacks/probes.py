@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy, linear, normalize, one_hot
 from ssl_mi.callbacks.bench import Bench
 from ssl_mi.callbacks.rows import Row
 
-DECAYS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 class LinearClassifier(NamedTuple):
@@ -64,8 +64,8 @@ def _fit(features: _Rotated, rows: Tensor | slice, labels: Tensor, classes: int,
     bias = torch.zeros(classes, dtype=white.dtype, device=white.device, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [v, bias],
-        max_iter=60,
-        max_eval=80,  # near the optimum a line search in float32 would go on for nothing
+        max_iter=40,
+        max_eval=50,  # near the optimum a line search in float32 would go on for nothing
         history_size=20,
         tolerance_grad=1e-5,
         tolerance_change=1e-7,
@@ -106,9 +106,7 @@ def tuned_linear(
     if len(decays) > 1:
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
         held, rest = order[: len(x) // 5], order[len(x) // 5 :]
-        losses = [
-            cross_entropy(_fit(features, rest, labels, classes, d)(x[held]), labels[held]).item() for d in decays
-        ]
+        losses = [cross_entropy(_fit(features, rest, labels, classes, d)(x[held]), labels[held]).item() for d in decays]
         decay = decays[min(range(len(decays)), key=losses.__getitem__)]
     return _fit(features, slice(None), labels, classes, decay)
 

@@ -27,8 +27,8 @@ CLASSES = {
     "five-pointed star": (5, 0.48),
 }
 
-SIZE = (0.15, 0.235)  # radius of the disc of equal area, in image widths
-OFFSET = 0.11  # of the centre from the middle, each way: any shape of any size stays inside the image
+SIZE = (0.15, 0.23)  # radius of the disc of equal area, in image widths
+OFFSET = 0.10  # of the centre from the middle, each way: any shape of any size stays inside the image
 TILT = math.radians(17)
 DARK, LIGHT = (0.24, 0.42), (0.58, 0.76)
 CHROMA = (0.10, 0.28)

@@ -68,7 +68,8 @@ class Row(NamedTuple):
         return self.estimator, self.task, self.n, self.seed
 
 
-NUMBERS = {name: kind for name, kind in Row.__annotations__.items() if kind != "str"}
+WHOLE = {"n", "seed", "dim_x", "dim_y"}
+REAL = {"true", "value", "se", "low", "high", "ceiling", "seconds"}
 
 
 # --------------------------------------------------------------------------------------------------- the run
@@ -195,13 +196,12 @@ def _append(path: Path, row: Row) -> None:
 
 
 def _parse(line: dict[str, str]) -> Row:
-    whole = {"n", "seed", "dim_x", "dim_y"}
     values = []
     for name in Row._fields:
         text = line[name]
-        if name in whole:
+        if name in WHOLE:
             values.append(int(text))
-        elif name in NUMBERS and text:
+        elif name in REAL and text:
             values.append(float(text))
         else:
             values.append(text)

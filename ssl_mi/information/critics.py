@@ -51,7 +51,7 @@ class Cosine(nn.Module):
 
     @property
     def score_range(self) -> float:
-        return 2 * float(self.inverse_temperature())
+        return 2 * self.inverse_temperature().detach().item()
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return normalize(x, dim=1) @ normalize(y, dim=1).T * self.inverse_temperature().to(x.dtype)

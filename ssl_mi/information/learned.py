@@ -4,7 +4,7 @@ f: [n, dx] -> [n, 8] and g: [n, dy] -> [n, 8] climb the InfoNCE bound (van den O
 arXiv:1807.03748) with the critic f(x) . g(y). The optimal critic is log p(x, y) / p(x) p(y) up to a function of
 one side, so f and g keep what is shared and drop the rest. They start at canonical correlation analysis, whose
 directions are the optimal critic of a Gaussian, and see each coordinate and its square, so that norms are near.
-Noise on the inputs and dropout stand against learning the rows by heart. Several members are trained at once (one
+Weight decay and dropout stand against learning the rows by heart. Several members are trained at once (one
 batched multiplication for all), each kept as it was where its bound on rows it was not fitted on was best; their
 outputs side by side go through CCA, fitted on the same rows, to `dim` numbers.
 
@@ -26,8 +26,8 @@ from ssl_mi.information.projections import Linear, check_dim, fit_cca
 from ssl_mi.information.samples import read_pair
 
 WIDTH, OUT = 64, 8
-BATCH, STEPS, LEARNING_RATE, DECAY = 256, 600, 3e-3, 0.1
-NOISE, DROPOUT = 0.3, 0.2
+BATCH, STEPS, LEARNING_RATE, DECAY = 256, 600, 3e-3, 0.3
+DROPOUT = 0.2
 CHECK_EVERY = 25
 HELD_OUT = 0.15
 WIDEST = 64  # columns the networks see; more go through PCA and CCA first
@@ -175,15 +175,13 @@ def _stack(networks: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _apply(weights: dict[str, Tensor], x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """x: [m, n, d] -> [m, n, OUT], member by member; with noise and dropout when given a `generator`."""
+    """x: [m, n, d] -> [m, n, OUT], member by member; with dropout when given a `generator`."""
 
     def dropped(hidden):
         if generator is None:
             return hidden
         return hidden * (torch.rand(hidden.shape, generator=generator) >= DROPOUT) / (1 - DROPOUT)
 
-    if generator is not None:
-        x = x + NOISE * torch.randn(x.shape, generator=generator)
     inputs = torch.cat([x, (x * x - 1) / math.sqrt(2)], 2)
     hidden = dropped(F.gelu(torch.baddbmm(weights["in_bias"], inputs, weights["in"]), approximate="tanh"))
     hidden = dropped(F.gelu(torch.baddbmm(weights["mid_bias"], hidden, weights["mid"]), approximate="tanh"))

@@ -110,7 +110,7 @@ def staircase(
     levels: Sequence[float] = LEVELS,
     *,
     batch_size: int = 64,
-    steps: int = 600,
+    steps: int = 400,
     batches: int = 200,
     learning_rate: float = 1e-3,
     seed: int = 0,
@@ -268,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Bias and spread of every variational estimator as the true MI climbs from 2 to 10 nats.",
     )
     parser.add_argument("--estimators", default=",".join(ESTIMATORS), help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=600, help="of training, a level (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=400, help="of training, a level (default: %(default)s)")
     parser.add_argument("--batches", type=int, default=200, help="read, a level (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0)

@@ -82,6 +82,11 @@ def difference_of_entropies(x, y, **settings) -> Estimate:
     entropy = _fit_density(x, y, False, **settings)
     conditional = _fit_density(x, y, True, start=entropy.density, **settings)
     x_read, y_read = conditional.data.read
+    nothing = ()
+    if conditional.record["best_step"] == 0:
+        nothing = (
+            "no step of the fit made x tell anything of y on the stop rows: this is 0 by choice, its error unknown",
+        )
     with torch.no_grad():
         log_ratio = (conditional.density(y_read, x_read) - entropy.density(y_read)).double().cpu()
     return Estimate(
@@ -92,7 +97,7 @@ def difference_of_entropies(x, y, **settings) -> Estimate:
         estimator="difference_of_entropies",
         settings=conditional.record,
         seconds=time.perf_counter() - started,
-        warnings=tuple(dict.fromkeys((*conditional.warnings, *entropy.warnings))),
+        warnings=tuple(dict.fromkeys((*conditional.warnings, *entropy.warnings, *nothing))),
     )
 
 

@@ -28,7 +28,7 @@ def page(path, **changes):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_key_is_an_argument_and_every_number_is_written_down(path):
-    config = page(path, **({"root": "somewhere"} if "root" in OmegaConf.load(path) else {}))
+    config = page(path, **({"root": "somewhere"} if "root" in OmegaConf.load(path).keys() else {}))
     for node in (config.data, config.data.sets):
         target = get_class(node._target_)
         arguments = inspect.signature(target).parameters

@@ -33,24 +33,24 @@ def test_club_at_the_true_density_is_rho_squared_over_one_minus_rho_squared():
 
 def test_leave_one_out_at_the_true_density_lies_above_the_truth_and_closes_in_with_more_rows():
     true = d.correlated_gaussian(0.9).mi
-    few = np.mean([float(LeaveOneOut()(*pairs(log_q(0.9, 8, s).T))) for s in range(400)])
-    many = np.mean([float(LeaveOneOut()(*pairs(log_q(0.9, 800, s).T))) for s in range(10)])
+    few = np.mean([float(LeaveOneOut()(*pairs(log_q(0.9, 8, s).T))) for s in range(200)])
+    many = np.mean([float(LeaveOneOut()(*pairs(log_q(0.9, 400, s).T))) for s in range(12)])
     assert few > true + 0.1
     assert many == pytest.approx(true, abs=0.03)
 
 
-@pytest.mark.parametrize(("dim", "context_dim", "points"), [(1, 0, 4001), (2, 2, 801), (3, 0, 121)])
+@pytest.mark.parametrize(("dim", "context_dim", "points"), [(1, 0, 4001), (2, 2, 401), (3, 0, 61)])
 def test_the_density_integrates_to_one_whatever_its_weights(dim, context_dim, points):
     # Only if every coordinate is scored given none but those before it does the product integrate to one.
     torch.manual_seed(0)
     density = AutoregressiveMixture(dim, context_dim, hidden=12, components=3)
     for parameter in density.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    line = torch.linspace(-20, 20, points)
+    line = torch.linspace(-15, 15, points)
     grid = torch.cartesian_prod(*[line] * dim).reshape(-1, dim)
     context = torch.tensor([0.5, -1.0]).expand(len(grid), 2) if context_dim else None
     with torch.no_grad():
-        mass = density(grid, context).double().exp().sum() * (40 / (points - 1)) ** dim
+        mass = density(grid, context).double().exp().sum() * (30 / (points - 1)) ** dim
     assert float(mass) == pytest.approx(1, abs=2e-3)
 
 
@@ -78,7 +78,10 @@ def test_difference_of_entropies_goes_on_where_log_n_ends_the_bounds():
 
 def test_difference_of_entropies_reads_nothing_in_independent_rows():
     x, y = np.random.default_rng(0).standard_normal((2, 1500, 6))
-    assert difference_of_entropies(x, y, **QUICK).value == pytest.approx(0, abs=0.03)
+    estimate = difference_of_entropies(x, y, **QUICK)
+    assert estimate.value == pytest.approx(0, abs=0.03)
+    # Where the best q(y|x) was q(y) itself, a standard error of 0 must not pass for certainty.
+    assert estimate.se > 0 or any("0 by choice" in warning for warning in estimate.warnings)
 
 
 def test_upper_bounds_lie_above_the_truth_where_the_density_is_learned_well():
@@ -88,8 +91,8 @@ def test_upper_bounds_lie_above_the_truth_where_the_density_is_learned_well():
         estimate = estimator(x, y, **QUICK)
         assert estimate.value > gaussian.mi - 3 * estimate.se
         assert estimate.kind == "upper bound"
-    # CLUB is rho^2 / (1 - rho^2) = 1.78 here, where I is 0.51.
-    assert club(x, y, **QUICK).value == pytest.approx(0.64 / 0.36, abs=0.35)
+    # CLUB is loose: rho^2 / (1 - rho^2) = 1.78 at the true density, where I is 0.51.
+    assert club(x, y, **QUICK).value > 2 * gaussian.mi
 
 
 def test_a_discrete_y_has_no_density():

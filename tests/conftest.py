@@ -1,0 +1,55 @@
+"""Whole runs on a few embedded images, as `train.py` makes them."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from ssl_mi import cli
+
+CONF = Path(__file__).parent.parent / "conf"
+TINY = [
+    "data=shapes",
+    "data.sets.train=160",
+    "data.sets.test=60",
+    "data.batch_size=32",
+    "encoder=convnet",
+    "encoder.widths=[8,16]",
+    "trainer.accelerator=cpu",
+    "trainer.devices=1",
+    "progress=none",
+]
+NO_EVALUATION = [
+    "evaluation.every_n_epochs=0",
+    *(f"evaluation.evaluations.{e}=null" for e in ("mi", "linear_probe", "knn", "geometry", "pictures")),
+]
+
+
+@pytest.fixture
+def configure(tmp_path):
+    """overrides -> the configuration of a tiny run whose folder is in tmp_path."""
+
+    def make(*overrides: str, tiny: bool = True):
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+            return compose("train", [*(TINY if tiny else []), f"run_dir={tmp_path / 'run'}", *overrides])
+
+    return make
+
+
+@pytest.fixture
+def run(configure):
+    """overrides -> a finished tiny run; `evaluate=True` keeps the evaluations."""
+
+    def make(*overrides: str, evaluate: bool = False, before=None) -> cli.Run:
+        cfg = configure(*([] if evaluate else NO_EVALUATION), *overrides)
+        cli.start(cfg)
+        made = cli.Run(cfg, cli.build(cfg, "data"), cli.build(cfg, "module"))
+        if before is not None:
+            before(made)
+        with made.reported():
+            made.trainer.fit(made.module, made.data, ckpt_path=cfg.ckpt_path, weights_only=True)
+        return made
+
+    return make

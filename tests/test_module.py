@@ -1,0 +1,114 @@
+"""What a training step does, and what a stopped run keeps."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from ssl_mi.module import NotFinite
+
+
+def weights(run) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in run.module.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["objective=simclr"],
+        ["objective=mine", "objective_optimizer={_target_: torch.optim.Adam, _partial_: true, lr: 0.01}"],
+        ["objective=simclr", "teacher=ema", "encoder.widths=[8]"],
+    ],
+    ids=["simclr", "mine", "teacher"],
+)
+def test_two_epochs_and_two_more_after_a_stop_are_four(run, tmp_path, overrides):
+    whole = weights(run("trainer.max_epochs=4", f"run_dir={tmp_path / 'whole'}", *overrides))
+
+    class Stop(pl.Callback):
+        def on_train_epoch_start(self, trainer, module):
+            if trainer.current_epoch == 2:
+                raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        run("trainer.max_epochs=4", *overrides, before=lambda r: r.trainer.callbacks.append(Stop()))
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    resumed = run("trainer.max_epochs=4", f"run_dir={tmp_path / 'resumed'}", f"ckpt_path={last}", *overrides)
+    assert [h["epoch"] for h in resumed.history.epochs] == [1, 2, 3, 4]
+    for name, value in weights(resumed).items():
+        assert torch.equal(value, whole[name]), name
+
+
+def test_a_seed_decides_everything(run, tmp_path):
+    first, again, other = (
+        weights(run("trainer.max_epochs=1", f"seed={s}", f"run_dir={tmp_path / d}"))
+        for s, d in ((1, "a"), (1, "b"), (2, "c"))
+    )
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert not all(torch.equal(first[k], other[k]) for k in first)
+
+
+def test_the_teacher_moves_once_per_optimizer_step(run):
+    calls = []
+
+    def count(made):
+        original = made.module.teacher.update
+        made.module.teacher.update = lambda towers, progress: (calls.append(progress), original(towers, progress))
+
+    run("teacher=ema", "trainer.max_epochs=2", "trainer.accumulate_grad_batches=2", before=count)
+    # 128 training images in batches of 32, two a step: 2 steps an epoch.
+    assert calls == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_the_teacher_learns_nothing_by_gradient(run):
+    made = run("teacher=ema", "trainer.max_epochs=1")
+    assert not any(p.requires_grad for p in made.module.teacher.parameters())
+    trained = {id(p) for group in made.trainer.optimizers[0].param_groups for p in group["params"]}
+    assert trained == {id(p) for p in [*made.module.towers.parameters(), *made.module.objective.parameters()]}
+
+
+def test_a_critic_gets_its_own_optimizer_and_rate(run):
+    made = run(
+        "objective=mine",
+        "objective_optimizer={_target_: torch.optim.SGD, _partial_: true, lr: 0.5}",
+        "schedule=constant",
+        "trainer.max_epochs=1",
+    )
+    rates = {id(p): g["lr"] for g in made.trainer.optimizers[0].param_groups for p in g["params"]}
+    assert {rates[id(p)] for p in made.module.objective.parameters()} == {0.5}
+    assert {rates[id(p)] for p in made.module.towers.parameters()} == {0.001}
+
+
+def test_an_optimizer_for_an_objective_without_parameters_is_refused(run):
+    with pytest.raises(Exception, match="has no parameters"):
+        run("objective_optimizer={_target_: torch.optim.SGD, _partial_: true, lr: 0.5}")
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_term_and_keeps_the_last_checkpoint(run, tmp_path):
+    class Poison(pl.Callback):
+        def on_train_epoch_start(self, trainer, module):
+            if trainer.current_epoch == 1:
+                next(module.towers.parameters()).data.fill_(float("nan"))
+
+    with pytest.raises(NotFinite, match=r"step 4 \(epoch 1\): nt_xent = nan"):
+        run("trainer.max_epochs=3", before=lambda r: r.trainer.callbacks.append(Poison()))
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["epoch"] == 0
+    assert all(torch.isfinite(v).all() for k, v in saved["state_dict"].items() if v.is_floating_point())
+    assert (tmp_path / "run" / "report.md").exists()
+
+
+def test_the_rate_in_the_yaml_is_reached_and_not_multiplied(run):
+    made = run("optimizer.lr=0.003", "schedule.warmup_epochs=1", "schedule.final_ratio=1.0", "trainer.max_epochs=2")
+    assert made.history.epochs[-1]["lr"] == pytest.approx(0.003)
+    assert "0.003" in made.facts()["optimizer"]
+
+
+def test_labels_never_reach_the_loss(run, tmp_path):
+    with_labels = weights(run("trainer.max_epochs=1", f"run_dir={tmp_path / 'a'}"))
+
+    # The split is stratified by class where labels are known, so compare on the same rows: permuted labels.
+    def shuffle(made):
+        made.data.setup()
+        made.data.train.labels.copy_(made.data.train.labels.flip(0))
+
+    without = weights(run("trainer.max_epochs=1", f"run_dir={tmp_path / 'b'}", before=shuffle))
+    assert all(torch.equal(with_labels[k], without[k]) for k in with_labels)
