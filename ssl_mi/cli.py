@@ -59,6 +59,7 @@ def find_unknown(folder: Path, overrides: Sequence[str]) -> None:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import ValueType
     from hydra.errors import HydraException, OverrideParseException
 
     try:
@@ -78,18 +79,18 @@ def find_unknown(folder: Path, overrides: Sequence[str]) -> None:
             str(p.relative_to(folder / override.key_or_group).with_suffix(""))
             for p in (folder / override.key_or_group).glob("*/**/*.yaml")
         ]
-        values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
+        if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+            values = override.value().filter(options)
+        else:
+            values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
         for value in values:
-            if value is not None and str(value) not in options:
+            if value not in (None, "null") and str(value) not in options:
                 raise UnknownOverride(
                     f"there is no {override.key_or_group}={value}{_nearest(str(value), options)}; "
                     f"there are: {', '.join(options)}"
                 )
-            if not override.is_sweep_override():
-                chosen.append(f"{override.key_or_group}={'null' if value is None else value}")
-            else:
-                chosen.append(f"{override.key_or_group}={value}")
-                break
+        if values:  # the keys of a sweep are checked against its first job
+            chosen.append(f"{override.key_or_group}={'null' if values[0] is None else values[0]}")
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(folder.absolute())):
@@ -231,11 +232,12 @@ def start(cfg: DictConfig) -> None:
     import pytorch_lightning as pl
     import torch
 
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*smaller than the logging interval.*",
+        ".*sync_dist=True.*",  # every process holds the loss of the whole batch
         ".*The dirpath has changed.*",  # a resumed run has a folder of its own
         ".*Checkpoint directory.*exists and is not empty.*",
         ".*treespec, LeafSpec.*",  # Lightning's own, under a newer torch
@@ -255,19 +257,21 @@ def build(cfg: DictConfig, key: str) -> Any:
 
 def check_checkpoint(path: str | Path, module, max_epochs: int | None) -> None:
     """Raise ValueError, listing keys, unless the checkpoint is of just this module; without running its code."""
-    import pickle
-
     import torch
 
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # pickle raises whatever the bytes lead it to
+        # Of torch's lines the one that says what it met: the first advises to run the file's code.
+        said = str(error).splitlines()
+        why = next((line.strip() for line in said if "unsupported" in line.lower()), said[0] if said else "it is empty")
         raise ValueError(
-            f"{path} can not be read as a checkpoint of plain tensors: {str(error).splitlines()[0]}"
+            f"{path} can not be read as a checkpoint of plain tensors, and code in files is never run: "
+            f"{type(error).__name__}: {why}"
         ) from error
-    saved, own = checkpoint.get("state_dict"), module.state_dict()
-    if saved is None:
-        raise ValueError(f"{path} is no checkpoint of a run: it has no 'state_dict'")
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"{path} is no checkpoint of a run: it has no 'state_dict'; runs keep theirs in checkpoints/")
+    saved, own = checkpoint["state_dict"], module.state_dict()
     problems = {
         "missing in the file": [k for k in own if k not in saved],
         "unknown to this run": [k for k in saved if k not in own],
@@ -302,6 +306,9 @@ class Run:
     """The trainer of a configuration, what is printed before and after it, and its report."""
 
     def __init__(self, cfg: DictConfig, data, module) -> None:
+        from hydra.utils import instantiate
+        from pytorch_lightning.callbacks import LambdaCallback
+
         from ssl_mi.callbacks.history import History
         from ssl_mi.callbacks.progress import progress_bar
 
@@ -311,10 +318,9 @@ class Run:
         bar = progress_bar(cfg.progress)
         self.history = History(lines=bar is None and cfg.progress != "none")
         self.evaluate = build(cfg, "evaluation")
-        callbacks = [self.history, self.evaluate, build(cfg, "checkpoint"), *([bar] if bar else [])]
+        announce = LambdaCallback(on_fit_start=lambda trainer, module: self._print_facts())
+        callbacks = [announce, self.history, self.evaluate, build(cfg, "checkpoint"), *([bar] if bar else [])]
         logger = build(cfg, "logger") or False
-        from hydra.utils import instantiate
-
         self.trainer = instantiate(
             cfg.trainer,
             callbacks=callbacks,
@@ -339,6 +345,7 @@ class Run:
         rate = groups.get("lr")
         return {
             "data": self.data.describe(),
+            **({} if self.data.has_labels else {"probes": "left out: the images have no labels"}),
             "views": self.data.augmentation.describe().replace("\n", "; "),
             "effective batch": split,
             "objective": module.objective.name,
@@ -353,16 +360,14 @@ class Run:
 
     @contextmanager
     def reported(self) -> Iterator[None]:
-        """Announce the run; afterwards, however it ended, write its report."""
-        self.data.prepare_data()
-        if self.trainer.world_size == 1:
-            self.data.setup("fit")
-            self._print_facts()
+        """However the run ends, write its report."""
         ended = "complete"
         try:
             yield
         except BaseException as error:
-            ended = f"stopped: {type(error).__name__}: {str(error) or 'interrupted'}"
+            # Lightning turns an interrupt into an exit.
+            interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+            ended = "stopped: interrupted" if interrupted else f"stopped: {type(error).__name__}: {error}"
             raise
         finally:
             if first_process():
@@ -371,6 +376,8 @@ class Run:
     def _print_facts(self) -> None:
         from rich.console import Console
 
+        if not first_process():
+            return
         console = Console(highlight=False)
         for name, value in self.facts().items():
             console.print(f"[bold]{name:>17}[/bold]  {value}", soft_wrap=True)

@@ -62,6 +62,7 @@ def features(module: pl.LightningModule, data, split: str, limit: int | None = N
         return (module.towers.represent(data.clean_views(source)),)
 
     (h,), index, labels = _collect(module, data, split, limit, one)
+    _check_finite({"h": [h]}, split)
     return Features(h, index, labels)
 
 
@@ -73,7 +74,20 @@ def pairs(module: pl.LightningModule, data, split: str, draw: int, limit: int | 
         return out.h[0], out.h[1], out.z[0], out.z[1]
 
     (hx, hy, zx, zy), index, _ = _collect(module, data, split, limit, one)
+    _check_finite({"h": [hx, hy], "z": [zx, zy]}, split)
     return Pairs((hx, hy), (zx, zy), index)
+
+
+def _check_finite(embeddings: dict[str, list[Tensor]], split: str) -> None:
+    for name, views in embeddings.items():
+        for x in views:
+            bad = int((~x.isfinite()).any(1).sum())
+            if bad:
+                raise ValueError(
+                    f"{name} of the {split} images: {bad} of {len(x)} rows hold NaN or infinity, nothing can be "
+                    "measured on them; the towers have diverged: lower the learning rate, or train in float32 "
+                    "(trainer.precision=32-true)"
+                )
 
 
 def _collect(

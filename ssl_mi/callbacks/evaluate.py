@@ -49,6 +49,11 @@ class Evaluate(pl.Callback):
         self.seconds = dict(state["seconds"])
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self.evaluations and trainer.datamodule.val is None:
+            raise ValueError(
+                "evaluations need validation images, where they are read during training and projections learn: "
+                "set data.val_fraction above 0"
+            )
         # Lightning restores a checkpoint after this: in a resumed run too these are the weights that
         # the seed gives, which is what "randomly initialised" is measured on.
         if self.initial is None:
@@ -57,7 +62,8 @@ class Evaluate(pl.Callback):
     # When
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.every_n_epochs and not any(row.epoch == 0 for row in self.rows):
+        # A resumed run does not start at epoch 0, and what it has learned is no reading of epoch 0.
+        if self.every_n_epochs and trainer.global_step == 0:
             self._evaluate(trainer, pl_module, "val", 0)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -68,7 +74,8 @@ class Evaluate(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         split = "val" if trainer.datamodule.test is None else "test"
         epoch = trainer.current_epoch
-        self.rows = [row for row in self.rows if row.split != "test"]
+        # What is read now replaces what was read of the same moment, by a run that is gone on with or an epoch ago.
+        self.rows = [row for row in self.rows if row.split != "test" and (row.split, row.epoch) != (split, epoch)]
         self._evaluate(trainer, pl_module, split, epoch)
         with _towers(pl_module, self.initial):
             self._evaluate(trainer, pl_module, split, epoch, encoder="random")
@@ -126,8 +133,10 @@ class _Pixels(nn.Module):
     def __init__(self, device: torch.device) -> None:
         super().__init__()
         self.device = device
-        self.towers = SimpleNamespace(represent=lambda views: self.flat(views))
+        self.towers = SimpleNamespace(represent=self.flat)
 
     @staticmethod
     def flat(views: list[Tensor]) -> Tensor:
-        return views[0].flatten(1)
+        """All that the views show of an image: views of one kind are one picture, of two kinds are two."""
+        kinds = [x for v, x in enumerate(views) if not any(torch.equal(x, earlier) for earlier in views[:v])]
+        return torch.cat([x.flatten(1) for x in kinds], 1)

@@ -47,8 +47,9 @@ class Geometry:
         read = bench.pairs(bench.split, None if bench.final else self.limit)
         (h, _), (x, y) = [tuple(v[: self.limit] for v in space) for space in (read.h, read.z)]
         found = [
-            ("effective_rank_h", "effective rank of h", effective_rank(h), h.shape[1]),
-            ("effective_rank_z", "effective rank of z", effective_rank(x), x.shape[1]),
+            # Centred, n rows span at most n - 1 directions.
+            ("effective_rank_h", "effective rank of h", effective_rank(h), min(len(h) - 1, h.shape[1])),
+            ("effective_rank_z", "effective rank of z", effective_rank(x), min(len(x) - 1, x.shape[1])),
             ("alignment", "alignment of z, E|x - y|^2", alignment(x, y), 4.0),
             ("uniformity", "uniformity of z, log E e^(-2|x - x'|^2)", uniformity(x), 0.0),
         ]

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ssl_mi.callbacks.bench import Bench
+from ssl_mi.callbacks.embed import untouched
 from ssl_mi.callbacks.rows import Row
 from ssl_mi.information.estimate import Estimate
 from ssl_mi.information.knn import ksg, mixed_ksg_ross
@@ -56,7 +57,19 @@ class MutualInformation:
                 bench.features(split, self._limit(bench))
 
     def measure(self, bench: Bench) -> list[Row]:
+        self._check_enough(bench)
         return [*self._between_views(bench), *self._with_what_is_known(bench)]
+
+    def _check_enough(self, bench: Bench) -> None:
+        n = len(self._pairs(bench, bench.split).index)
+        n = n if bench.final else n - n // 2
+        needed = (self.k + 1) * max(1, self.subsets)
+        if n < needed:
+            raise ValueError(
+                f"{bench.split} images: {n} to read mutual information on, k={self.k} neighbours in {self.subsets} "
+                f"subsets need at least {needed} (during training as many again to fit projections on); raise "
+                "data.val_fraction or the limits of data and evaluation, or lower evaluation.evaluations.mi.subsets"
+            )
 
     def _limit(self, bench: Bench) -> int | None:
         return None if bench.final else self.limit
@@ -77,18 +90,23 @@ class MutualInformation:
                 # Rows are source images in a random order: the halves share no image.
                 half = len(x) // 2
                 fit_x, fit_y, read = x[:half], y[:half], slice(half, None)
+            x, y = x[read], y[read]
             for name, projection in self.projections.items():
-                fitted = projection.fit(fit_x, fit_y, seed=self.seed)
-                estimate = self._assess(partial(ksg, k=self.k), bench, *fitted(x[read], y[read]))
+                if _collapsed(fit_x, fit_y, x, y):
+                    of, estimate = name, _nothing(len(x))
+                else:
+                    fitted = projection.fit(fit_x, fit_y, seed=self.seed)
+                    of, estimate = fitted.name, self._assess(partial(ksg, k=self.k), bench, *fitted(x, y))
                 prefix = "mi" if space == "z" else f"mi_{space}"
-                metric = f"{prefix}_ksg_{name}_nats"
-                rows.append(_row(bench, metric, f"{quantity} by KSG on {name}", estimate, fitted.name))
+                metric, words = f"{prefix}_ksg_{name}_nats", f"{quantity} by KSG on {name}"
+                rows.append(_row(bench, metric, words, estimate, of, *_constant(space, x, y)))
         return rows + self._own_bound(bench, *read_on.z)
 
     def _own_bound(self, bench: Bench, x: Tensor, y: Tensor) -> list[Row]:
         objective = bench.module.objective
         device = bench.module.device
-        reading = objective.read(x.to(device), y.to(device), bench.data.batch_size)
+        with untouched(objective):
+            reading = objective.read(x.to(device), y.to(device), bench.data.batch_size)
         if reading is None:
             return []
         return [
@@ -123,11 +141,15 @@ class MutualInformation:
                 continue
             values, fit_values = of(read_set)[read_on.index[read]], of(fit_set)[fit_on.index[fit]]
             discrete = not values.is_floating_point()
-            fitted = CCA(self.factor_dim).fit(fit_on.h[fit], _targets(fit_values), seed=self.seed)
-            px, _ = fitted(read_on.h[read], _targets(values, like=fit_values))
-            estimator = partial(mixed_ksg_ross if discrete else ksg, k=self.k)
-            estimate = self._assess(estimator, bench, px, values)
-            rows.append(_row(bench, f"mi_h_{name}_nats", f"I(h; {name})", estimate, fitted.name))
+            fit_h, h = fit_on.h[fit], read_on.h[read]
+            if _collapsed(fit_h, h):
+                of, estimate = "h", _nothing(len(h))
+            else:
+                fitted = CCA(self.factor_dim).fit(fit_h, _targets(fit_values), seed=self.seed)
+                px, _ = fitted(h, _targets(values, like=fit_values))
+                estimator = partial(mixed_ksg_ross if discrete else ksg, k=self.k)
+                of, estimate = fitted.name, self._assess(estimator, bench, px, values)
+            rows.append(_row(bench, f"mi_h_{name}_nats", f"I(h; {name})", estimate, of, *_constant("h", h)))
         return rows
 
     def _assess(self, estimator, bench: Bench, x, y) -> Estimate:
@@ -160,14 +182,36 @@ def _targets(values: Tensor, like: Tensor | None = None) -> Tensor:
     """What a linear projection is to predict: one-hot of a discrete factor; f, f^2 of a continuous one."""
     if not values.is_floating_point():
         classes = int((values if like is None else like).max()) + 1
-        return torch.nn.functional.one_hot(values.clamp(max=classes - 1), classes).double()
+        codes = values.long().clamp(max=classes - 1)
+        return torch.nn.functional.one_hot(codes, classes).double().reshape(len(values), -1)
     columns = values.double().reshape(len(values), -1)
     return torch.cat([columns, columns**2], 1)
 
 
-def _row(bench: Bench, metric: str, quantity: str, estimate: Estimate, projection: str) -> Row:
+def _varying(x: Tensor) -> Tensor:
+    """Which columns are not constant: bool [d]."""
+    return (x != x[:1]).any(0)
+
+
+def _collapsed(*sides: Tensor) -> bool:
+    """Whether one of them is the same in every row: nothing can be projected, and nothing is shared."""
+    return not all(_varying(x).any() for x in sides)
+
+
+def _nothing(n: int) -> Estimate:
+    return Estimate(0.0, n=n, estimator="nothing to estimate", warnings=("a collapse: every row is the same",))
+
+
+def _constant(space: str, *views: Tensor) -> list[str]:
+    """A warning about constant columns, which projections leave out."""
+    constant, width = max((int((~_varying(x)).sum()), x.shape[1]) for x in views)
+    return [f"{constant} of {width} columns of {space} are constant"] if constant else []
+
+
+def _row(bench: Bench, metric: str, quantity: str, estimate: Estimate, projection: str, *warnings: str) -> Row:
     low, high = estimate.ci or (math.nan, math.nan)
     settings = ", ".join(f"{k}={v}" for k, v in estimate.settings.items())
+    how = f"{estimate.estimator}({settings})" if settings else estimate.estimator
     return bench.row(
         "mi",
         metric,
@@ -180,5 +224,5 @@ def _row(bench: Bench, metric: str, quantity: str, estimate: Estimate, projectio
         p_value=math.nan if estimate.p_value is None else estimate.p_value,
         kind="lower bound",  # of the embeddings: a projection can only lose information
         n=estimate.n,
-        note="; ".join([f"{estimate.estimator}({settings}) of {projection}", *estimate.warnings]),
+        note="; ".join([f"{how} of {projection}", *warnings, *estimate.warnings]),
     )

@@ -210,4 +210,5 @@ def wilson(p: float, n: int, z: float = 1.96) -> tuple[float, float]:
     """The 95% Wilson score interval of a proportion p of n."""
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return middle - half, middle + half
+    # The ends are 0 at p = 0 and 1 at p = 1, and p lies between them: only rounding says otherwise.
+    return max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half))

@@ -22,6 +22,7 @@ import argparse
 import ast
 import csv
 import importlib
+import io
 import math
 import re
 import statistics
@@ -115,11 +116,11 @@ def measure(name: str, estimator: Callable, task: Task, n: int, seed: int) -> Ro
         estimate = estimator(x, y)
     except (ValueError, ArithmeticError, np.linalg.LinAlgError) as problem:
         seconds = time.perf_counter() - started
-        return Row(*facts, "", "", "", "", "", "", seconds, "", f"{type(problem).__name__}: {problem}")
+        return Row(*facts, "", "", "", "", "", "", seconds, "", _one_line(f"{type(problem).__name__}: {problem}"))
     seconds = time.perf_counter() - started
     low, high = getattr(estimate, "ci", None) or ("", "")
     se, ceiling = (_or_empty(getattr(estimate, key, None)) for key in ("se", "ceiling"))
-    warnings = " | ".join(getattr(estimate, "warnings", ()))
+    warnings = _one_line(" | ".join(getattr(estimate, "warnings", ())))
     kind = getattr(estimate, "kind", "")
     return Row(*facts, float(estimate), se, low, high, ceiling, kind, seconds, warnings, "")
 
@@ -171,28 +172,38 @@ def _by_name(name: str) -> Callable:
 
 
 def load(path: Path) -> list[Row]:
-    """Rows of a CSV written here. ValueError if its columns are others."""
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != Row._fields:
-            raise ValueError(
-                f"{path} has columns {reader.fieldnames}, not those of this benchmark; choose another file"
-            )
-        # A run killed in the middle of a line leaves a short one, which is computed again.
-        return [_parse(line) for line in reader if None not in line.values()]
+    """Rows of a CSV written here, without a last line that a killed run left unfinished.
+
+    ValueError if the columns are others, or a line in the middle is short.
+    """
+    text = path.read_text()
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+    if tuple(reader.fieldnames or ()) != Row._fields:
+        raise ValueError(f"{path} has columns {reader.fieldnames}, not a benchmark's; choose another file")
+    lines = list(reader)
+    for number, line in enumerate(lines, start=2):
+        if None in line.values() or None in line:
+            raise ValueError(f"{path}, line {number}, has not {len(Row._fields)} fields; repair or remove it")
+    return [_parse(line) for line in lines]
 
 
 def _append(path: Path, row: Row) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = not path.exists() or path.stat().st_size == 0
-    torn = not fresh and not path.read_bytes().endswith(b"\n")
+    if not fresh:
+        _drop_torn_line(path)
     with path.open("a", newline="") as file:
-        if torn:
-            file.write("\r\n")
         writer = csv.writer(file)
         if fresh:
             writer.writerow(Row._fields)
         writer.writerow(row)
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut a last line without its end, as a killed run leaves it: an open quote in it would swallow the next rows."""
+    written = path.read_bytes()
+    if not written.endswith(b"\n"):
+        path.write_bytes(written[: written.rfind(b"\n") + 1])
 
 
 def _parse(line: dict[str, str]) -> Row:
@@ -206,6 +217,10 @@ def _parse(line: dict[str, str]) -> Row:
         else:
             values.append(text)
     return Row(*values)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _or_empty(value):

@@ -84,9 +84,7 @@ def difference_of_entropies(x, y, **settings) -> Estimate:
     x_read, y_read = conditional.data.read
     nothing = ()
     if conditional.record["best_step"] == 0:
-        nothing = (
-            "no step of the fit made x tell anything of y on the stop rows: this is 0 by choice, its error unknown",
-        )
+        nothing = ("on the stop rows no step of the fit beat q(y) itself: 0 by choice, its error unknown",)
     with torch.no_grad():
         log_ratio = (conditional.density(y_read, x_read) - entropy.density(y_read)).double().cpu()
     return Estimate(

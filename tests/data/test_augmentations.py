@@ -282,6 +282,7 @@ SIDES = {
     "byol": [32, 32],
     "multicrop": [32, 32, 14, 14, 14, 14, 14, 14],
     "weak": [32, 32],
+    "shapes": [32, 32],
     "colour_luminance": [32, 32],
 }
 
