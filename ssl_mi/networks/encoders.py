@@ -39,7 +39,7 @@ class ConvNet(nn.Module):
     Raises ValueError on other shapes, and on no or non-positive widths.
     """
 
-    def __init__(self, widths: Sequence[int] = (64, 128, 256, 256), in_channels: int = 3, stem_stride: int = 1):
+    def __init__(self, widths: Sequence[int] = (32, 64, 128, 256), in_channels: int = 3, stem_stride: int = 1):
         super().__init__()
         if not widths or min(widths) < 1:
             raise ValueError(f"ConvNet: widths must be positive channel counts, one a layer, but got {list(widths)}")

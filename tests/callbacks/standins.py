@@ -98,7 +98,7 @@ class Observer(nn.Module):
 
     device = torch.device("cpu")
 
-    def __init__(self, change=None, temperature=0.1):
+    def __init__(self, change=None, temperature=1.0):
         super().__init__()
         self.towers = Identity(change)
         self.objective = Infomax(2, Cosine(temperature), InfoNCE(), OtherSamples(), "infonce")
@@ -166,7 +166,7 @@ def fit(module, data, callbacks, epochs=2, **options):
         enable_model_summary=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
-        **{"logger": False, "enable_checkpointing": False, **options},
+        **{"logger": False, "enable_checkpointing": False, "log_every_n_steps": 1, **options},
     )
     trainer.fit(module, data)
     return trainer

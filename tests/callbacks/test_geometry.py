@@ -60,18 +60,18 @@ def test_uniformity_is_the_loop_over_pairs():
     assert uniformity(x) == pytest.approx(math.log(sum(terms) / len(terms)), rel=1e-9)
 
 
-def test_uniformity_of_a_collapse_is_0_and_of_two_opposite_points_minus_8_and_a_half_chance():
+def test_uniformity_of_a_collapse_is_0_and_of_two_opposite_points_minus_8():
     assert uniformity(torch.ones(10, 3)) == pytest.approx(0, abs=1e-6)
     # Two points at distance 2: the only pair gives log e^(-2 * 4).
     assert uniformity(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])) == pytest.approx(-8, rel=1e-5)
 
 
 def test_uniformity_of_the_uniform_circle_is_its_bessel_function():
-    # E e^(-4 (1 - cos a)) for a uniform angle a: e^-4 I_0(4).
+    # E e^(-4 (1 - cos a)) for a uniform angle a: e^-4 I_0(4), less the pairs of a point with itself.
     angle = 2 * math.pi * torch.arange(720, dtype=torch.float64) / 720
     x = torch.stack([angle.cos(), angle.sin()], 1)
-    expected = -4 + math.log(torch.special.i0(torch.tensor(4.0, dtype=torch.float64)).item())
-    assert uniformity(x) == pytest.approx(expected, abs=5e-3)
+    mean = math.exp(-4) * torch.special.i0(torch.tensor(4.0, dtype=torch.float64)).item()
+    assert uniformity(x) == pytest.approx(math.log((720 * mean - 1) / 719), rel=1e-9)
 
 
 def test_rows_say_what_was_read_and_what_is_the_most_it_could_be():

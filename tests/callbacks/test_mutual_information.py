@@ -123,8 +123,8 @@ def test_the_objectives_own_bound_is_its_reading_beside_its_ceiling(final):
     expected = at.module.objective.read(x, y, data.batch_size)
     row = rows["mi_bound_infonce_nats"]
     assert row.value == pytest.approx(expected.value)
-    # Cosine at temperature .1, 99 negatives: log 100 - log(1 + 99 e^-20)
-    assert row.ceiling == pytest.approx(math.log(100) - math.log1p(99 * math.exp(-20)))
+    # Cosine at temperature 1, 99 negatives: scores differ by 2 at most.
+    assert row.ceiling == pytest.approx(math.log(100) - math.log1p(99 * math.exp(-2)))
     assert 0 < row.value < NATS < row.ceiling
     assert "99 negatives" in row.note
     assert row.kind == "lower bound"
@@ -217,11 +217,11 @@ def test_collapsed_embeddings_share_nothing_and_say_so():
         assert "collapse" in rows[metric].note
 
 
-@pytest.mark.parametrize(("split", "n"), [("test", 39), ("val", 79)])
+@pytest.mark.parametrize(("split", "n"), [("test", 39), ("val", 78)])
 def test_too_few_images_for_ksg_are_named_with_the_remedy(split, n):
     """10 subsets of more than k = 3 rows: 40 images to read, and during training as many to fit on."""
     at = standins.bench(standins.GaussianViews(n=n), split)
-    with pytest.raises(ValueError, match=rf"{split} .*k=3.*40"):
+    with pytest.raises(ValueError, match=rf"{split} images: 39 .*k=3.*40"):
         standins.rows_of(evaluation(permutations=2), at)
     enough = standins.bench(standins.GaussianViews(n=n + 1), split)
     assert "mi_ksg_cca2_nats" in standins.rows_of(evaluation(permutations=2), enough)
