@@ -84,13 +84,20 @@ def find_unknown(folder: Path, overrides: Sequence[str]) -> None:
         else:
             values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
         for value in values:
-            if value not in (None, "null") and str(value) not in options:
+            if value in (None, "null") and not override.is_delete():
+                raise UnknownOverride(
+                    f"{override.key_or_group}=null is no choice of '{override.key_or_group}'; "
+                    f"there are: {', '.join(options)}; ~{override.key_or_group} leaves it out"
+                )
+            if value is not None and str(value) not in options:
                 raise UnknownOverride(
                     f"there is no {override.key_or_group}={value}{_nearest(str(value), options)}; "
                     f"there are: {', '.join(options)}"
                 )
-        if values:  # the keys of a sweep are checked against its first job
-            chosen.append(f"{override.key_or_group}={'null' if values[0] is None else values[0]}")
+        if override.is_delete():
+            chosen.append(f"~{override.key_or_group}")
+        elif values:  # the keys of a sweep are checked against its first job
+            chosen.append(f"{override.key_or_group}={values[0]}")
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(folder.absolute())):
@@ -186,6 +193,8 @@ def check(cfg: DictConfig) -> None:
             "a sweep (-m) runs its jobs in one process and can not start several processes for each; "
             "start the runs one by one, or with a launcher that gives each job its own process"
         )
+    if not isinstance(cfg.seed, int) or cfg.seed < 0:
+        raise ValueError(f"seed={cfg.seed}: a whole number, 0 or more")
     if cfg.progress not in ("auto", "bar", "lines", "none"):
         raise ValueError(f"progress={cfg.progress}: choose auto, bar, lines or none")
 

@@ -275,7 +275,9 @@ def plot_probes(rows, path: Path) -> Path | None:
                     axis.plot(r["epoch"], r["value"], "*", color=color, ms=12, label=f"{quantity}, test")
                 else:
                     axis.axhline(r["value"], color=color, ls={"random": "--", "pixels": ":"}[r["encoder"]], lw=1)
-                    axis.text(0, r["value"], f" {r['encoder']}", color=color, fontsize=7, va="bottom")
+                    # At the left edge of the axes, wherever their epochs begin.
+                    edge = {"transform": axis.get_yaxis_transform(), "va": "bottom"}
+                    axis.text(0, r["value"], f" {r['encoder']}", color=color, fontsize=7, **edge)
     axis.set(xlabel="epoch", ylabel="accuracy")
     axis.legend(frameon=False, fontsize=8)
     return _save(figure, path)

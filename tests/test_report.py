@@ -140,6 +140,13 @@ def test_the_plot_of_a_perfect_or_hopeless_probe_is_drawn(tmp_path, accuracy):
         assert report.plot_probes(rows, tmp_path / "probes.png") is not None
 
 
+def test_a_run_that_is_evaluated_at_the_end_alone_has_its_plot_too(tmp_path):
+    rows = [r for r in complete_run() if r["split"] == "test"]
+    page, _ = written(tmp_path, rows)
+    assert "](probes.png)" in page
+    assert "](information.png)" not in page  # one epoch is no curve
+
+
 def test_a_run_that_stopped_before_its_first_epoch_leaves_a_report(tmp_path):
     page, document = written(tmp_path, [], history=[], facts={"ended": "stopped: ValueError: no images"})
     assert "Nothing was evaluated." in page

@@ -20,6 +20,7 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,8 +30,8 @@ from ssl_mi.information.estimate import Estimate
 from ssl_mi.information.gaussian import rank_gaussianize
 from ssl_mi.information.knn import MAX_DIMS, ksg_pointwise, mixed_ksg_ross, prepare
 from ssl_mi.information.projections import CCA
-from ssl_mi.information.samples import check_paired, n_distinct, read, row_hash
-from ssl_mi.information.trust import derangement
+from ssl_mi.information.samples import check_paired, n_distinct, read, read_labels, row_hash, standardize
+from ssl_mi.information.trust import assess, derangement
 
 TWINS = 2
 FEWEST_ROWS = 40
@@ -59,20 +60,21 @@ def mutual_information(
     Raises ValueError: unpaired lengths, NaN or infinity, wrong rank, fewer than 40 rows.
     """
     started = time.perf_counter()
-    codes_x, codes_y = symbols(x), symbols(y)
+    codes_x, codes_y = symbols(x, "x"), symbols(y, "y")
+    trust = partial(_trusted, level=level, permutations=permutations, seed=seed)
     if codes_x is not None and codes_y is not None:
-        answer = discrete.mutual_information(codes_x, codes_y, "grassberger")
+        answer = trust(partial(discrete.mutual_information, correction="grassberger"), codes_x, codes_y)
     elif codes_x is not None:
-        answer = _one_side_symbols(y, codes_x, k, seed, ("y", "x"))
+        answer = _one_side_symbols(y, codes_x, k, trust, seed, ("y", "x"))
         answer = replace(answer, dims=answer.dims[::-1])
     elif codes_y is not None:
-        answer = _one_side_symbols(x, codes_y, k, seed, ("x", "y"))
+        answer = _one_side_symbols(x, codes_y, k, trust, seed, ("x", "y"))
     else:
         answer = _continuous(x, y, k, learned, level, permutations, seed)
     return replace(answer, seconds=time.perf_counter() - started)
 
 
-def symbols(x) -> np.ndarray | None:
+def symbols(x, name: str = "x") -> np.ndarray | None:
     """Codes int64 [n] when x looks like symbols, else None.
 
     Strings always do. Whole numbers do when each row is seen 20 times on average, one column of other numbers
@@ -81,13 +83,18 @@ def symbols(x) -> np.ndarray | None:
     raw = x.detach().cpu() if isinstance(x, torch.Tensor) else np.asarray(x)
     kind = "f" if isinstance(x, torch.Tensor) and x.is_floating_point() else np.asarray(raw).dtype.kind
     if kind in "USO":
-        return discrete.read_labels(raw, "labels")[0]
-    variable = read(x)
+        return read_labels(raw, name)[0]
+    variable = read(x, name)
     hashes = row_hash(variable.values)
     allowed = variable.n / 20 if kind in "iub" else np.sqrt(variable.n) / 2 if variable.d == 1 else 0
     if n_distinct(hashes) > allowed:
         return None
     return np.unique(hashes, return_inverse=True)[1].astype(np.int64)
+
+
+def _trusted(estimator, x, y, level, permutations, seed) -> Estimate:
+    subsets = 10 if len(x) >= 200 else 0  # parts of fewer than 20 rows say nothing
+    return assess(estimator, x, y, level=level, permutations=permutations, subsets=subsets, seed=seed)
 
 
 # --- continuous on both sides ---------------------------------------------------------------------------------
@@ -113,6 +120,7 @@ def _continuous(x, y, k, learned, level, permutations, seed) -> Estimate:
 
     a, b, warnings = prepare(x, y, standardized=False, duplicates="drop", dequantized=False, seed=seed)
     warnings = tuple(w for w in warnings if "ties" not in w)  # the ranks see to them
+    warnings += standardize(a)[2] + standardize(b)[2]  # for what they say of constant columns
     if a.n < FEWEST_ROWS:
         raise ValueError(f"x and y have n={a.n} rows: fitting on half and reading half needs {FEWEST_ROWS}; use ksg")
     rng = np.random.default_rng(seed)
@@ -313,14 +321,14 @@ def _why(readings, kept) -> str:
 # --- symbols on one side --------------------------------------------------------------------------------------
 
 
-def _one_side_symbols(x, codes, k, seed, names) -> Estimate:
+def _one_side_symbols(x, codes, k, trust, seed, names) -> Estimate:
     """Ross's estimator on x, or on its discriminant projections (CCA with the indicator of each symbol)."""
     variable = read(x, names[0])
     check_paired(variable, read(codes, names[1]))
     rng = np.random.default_rng(seed)
     values = rank_gaussianize(variable, rng=rng)
     if variable.d <= MAX_DIMS:
-        return mixed_ksg_ross(values, codes, k)
+        return trust(partial(mixed_ksg_ross, k=k), values, codes)
     seen = np.bincount(codes)
     indicator = (codes[:, None] == np.flatnonzero(seen)[1:]).astype(np.float64)
     order = rng.permutation(variable.n)

@@ -101,6 +101,8 @@ def _entry(x: np.ndarray, y: np.ndarray, seed: int) -> Linear:
     return Linear(x.mean(0), y.mean(0), *weights, "columns of variance 1")
 
 
+@torch.inference_mode(False)  # the caller may be evaluating
+@torch.enable_grad()
 def _train(sets, members: int, seed: int) -> list[tuple[dict, dict]]:
     """sets: list of (x, y) -> one (weights of f, weights of g) a set, each [members, ...], at its best check."""
     generator = torch.Generator().manual_seed(seed)
@@ -124,29 +126,27 @@ def _train(sets, members: int, seed: int) -> list[tuple[dict, dict]]:
     fit_x, fit_y, stop_x, stop_y = (torch.stack(v) for v in (fit_x, fit_y, stop_x, stop_y))
     batch = min(BATCH, fit_x.shape[1])
     every = torch.arange(len(fit_x))[:, None]
-    # The caller may be evaluating: gradients are switched on here only.
-    with torch.inference_mode(False), torch.enable_grad():
-        sides = [_stack(init_x), _stack(init_y)]
-        weights = [w.requires_grad_() for side in sides for w in side.values()]
-        optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=DECAY)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS)
-        best = torch.full((len(fit_x),), math.inf)
-        kept = [{name: w.detach().clone() for name, w in side.items()} for side in sides]
-        for step in range(1, STEPS + 1):
-            rows = torch.randint(fit_x.shape[1], (len(fit_x), batch), generator=generator)
-            loss = _losses(sides, fit_x[every, rows], fit_y[every, rows], generator).sum()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            if step % CHECK_EVERY == 0:
-                with torch.no_grad():
-                    now = _losses(sides, stop_x, stop_y)
-                better = now < best
-                best = torch.where(better, now, best)
-                for side, keep in zip(sides, kept, strict=True):
-                    for name, w in side.items():
-                        keep[name][better] = w.detach()[better]
+    sides = [_stack(init_x), _stack(init_y)]
+    weights = [w.requires_grad_() for side in sides for w in side.values()]
+    optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS)
+    best = torch.full((len(fit_x),), math.inf)
+    kept = [{name: w.detach().clone() for name, w in side.items()} for side in sides]
+    for step in range(1, STEPS + 1):
+        rows = torch.randint(fit_x.shape[1], (len(fit_x), batch), generator=generator)
+        loss = _losses(sides, fit_x[every, rows], fit_y[every, rows], generator).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % CHECK_EVERY == 0:
+            with torch.no_grad():
+                now = _losses(sides, stop_x, stop_y)
+            better = now < best
+            best = torch.where(better, now, best)
+            for side, keep in zip(sides, kept, strict=True):
+                for name, w in side.items():
+                    keep[name][better] = w.detach()[better]
     parts = [slice(i * members, (i + 1) * members) for i in range(len(sets))]
     return [tuple({name: w[part] for name, w in keep.items()} for keep in kept) for part in parts]
 

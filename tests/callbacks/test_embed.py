@@ -51,7 +51,8 @@ def test_modes_and_random_states_are_restored_after_an_error():
             torch.rand(3), np.random.rand(3), random.random()  # noqa: NPY002
             raise KeyError
 
-    pytest.raises(KeyError, fails)
+    with pytest.raises(KeyError):
+        fails()
     assert same(states, random_states())
     assert module.training
     assert torch.is_grad_enabled()
@@ -122,8 +123,10 @@ def test_what_processes_read_in_shares_is_what_one_reads_alone(data, monkeypatch
     module = standins.joint_embedding()
 
     def reading():
-        return embed.features(module, data, "val", limit) if read == "features" else embed.pairs(
-            module, data, "val", 2, limit
+        return (
+            embed.features(module, data, "val", limit)
+            if read == "features"
+            else embed.pairs(module, data, "val", 2, limit)
         )
 
     def hold(share):

@@ -154,11 +154,13 @@ def known(n=1200):
 
     def split(seed):
         generator = torch.Generator().manual_seed(seed)
-        x = torch.randn(n, 2, generator=generator)
-        angle = 0.9 * x[:, 1] + math.sqrt(1 - 0.81) * torch.randn(n, generator=generator)
+        # Uncorrelated exactly, not in expectation: the correlation of the rows that are read is the one that is meant.
+        x = torch.randn(n, 3, generator=generator)
+        x = n**0.5 * torch.linalg.qr(x - x.mean(0)).Q
+        x, angle = x[:, :2], 0.9 * x[:, 1] + math.sqrt(1 - 0.81) * x[:, 2]
         label = (x[:, 0] > 0).long()
         dice = torch.randint(0, 3, (n,), generator=generator)
-        return x, label, {"angle": angle, "dice": dice, "flag": x[:, 0] > 0, "circle": torch.stack([angle, -angle], 1)}
+        return x, label, {"angle": angle, "dice": dice, "flag": x[:, 1] > 0, "circle": torch.stack([angle, -angle], 1)}
 
     parts = {name: split(seed) for seed, name in enumerate(("val", "test"))}
     return standins.GaussianViews(
