@@ -33,7 +33,7 @@ from ssl_mi.information.projections import CCA
 from ssl_mi.information.samples import check_paired, n_distinct, read, read_labels, row_hash, standardize
 from ssl_mi.information.trust import assess, derangement
 
-TWINS = 2
+TWINS = 4
 FEWEST_ROWS = 40
 LEARNING_ROWS = 500  # of a half; networks learn nothing from fewer
 NULL_ROWS = 1500  # of a half; enough to tell dependence from none, and cheap enough to permute often
@@ -106,6 +106,7 @@ class Reading:
 
     pointwise: np.ndarray
     bias: float
+    bias_variance: float  # for there are only a few twins
     tail: float
     u: np.ndarray
     v: np.ndarray
@@ -136,10 +137,11 @@ def _continuous(x, y, k, learned, level, permutations, seed) -> Estimate:
     parts = [readings[chosen[half]][half] for half in (0, 1)]
     if chosen == ("direct", "direct"):
         whole = _read_one(x, y, k, seed)
-        value, bias = whole.value, whole.bias
+        value, bias, bias_variance = whole.value, whole.bias, whole.bias_variance
     else:
         value, bias = (parts[0].value + parts[1].value) / 2, (parts[0].bias + parts[1].bias) / 2
-    se = _standard_error(parts, k, rng)
+        bias_variance = (parts[0].bias_variance + parts[1].bias_variance) / 4
+    se = float(np.sqrt(_standard_error(parts, k, rng) ** 2 + bias_variance))
     half_width = float(student.ppf((1 + level) / 2, 2 * (PARTS - 1))) * se + abs(bias) / 4
     null, p_value = _null(parts, k, permutations, rng) if permutations else (None, None)
 
@@ -202,11 +204,11 @@ def _read_family(name, fits, x, y, halves, k, seed) -> dict[str, list[Reading]]:
 
 def _read_one(u, v, k, seed) -> Reading:
     u, v = np.ascontiguousarray(u), np.ascontiguousarray(v)
-    return Reading(ksg_pointwise(u, v, k), _twin_bias(u, v, k, seed), 0.0, u, v)
+    return Reading(ksg_pointwise(u, v, k), *_twin_bias(u, v, k, seed), 0.0, u, v)
 
 
-def _twin_bias(u: np.ndarray, v: np.ndarray, k: int, seed: int) -> float:
-    """What KSG reads too much on Gaussians with the covariance of (u, v): E KSG - I, over a few samples.
+def _twin_bias(u: np.ndarray, v: np.ndarray, k: int, seed: int) -> tuple[float, float]:
+    """What KSG reads too much on Gaussians with the covariance of (u, v), E KSG - I, and the variance of that.
 
     KSG and the exact log density ratio are averaged over the same rows, so most of the sampling noise cancels.
     """
@@ -219,14 +221,14 @@ def _twin_bias(u: np.ndarray, v: np.ndarray, k: int, seed: int) -> float:
     difference = np.linalg.inv(covariance) - np.linalg.inv(apart)
     constant = (np.linalg.slogdet(apart)[1] - np.linalg.slogdet(covariance)[1]) / 2
     rng = np.random.default_rng(seed)
-    total = 0.0
+    differences = []
     for _ in range(TWINS):
         z = rng.standard_normal((n, len(root))) @ root.T
         log_ratio = constant - ((z @ difference) * z).sum(1) / 2
         w = rank_gaussianize(z)  # as the samples themselves were
         twin = ksg_pointwise(np.ascontiguousarray(w[:, :dx]), np.ascontiguousarray(w[:, dx:]), k)
-        total += twin.mean() - log_ratio.mean()
-    return float(total / TWINS)
+        differences.append(twin.mean() - log_ratio.mean())
+    return float(np.mean(differences)), float(np.var(differences, ddof=1) / TWINS)
 
 
 def redundancy(u: np.ndarray) -> float:

@@ -73,7 +73,8 @@ def test_repeated_rows_are_dropped():
     assert "dropped" in twice.warnings[0]
 
 
-def test_networks_find_what_no_linear_projection_shows():
+def test_networks_find_what_no_linear_projection_shows(monkeypatch):
+    monkeypatch.setattr(learned, "STEPS", 300)
     # Only the norms are shared: every correlation is 0.
     rng = np.random.default_rng(5)
     n = 3000
