@@ -9,6 +9,7 @@ import hydra
 from omegaconf import DictConfig
 
 from ssl_mi import cli
+from ssl_mi.run import Run
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -18,7 +19,7 @@ def train(cfg: DictConfig) -> None:
         cli.start(cfg)
         data = cli.build(cfg, "data")
         module = cli.build(cfg, "module")
-        run = cli.Run(cfg, data, module)
+        run = Run(cfg, data, module)
         with run.reported():
             run.trainer.fit(module, data, ckpt_path=cfg.ckpt_path, weights_only=True)
 

@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from ssl_mi import cli
+from ssl_mi.run import Run
 
 CONF = Path(__file__).parent.parent / "conf"
 TINY = [
@@ -42,10 +43,10 @@ def configure(tmp_path):
 def run(configure):
     """overrides -> a finished tiny run; `evaluate=True` keeps the evaluations."""
 
-    def make(*overrides: str, evaluate: bool = False, before=None) -> cli.Run:
+    def make(*overrides: str, evaluate: bool = False, before=None) -> Run:
         cfg = configure(*([] if evaluate else NO_EVALUATION), *overrides)
         cli.start(cfg)
-        made = cli.Run(cfg, cli.build(cfg, "data"), cli.build(cfg, "module"))
+        made = Run(cfg, cli.build(cfg, "data"), cli.build(cfg, "module"))
         if before is not None:
             before(made)
         with made.reported():

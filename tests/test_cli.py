@@ -18,6 +18,7 @@ from torch import nn
 from ssl_mi import cli
 from ssl_mi.information.bounds import InfoNCE
 from ssl_mi.module import JointEmbedding
+from ssl_mi.overrides import UnknownOverride, find_unknown
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -43,14 +44,14 @@ CONF = ROOT / "conf"
     ],
 )
 def test_what_does_not_exist_is_named_with_the_nearest_that_does(override, nearest):
-    with pytest.raises(cli.UnknownOverride) as error:
-        cli.find_unknown(CONF, [override])
+    with pytest.raises(UnknownOverride) as error:
+        find_unknown(CONF, [override])
     assert nearest in str(error.value)
 
 
 def test_a_misspelt_option_lists_all_there_are():
-    with pytest.raises(cli.UnknownOverride, match=r"there are: .*mine.*simclr"):
-        cli.find_unknown(CONF, ["objective=nothing_like_it"])
+    with pytest.raises(UnknownOverride, match=r"there are: .*mine.*simclr"):
+        find_unknown(CONF, ["objective=nothing_like_it"])
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_a_misspelt_option_lists_all_there_are():
     ids=" ".join,
 )
 def test_what_exists_is_accepted(overrides):
-    cli.find_unknown(CONF, overrides)
+    find_unknown(CONF, overrides)
 
 
 def test_a_number_inside_a_list_arrives():
@@ -78,9 +79,9 @@ def test_a_number_inside_a_list_arrives():
 
 
 def test_a_key_of_the_chosen_option_exists_and_of_another_does_not():
-    cli.find_unknown(CONF, ["objective=mine", "objective.critic.hidden=[8]"])
-    with pytest.raises(cli.UnknownOverride, match=r"objective\.critic\.hidden"):
-        cli.find_unknown(CONF, ["objective=simclr", "objective.critic.hidden=[8]"])
+    find_unknown(CONF, ["objective=mine", "objective.critic.hidden=[8]"])
+    with pytest.raises(UnknownOverride, match=r"objective\.critic\.hidden"):
+        find_unknown(CONF, ["objective=simclr", "objective.critic.hidden=[8]"])
 
 
 # Checkpoints

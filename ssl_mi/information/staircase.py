@@ -219,9 +219,14 @@ def table(rows: Sequence[Step]) -> Table:
     for name in dict.fromkeys(row.estimator for row in rows):
         for critic in ("learned", "optimal"):
             found = {r.true: r for r in rows if (r.estimator, r.critic) == (name, critic)}
-            cells = [f"{found[level].mean:.2f} ± {found[level].sd:.2f}" if level in found else "-" for level in levels]
+            cells = [f"{_short(found[v].mean)} ± {_short(found[v].sd)}" if v in found else "-" for v in levels]
             drawn.add_row(name, critic, *cells)
     return drawn
+
+
+def _short(nats: float) -> str:
+    """Two decimals, or powers of ten for a critic that ran away (MINE's moving average can let it)."""
+    return f"{nats:.2f}" if abs(nats) < 1000 else f"{nats:.0e}"
 
 
 def picture(rows: Sequence[Step], path: Path) -> None:

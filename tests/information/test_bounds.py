@@ -94,9 +94,7 @@ def test_smile_with_a_small_clip_reads_above_the_truth():
 def test_interpolation_runs_from_nwj_to_info_nce():
     scores = torch.randn(6, 6, dtype=torch.float64)
     joint, marginal = pairs(scores)
-    assert Interpolated(1.0)(joint, marginal).item() == pytest.approx(
-        InfoNCE()(joint, marginal[:, :-1]).item()
-    )
+    assert Interpolated(1.0)(joint, marginal).item() == pytest.approx(InfoNCE()(joint, marginal[:, :-1]).item())
     assert Interpolated(1e-12)(joint, marginal).item() == pytest.approx(NWJ()(joint, marginal).item())
 
 
