@@ -13,7 +13,6 @@ from ssl_mi.information.neural import (
     MARGINS,
     climb,
     derangements,
-    fit_critic,
     minibatches,
     neural,
     read_bound,
@@ -131,20 +130,12 @@ def test_gaussian_margins_save_the_critic_from_heavy_tails():
 
 
 def test_independent_rows_read_nothing_however_much_a_critic_can_memorise():
-    # 50 dimensions and 300 fitted rows: the fit rows alone would read nats. The best of the many checks on the stop
-    # rows lies above zero by luck; what is reported does not.
-    values, stops = [], []
+    # 50 dimensions and 300 fitted rows: read on the rows it was fitted on, the critic would report nats.
+    values = []
     for seed in range(5):
         x, y = np.random.default_rng(seed).standard_normal((2, 500, 50))
         values.append(neural(x, y, bound="dv", critic="bilinear", seed=seed, **QUICK).value)
-        rows = torch.from_numpy(x).float(), torch.from_numpy(y).float()
-        critic = critics.Bilinear(50, 50)
-        torch.nn.init.normal_(critic.weight, std=0.02)
-        parts = [tuple(side[a:b] for side in rows) for a, b in ((0, 300), (300, 375))]
-        batches = minibatches(*parts[0], 256, seed)
-        stops.append(fit_critic(critic, bounds.DV(), batches, parts[1], **QUICK).best_value)
     assert np.mean(values) < 3 * np.std(values) / math.sqrt(5)
-    assert np.mean(stops) > np.mean(values)
 
 
 def test_the_best_weights_come_back_by_value():
