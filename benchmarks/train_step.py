@@ -43,7 +43,7 @@ from ssl_mi.cli import build, start
 from ssl_mi.optim import parameter_groups
 
 CONF = Path(__file__).parents[1] / "conf"
-BATCH = {"convnet": 256, "resnet18": 16}
+DEFAULTS = {"convnet": (256, 4), "resnet18": (16, 1)}  # images a step, steps a round: half a minute each
 STRENGTH, TEMPERATURE = 0.5, 0.2  # as in augmentation=simclr and objective=simclr
 
 
@@ -214,12 +214,17 @@ def measure(encoder: str, batch: int, steps: int, rounds: int) -> dict[str, dict
     return {name: {clock: each[clock][1:] for clock in each} for name, each in clocks.seconds.items()}
 
 
+def added(seconds: dict[str, dict[str, list[float]]]) -> float:
+    """CPU seconds of a round that the bare loop does not need."""
+    return statistics.median(a - b for a, b in zip(*(seconds[n]["cpu"] for n in ("ssl_mi", "bare loop")), strict=True))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--encoders", nargs="+", default=["convnet", "resnet18"], help="names in conf/encoder")
-    parser.add_argument("--batch", type=int, help=f"images a step; without it {BATCH}, else 64")
-    parser.add_argument("--steps", type=int, default=4, help="a round and contestant")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, help="images a step; 256 for convnet, 16 for resnet18, else 64")
+    parser.add_argument("--steps", type=int, help="a round and contestant; 4 for convnet, 1 for resnet18, else 2")
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1, help="with several, CPU time counts their waiting too")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
@@ -228,17 +233,18 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     result = {
         "machine": f"{platform.machine()}, torch {torch.__version__}, {options.threads} threads",
-        "setting": {"steps": options.steps, "rounds": options.rounds},
+        "setting": {"rounds": options.rounds},
         "images_per_second": {},
     }
     for encoder in options.encoders:
-        batch = options.batch or BATCH.get(encoder, 64)
-        seconds = measure(encoder, batch, options.steps, options.rounds)
+        batch, steps = DEFAULTS.get(encoder, (64, 2))
+        batch, steps = options.batch or batch, options.steps or steps
+        seconds = measure(encoder, batch, steps, options.rounds)
         print(f"\n{encoder}, {batch} images a step, {options.threads} threads")
         print(f"{'':18}{'images/CPU s':>13}{'min':>8}{'max':>8}{'images/s':>10}{'ours is':>10}{'min':>7}{'max':>7}")
-        result["images_per_second"][encoder] = {"batch": batch}
+        result["images_per_second"][encoder] = {"batch": batch, "steps": steps}
         for name in sorted(seconds, key=lambda name: name != "ssl_mi"):
-            images = batch * options.steps
+            images = batch * steps
             cpu, wall = ([images / s for s in seconds[name][clock]] for clock in ("cpu", "wall"))
             ratios = [a / b for a, b in zip(seconds[name]["cpu"], seconds["ssl_mi"]["cpu"], strict=True)]
             figures = {
@@ -253,6 +259,13 @@ def main() -> None:
             result["images_per_second"][encoder][name] = figures
             line = "{cpu:13.1f}{cpu_min:8.1f}{cpu_max:8.1f}{wall:10.1f}{ours_over_this:9.2f}x"
             print(f"{name:18}" + (line + "{ours_over_this_min:7.2f}{ours_over_this_max:7.2f}").format(**figures))
+        cost = [100 * (a / b - 1) for a, b in zip(*(seconds[n]["cpu"] for n in ("ssl_mi", "bare loop")), strict=True)]
+        print(
+            f"Lightning and we cost {statistics.median(cost):.1f}% over the bare loop "
+            f"({min(cost):.1f} to {max(cost):.1f}), {1e3 * added(seconds) / steps:.1f} ms a step",
+            flush=True,
+        )
+        result["images_per_second"][encoder]["cost_over_bare_loop_percent"] = statistics.median(cost)
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
 
