@@ -98,6 +98,15 @@ class JointEmbedding(pl.LightningModule):
             "Lower the learning rate, raise the temperature, or train in float32 (trainer.precision=32-true)."
         )
 
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        # The last step of an epoch may have ruined the weights after its loss was still finite.
+        ruined = [name for name, p in self.named_parameters() if not torch.isfinite(p).all()]
+        if ruined:
+            raise NotFinite(
+                f"weights are not finite after step {self.trainer.global_step}: {', '.join(ruined[:4])}; "
+                "the last good checkpoint is kept. Lower the learning rate, or train in float32."
+            )
+
     def on_train_epoch_start(self) -> None:
         # Randomness inside the networks (dropout) comes from (seed, epoch, rank), so that a run resumed
         # at an epoch goes on exactly as if it had not stopped. Views draw from counters of their own.

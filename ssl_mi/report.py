@@ -213,7 +213,7 @@ def plot_training(history, rows, path: Path) -> Path | None:
             if ceiling is not None:
                 axes[1].axhline(ceiling, color="black", lw=1, ls=":", label=f"ceiling {ceiling:.2f}")
         axes[1].set(xlabel="epoch", ylabel="the objective's bound (nats)")
-        axes[1].legend(frameon=False)
+        axes[1].legend(frameon=False, loc="center right")
     return _save(figure, path)
 
 
@@ -246,7 +246,7 @@ def plot_information(rows, path: Path) -> Path | None:
         axis.axhline(0, color="black", lw=0.5)
         axis.set(xlabel="epoch", ylabel="nats", title=f"{what}, validation images, 95% intervals")
         if side:
-            axis.legend(frameon=False, fontsize=7)
+            axis.legend(frameon=False, fontsize=7, loc="upper left")
     return _save(figure, path)
 
 
@@ -279,7 +279,7 @@ def plot_probes(rows, path: Path) -> Path | None:
                     edge = {"transform": axis.get_yaxis_transform(), "va": "bottom"}
                     axis.text(0, r["value"], f" {r['encoder']}", color=color, fontsize=7, **edge)
     axis.set(xlabel="epoch", ylabel="accuracy")
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=8, loc="lower right")
     return _save(figure, path)
 
 

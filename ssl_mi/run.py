@@ -18,6 +18,8 @@ class Run:
     """The trainer of a configuration, what is printed before and after it, and its report."""
 
     def __init__(self, cfg: DictConfig, data, module) -> None:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
         from hydra.utils import instantiate
         from pytorch_lightning.callbacks import LambdaCallback
 
@@ -31,7 +33,8 @@ class Run:
         self.history = History(lines=bar is None and cfg.progress != "none")
         self.evaluate = build(cfg, "evaluation")
         announce = LambdaCallback(on_fit_start=lambda trainer, module: self._print_facts())
-        callbacks = [announce, self.history, self.evaluate, build(cfg, "checkpoint"), *([bar] if bar else [])]
+        parts = [announce, self.history, self.evaluate, build(cfg, "checkpoint"), bar]
+        callbacks = [part for part in parts if part is not None]
         logger = build(cfg, "logger") or False
         self.trainer = instantiate(
             cfg.trainer,
@@ -40,8 +43,14 @@ class Run:
             enable_progress_bar=bar is not None,
             _convert_="all",
         )
+        sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+        if sweep and self.trainer.world_size > 1:
+            raise ValueError(
+                "a sweep (-m) runs its jobs in one process and can not start several processes for each: use "
+                "trainer.devices=1, or start the runs one by one"
+            )
         if cfg.ckpt_path is not None:
-            check_checkpoint(cfg.ckpt_path, module, self.trainer.max_epochs)
+            check_checkpoint(cfg.ckpt_path, module, self.trainer.max_epochs, cfg.optimizer.get("lr"))
 
     def facts(self) -> dict[str, Any]:
         """What counts, before a run."""
@@ -100,7 +109,8 @@ class Run:
 
         from ssl_mi import report
 
-        rows = [row.as_dict() for row in self.evaluate.rows]
+        rows = [] if self.evaluate is None else [row.as_dict() for row in self.evaluate.rows]
+        evaluated = {} if self.evaluate is None else self.evaluate.seconds
         seconds = time.perf_counter() - self.began
         history = self.history.epochs
         rates = sorted(h["images_per_second"] for h in history)
@@ -108,7 +118,7 @@ class Run:
             "ended": ended,
             "seconds": round(seconds, 1),
             "seconds of training epochs": round(sum(h["seconds"] for h in history), 1),
-            "seconds of evaluation": {k: round(v, 2) for k, v in self.evaluate.seconds.items()},
+            "seconds of evaluation": {k: round(v, 2) for k, v in evaluated.items()},
             "images per second": round(rates[len(rates) // 2], 1) if rates else None,
             **(self.facts() if self.data.train is not None else {}),
             "images": self.data.report() if self.data.train is not None else {},

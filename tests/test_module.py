@@ -112,3 +112,28 @@ def test_labels_never_reach_the_loss(run, tmp_path):
 
     without = weights(run("trainer.max_epochs=1", f"run_dir={tmp_path / 'b'}", before=shuffle))
     assert all(torch.equal(with_labels[k], without[k]) for k in with_labels)
+
+
+def test_weights_ruined_by_the_last_step_of_an_epoch_never_reach_the_checkpoint(run, tmp_path):
+    class Poison(pl.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            if trainer.current_epoch == 1 and batch_idx == trainer.num_training_batches - 1:
+                next(module.towers.parameters()).data.fill_(float("nan"))
+
+    with pytest.raises(NotFinite, match="weights are not finite after step 8"):
+        run("trainer.max_epochs=3", before=lambda r: r.trainer.callbacks.append(Poison()))
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["epoch"] == 0
+    assert all(torch.isfinite(v).all() for v in saved["state_dict"].values() if v.is_floating_point())
+
+
+def test_resuming_with_another_rate_is_refused_rather_than_ignored(run, tmp_path):
+    run("trainer.max_epochs=1")
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    with pytest.raises(ValueError, match=r"trained with optimizer.lr=0.001.*this run has optimizer.lr=0.5"):
+        run("trainer.max_epochs=2", "optimizer.lr=0.5", f"ckpt_path={last}")
+
+
+def test_too_few_images_to_measure_are_refused_before_training(run):
+    with pytest.raises(ValueError, match="test images: 30 to read mutual information on"):
+        run("data.sets.test=30", "data.sets.train=400", "trainer.max_epochs=1", evaluate=True)

@@ -16,9 +16,9 @@ from ssl_mi.callbacks.rows import Row
 class Bench:
     """A module, its data and the moment: epoch, the split that is read, which encoder this is.
 
-    `fit_split` is where projections and probes that read `split` may learn: other images, always. On the
-    validation split these are training images for probes, and the other half of the validation images
-    for projections; on the test split both learn from training and validation images.
+    What projections and probes learn from are other images, always: probes learn from labelled training
+    images; projections from one half of the validation images while the other half is read, and from all of
+    them while the test images are read.
     """
 
     module: pl.LightningModule
@@ -59,6 +59,9 @@ class Evaluation(Protocol):
     """
 
     name: str
+
+    def check(self, data) -> None:
+        """Before training: raise ValueError if these data can not be measured later."""
 
     def collect(self, bench: Bench) -> None: ...
 

@@ -54,6 +54,8 @@ class Evaluate(pl.Callback):
                 "evaluations need validation images, where they are read during training and projections learn: "
                 "set data.val_fraction above 0"
             )
+        for evaluation in self.evaluations:
+            evaluation.check(trainer.datamodule)
         # Lightning restores a checkpoint after this: in a resumed run too these are the weights that
         # the seed gives, which is what "randomly initialised" is measured on.
         if self.initial is None:
@@ -87,20 +89,20 @@ class Evaluate(pl.Callback):
 
     def _evaluate(self, trainer, module, split: str, epoch: int, encoder: str = "trained", evaluations=None) -> None:
         bench = Bench(module, trainer.datamodule, split, epoch, encoder)
-        fresh: list[Row] = []
+        first = len(self.rows)
         for evaluation in self.evaluations if evaluations is None else evaluations:
             started = time.perf_counter()
             evaluation.collect(bench)
             if world()[0] == 0:
                 # Small decompositions are fastest on one BLAS thread, and on a busy machine by far.
                 with threadpool_limits(1, user_api="blas"):
-                    fresh += evaluation.measure(bench)
+                    self.rows += evaluation.measure(bench)
+                self._write()  # an evaluation that fails loses nothing of those before it
             key = f"{evaluation.name} ({'final' if bench.final else 'during training'})"
             self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - started
         trainer.strategy.barrier()
-        self.rows += fresh
         if world()[0] == 0:
-            self._write()
+            fresh = self.rows[first:]
             if encoder == "trained" and trainer.logger is not None:
                 trainer.logger.log_metrics(
                     {f"{split}/{row.metric}": row.value for row in fresh}, step=trainer.global_step

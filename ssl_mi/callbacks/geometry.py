@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_mi.callbacks.bench import Bench
+from ssl_mi.callbacks.bench import Bench, Evaluation
 from ssl_mi.callbacks.rows import Row
 
 
@@ -34,7 +34,7 @@ def uniformity(x: Tensor, t: float = 2.0) -> float:
 
 
 @dataclass
-class Geometry:
+class Geometry(Evaluation):
     """Effective rank of h and z, alignment and uniformity of z. limit: images read."""
 
     limit: int | None = 2000

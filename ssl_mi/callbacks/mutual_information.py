@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssl_mi.callbacks.bench import Bench
+from ssl_mi.callbacks.bench import Bench, Evaluation
 from ssl_mi.callbacks.embed import untouched
 from ssl_mi.callbacks.rows import Row
 from ssl_mi.information.estimate import Estimate
@@ -32,13 +32,13 @@ SPACES = {"z": "I(Z_X; Z_Y)", "h": "I(H_X; H_Y)"}
 
 
 @dataclass
-class MutualInformation:
+class MutualInformation(Evaluation):
     """projections: name -> object with `.fit(x, y, seed)`, see information/projections.py.
 
     k: KSG's neighbours. permutations, subsets: for the baseline and the interval; p is at least
     1 / (1 + permutations). limit: images read during training; the final reading takes the whole split.
     factor_dim: dimensions kept of h against labels and factors. During training only z and the label
-    are read; h and the factors too at the end.
+    are read; at the end h, through the first projection, and the factors too.
     """
 
     projections: Mapping[str, Any]
@@ -57,18 +57,24 @@ class MutualInformation:
                 bench.features(split, self._limit(bench))
 
     def measure(self, bench: Bench) -> list[Row]:
-        self._check_enough(bench)
+        n = len(self._pairs(bench, bench.split).index)
+        self._check_enough(bench.split, n if bench.final else n - n // 2)
         return [*self._between_views(bench), *self._with_what_is_known(bench)]
 
-    def _check_enough(self, bench: Bench) -> None:
-        n = len(self._pairs(bench, bench.split).index)
-        n = n if bench.final else n - n // 2
+    def check(self, data) -> None:
+        held_out = len(data.val) if self.limit is None else min(self.limit, len(data.val))
+        self._check_enough("val", held_out - held_out // 2)
+        if data.test is not None:
+            self._check_enough("test", len(data.test))
+
+    def _check_enough(self, split: str, n: int) -> None:
         needed = (self.k + 1) * max(1, self.subsets)
         if n < needed:
             raise ValueError(
-                f"{bench.split} images: {n} to read mutual information on, k={self.k} neighbours in {self.subsets} "
-                f"subsets need at least {needed} (during training as many again to fit projections on); raise "
-                "data.val_fraction or the limits of data and evaluation, or lower evaluation.evaluations.mi.subsets"
+                f"{split} images: {n} to read mutual information on, k={self.k} neighbours in {self.subsets} "
+                f"subsets need at least {needed} (of validation images as many again to fit projections on); "
+                "hold out more (data.val_fraction, the limits of data and evaluation), or lower "
+                "evaluation.evaluations.mi.subsets"
             )
 
     def _limit(self, bench: Bench) -> int | None:
@@ -91,7 +97,10 @@ class MutualInformation:
                 half = len(x) // 2
                 fit_x, fit_y, read = x[:half], y[:half], slice(half, None)
             x, y = x[read], y[read]
-            for name, projection in self.projections.items():
+            # h is read through the first shared projection only: z is what the objective raised.
+            names = list(self.projections)[:1] if space == "h" else list(self.projections)
+            for name in names:
+                projection = self.projections[name]
                 if _collapsed(fit_x, fit_y, x, y):
                     of, estimate = name, _nothing(len(x))
                 else:
@@ -155,9 +164,10 @@ class MutualInformation:
         return rows
 
     def _assess(self, estimator, bench: Bench, x, y) -> Estimate:
-        # The baseline at independence is read for the trained encoder; the others are compared with it.
-        permutations = self.permutations if bench.encoder == "trained" else 0
-        return assess(estimator, x, y, permutations=permutations, subsets=self.subsets, seed=self.seed)
+        # Interval and baseline belong to the trained encoder; the others are what it is compared with.
+        if bench.encoder != "trained":
+            return estimator(x, y)
+        return assess(estimator, x, y, permutations=self.permutations, subsets=self.subsets, seed=self.seed)
 
 
 def _known(bench: Bench, split: str) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ssl_mi.callbacks.bench import Bench
+from ssl_mi.callbacks.bench import Bench, Evaluation
 from ssl_mi.callbacks.rows import Row
 from ssl_mi.report import draw_map, draw_views
 
 
 @dataclass
-class Pictures:
+class Pictures(Evaluation):
     """folder: where they go. images: columns of the strip of views. points: in the map of h."""
 
     folder: str

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear, normalize, one_hot
 
-from ssl_mi.callbacks.bench import Bench
+from ssl_mi.callbacks.bench import Bench, Evaluation
 from ssl_mi.callbacks.rows import Row
 
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -130,7 +130,7 @@ def knn_predict(
 
 
 @dataclass
-class _Probe:
+class _Probe(Evaluation):
     """Features of labelled training images to fit on, of the split to judge on; nothing without labels."""
 
     limit: int | None = 10_000

@@ -57,6 +57,8 @@ class EpochBatches(Sampler[tuple[int, Tensor]]):
 
 def check_batch_size(batch_size: int, n: int | None = None, world: int = 1) -> None:
     """Raise ValueError, with the remedy, for a batch that cannot be trained on."""
+    if not isinstance(batch_size, int):
+        raise ValueError(f"data.batch_size={batch_size}: use a whole number of images")
     if batch_size < 2:
         raise ValueError(
             f"data.batch_size={batch_size}: an image is compared with the others of its batch, so a batch "

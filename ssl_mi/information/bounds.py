@@ -111,6 +111,38 @@ class InfoNCE(Bound):
         loss = softplus((marginal - joint[:, None]).logsumexp(1)).mean()
         return math.log(marginal.shape[1] + 1) - loss
 
+    def among(self, scores: Tensor, partner: Tensor, k: int) -> Tensor:
+        """The same from whole rows of scores: nothing is cut out.
+
+        scores: [m, c], -inf where a column is no candidate of the row. partner: int64 [m], the column of the
+        true pair, so that each row has k finite scores beside it.
+        """
+        return math.log(k + 1) - _CrossEntropy.apply(scores, partner[:, None]).mean()
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """log(1 + sum over j != partner of e^(T_ij - T_i,partner)) for each row: [m].
+
+    By hand because it keeps one exponential for both directions, and the digits of a small loss.
+    """
+
+    @staticmethod
+    def forward(ctx, scores: Tensor, partner: Tensor) -> Tensor:
+        differences = scores - scores.gather(1, partner)
+        top = differences.amax(1, keepdim=True)  # at least 0, the partner's
+        others = differences.sub_(top).exp_().scatter_(1, partner, 0.0)
+        total, own = others.sum(1, keepdim=True), (-top).exp()
+        ctx.save_for_backward(others, total, own, partner)
+        # Where the partner is the best candidate, top = 0 and own = 1.
+        return torch.where(top > 0, top + (own + total).log(), total.log1p()).squeeze(1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        others, total, own, partner = ctx.saved_tensors
+        weight = gradient[:, None] / (own + total)
+        return (others * weight).scatter_(1, partner, -weight * total), None
+
 
 class DV(Bound):
     """E[T] - log E[e^T]: Donsker & Varadhan 1983; Belghazi et al. 2018 (arXiv:1801.04062) eq. 5."""

@@ -54,7 +54,10 @@ class Cosine(nn.Module):
         return 2 * self.inverse_temperature().detach().item()
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return normalize(x, dim=1) @ normalize(y, dim=1).T * self.inverse_temperature().to(x.dtype)
+        left = normalize(x, dim=1)
+        right = left if y is x else normalize(y, dim=1)
+        # The temperature divides the n rows, not the n m scores.
+        return left * self.inverse_temperature().to(x.dtype) @ right.T
 
 
 class Bilinear(nn.Module):

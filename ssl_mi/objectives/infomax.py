@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ssl_mi.information.bounds import Bound
+from ssl_mi.information.bounds import Bound, InfoNCE
 from ssl_mi.objectives.negatives import OtherSamples, OtherSamplesAndViews
 from ssl_mi.objectives.objective import Loss, Objective, Reading, view_pairs
 
@@ -47,9 +47,14 @@ class Infomax(Objective):
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         met = view_pairs(online, target)
-        value = torch.stack([self.bound(*self.negatives(self.critic, x, y)) for x, y in met]).mean()
+        value = sum(self._bound(x, y) for x, y in met) / len(met)
         loss = self.bound.loss(value, self.negatives.count(online[0].shape[0]))
         return Loss({self.name: loss}, {"bound_nats": value.detach()})
+
+    def _bound(self, x: Tensor, y: Tensor) -> Tensor:
+        if isinstance(self.bound, InfoNCE):
+            return self.bound.among(*self.negatives.candidates(self.critic, x, y), self.negatives.count(x.shape[0]))
+        return self.bound(*self.negatives(self.critic, x, y))
 
     def ceiling(self, rows: int) -> float:
         """The largest value that the bound can read with `rows` pairs, in nats."""
@@ -57,7 +62,7 @@ class Infomax(Objective):
 
     @torch.no_grad()
     def read(self, x: Tensor, y: Tensor, rows: int) -> Reading:
-        """The bound on held-out pairs x, y: [n, d], averaged over batches of `rows` as in training.
+        """The bound on held-out pairs x, y: [n, d], whose negatives come from batches of `rows` as in training.
 
         Whatever is left over of the last batch is read only if there is no whole one: a bound over fewer
         negatives would have another ceiling. Training state (MINE's moving average) is left alone.
@@ -67,13 +72,12 @@ class Infomax(Objective):
         self.eval()
         try:
             starts = range(0, len(x) - rows + 1, rows)
-            parts = [
-                self.bound(*self.negatives(self.critic, x[s : s + rows].float(), y[s : s + rows].float()))
-                for s in starts
-            ]
+            parts = [self.negatives(self.critic, x[s : s + rows].float(), y[s : s + rows].float()) for s in starts]
+            # One reading of all scores: a mean of each batch's log mean e^T would read too much (Jensen).
+            joint, marginal = (torch.cat(part) for part in zip(*parts, strict=True))
+            value = self.bound(joint, marginal).item()
         finally:
             self.train(training)
-        value = torch.stack(parts).mean().item()
         return Reading(value, self.bound.kind, self.ceiling(rows), self.negatives.count(rows))
 
     def facts(self, rows: int) -> dict[str, str]:

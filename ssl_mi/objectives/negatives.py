@@ -1,9 +1,12 @@
 """Which pairs count as independent: (critic, x [n, d], y [n, d]) -> joint [m], marginal [m, k].
 
-`count(n)` is k, the number of negatives a row meets.
+`count(n)` is k, the number of negatives a row meets. `candidates` gives the same scores uncut, for InfoNCE:
+scores [m, c], -inf where a column is no candidate of the row, and partner [m], the column of the true pair.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +28,10 @@ class OtherSamples:
         scores = critic(x, y)
         forward, backward = pairs(scores), pairs(scores.T)
         return torch.cat([forward[0], backward[0]]), torch.cat([forward[1], backward[1]])
+
+    def candidates(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        scores = critic(x, y)
+        return torch.cat([scores, scores.T]), torch.arange(x.shape[0], device=x.device).repeat(2)
 
 
 class OtherSamplesAndViews:
@@ -48,3 +55,8 @@ class OtherSamplesAndViews:
         offset = torch.arange(1, n, device=z.device)
         others = torch.cat([row[:, None] + offset, partner[:, None] + offset], 1) % (2 * n)
         return scores[row, partner], scores.gather(1, others)
+
+    def candidates(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        n = x.shape[0]
+        z = torch.cat([x, y])
+        return critic(z, z).fill_diagonal_(-math.inf), torch.arange(2 * n, device=z.device).roll(n)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 
@@ -23,7 +22,7 @@ class Loss(NamedTuple):
 
     @property
     def total(self) -> Tensor:
-        return torch.stack(list(self.terms.values())).sum()
+        return sum(self.terms.values())
 
 
 class Reading(NamedTuple):

@@ -10,6 +10,7 @@ import standins
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from ssl_mi.callbacks.bench import Evaluation
 from ssl_mi.callbacks.evaluate import Evaluate
 from ssl_mi.callbacks.history import History
 from ssl_mi.callbacks.probes import KNN, LinearProbe
@@ -23,7 +24,7 @@ pytestmark = [
 
 
 @dataclass
-class Look:
+class Look(Evaluation):
     """An evaluation that notes when it ran, on what, and reads one number of h."""
 
     seen: list = field(default_factory=list)

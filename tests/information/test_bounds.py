@@ -70,6 +70,26 @@ def test_info_nce_is_the_cross_entropy_of_finding_the_partner():
     assert InfoNCE()(*pairs(scores)).item() == pytest.approx(math.log(7) - loss.item(), abs=1e-12)
 
 
+def test_info_nce_among_whole_rows_equals_info_nce_of_the_cut_ones():
+    scores = torch.randn(7, 7, dtype=torch.float64, requires_grad=True)
+    partner = torch.arange(7)
+    cut, whole = InfoNCE()(*pairs(scores)), InfoNCE().among(scores, partner, 6)
+    assert whole.item() == pytest.approx(cut.item(), abs=1e-12)
+    expected, got = (torch.autograd.grad(value, scores)[0] for value in (cut, whole))
+    assert torch.allclose(got, expected, rtol=0, atol=1e-14)
+    assert torch.autograd.gradcheck(lambda s: InfoNCE().among(s, partner, 6), scores)
+
+
+def test_info_nce_among_whole_rows_skips_what_is_no_candidate():
+    scores = torch.randn(6, 6, dtype=torch.float64)
+    partner = torch.tensor([1, 0, 3, 2, 5, 4])
+    masked = scores.clone().fill_diagonal_(-math.inf).requires_grad_()
+    others = torch.stack([row[[j for j in range(6) if j not in (i, partner[i])]] for i, row in enumerate(scores)])
+    value = InfoNCE().among(masked, partner, 4)
+    assert value.item() == pytest.approx(InfoNCE()(scores[range(6), partner], others).item(), abs=1e-12)
+    assert torch.equal(torch.autograd.grad(value, masked)[0].diagonal(), torch.zeros(6, dtype=torch.float64))
+
+
 def test_info_nce_keeps_its_digits_where_scores_are_large():
     scores = torch.randn(64, 64) + 1000
     exact = InfoNCE()(*pairs(scores.double())).item()
