@@ -32,6 +32,7 @@ from ssl_mi.information.samples import (
     read,
     read_labels,
     read_pair,
+    rounded,
     row_hash,
     standardize,
 )
@@ -419,12 +420,12 @@ def prepare(
     """Two paired continuous variables, fit for nearest neighbours: repeats and rounding seen to."""
     if duplicates not in ("drop", "keep"):
         raise ValueError(f"duplicates must be 'drop' or 'keep', got {duplicates!r}")
-    a, b = read_pair(x, y)
+    a, b = map(rounded, read_pair(x, y))
     a, b, warnings = _see_to_repeats(a, b, drop=duplicates == "drop")
     rng = np.random.default_rng(seed)
     for low in (a, b):
         if low.stored in LOW_PRECISION and not dequantized:
-            warnings += (f"{low.name} is {low.stored}: its ties may read as information; pass dequantized=True",)
+            warnings += (f"{low.name} holds {low.stored} values: ties may read as information; pass dequantized=True",)
     if dequantized:
         a, rounded_a = dequantize(a, rng)
         b, rounded_b = dequantize(b, rng)
@@ -447,7 +448,7 @@ def dequantize(variable: Samples, rng: np.random.Generator) -> tuple[Samples, tu
     spread = variable.values + (rng.random(variable.values.shape) - 0.5) * cell
     # A column of few symbols (labels, zeros of a ReLU) is not rounded from a continuum.
     warning = (
-        f"{variable.name} is {variable.stored}: each value was spread over its rounding cell; "
+        f"{variable.name} holds {variable.stored} values: each was spread over its rounding cell; "
         f"float32 embeddings need no such repair",
     )
     return variable._replace(values=spread), warning

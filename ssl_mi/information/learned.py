@@ -29,6 +29,7 @@ WIDTH, OUT = 64, 8
 BATCH, STEPS, LEARNING_RATE, DECAY = 256, 600, 3e-3, 0.3
 DROPOUT = 0.2
 CHECK_EVERY = 25
+PATIENCE = 6  # checks without a better one for any member, after which nothing better was ever seen to come
 HELD_OUT = 0.15
 WIDEST = 64  # columns the networks see; more go through PCA and CCA first
 
@@ -131,6 +132,7 @@ def _train(sets, members: int, seed: int) -> list[tuple[dict, dict]]:
     optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS)
     best = torch.full((len(fit_x),), math.inf)
+    since_better = 0
     kept = [{name: w.detach().clone() for name, w in side.items()} for side in sides]
     for step in range(1, STEPS + 1):
         rows = torch.randint(fit_x.shape[1], (len(fit_x), batch), generator=generator)
@@ -147,6 +149,9 @@ def _train(sets, members: int, seed: int) -> list[tuple[dict, dict]]:
             for side, keep in zip(sides, kept, strict=True):
                 for name, w in side.items():
                     keep[name][better] = w.detach()[better]
+            since_better = 0 if better.any() else since_better + 1
+            if since_better == PATIENCE:
+                break
     parts = [slice(i * members, (i + 1) * members) for i in range(len(sets))]
     return [tuple({name: w[part] for name, w in keep.items()} for keep in kept) for part in parts]
 

@@ -12,6 +12,7 @@ import torch
 
 # Mantissa bits, the implicit one included.
 LOW_PRECISION = {"float16": 11, "bfloat16": 8}
+FEWEST_ROUNDED = 32  # distinct values, below which nobody can tell rounding from a grid
 
 
 class Samples(NamedTuple):
@@ -60,6 +61,29 @@ def read(x, name: str = "x") -> Samples:
             f"row {row}, column {column}: drop those rows from every array"
         )
     return Samples(np.ascontiguousarray(values), name, stored)
+
+
+def rounded(variable: Samples) -> Samples:
+    """The same, with `stored` the precision its values were once rounded to, whatever they are kept in now.
+
+    `embeddings.float()` after mixed precision holds float16 or bfloat16 numbers in float32. They are told by no
+    value having more bits, and from an evenly spaced grid (integers, pixels / 256) by being finer near zero.
+    """
+    if variable.stored not in ("float32", "float64"):
+        return variable
+    distinct = np.unique(variable.values)
+    if len(distinct) < FEWEST_ROUNDED:
+        return variable
+    mantissa, exponent = np.frexp(distinct)
+    for name, bits in sorted(LOW_PRECISION.items(), key=lambda item: item[1]):  # what fits 8 bits fits 11
+        # Subnormals of float16 have fewer bits still; outside its range float16 holds nothing.
+        fits = np.ldexp(mantissa, bits) == np.round(np.ldexp(mantissa, bits))
+        if name == "float16":
+            fits &= (np.abs(distinct) < 65520) & (distinct * 2.0**24 == np.round(distinct * 2.0**24))
+        step = np.ldexp(1.0, exponent.max() - bits)
+        if fits.all() and not (distinct / step == np.round(distinct / step)).all():
+            return variable._replace(stored=name)
+    return variable
 
 
 def read_pair(x, y, names: tuple[str, str] = ("x", "y")) -> tuple[Samples, Samples]:

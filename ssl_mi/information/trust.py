@@ -6,6 +6,7 @@ calling it on other arrangements of the same rows. `functools.partial(ksg, k=5)`
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -106,13 +107,28 @@ def assess(
     subsets: int = 10,
     seed: int = 0,
 ) -> Estimate:
-    """`with_interval` and `with_null` around one reading; permutations=0 or subsets=0 leaves one out."""
+    """`with_interval` and `with_null` around one reading; permutations=0 or subsets=0 leaves one out.
+
+    An estimator with neighbours (an argument `k`) is asked once more with four times as many: its bias depends on
+    them, its target does not, so where they disagree a warning is added.
+    """
     estimate = estimator(x, y)
     if subsets:
         estimate = with_interval(estimator, x, y, level=level, subsets=subsets, seed=seed, estimate=estimate)
     if permutations:
         estimate = with_null(estimator, x, y, permutations=permutations, seed=seed, estimate=estimate)
+    k = estimate.settings.get("k")
+    if k is not None and 4 * k < (estimate.n or 0) and "k" in inspect.signature(estimator).parameters:
+        more = float(estimator(x, y, k=4 * k))
+        estimate = replace(estimate, warnings=estimate.warnings + disagreement(estimate.value, more, k, estimate.se))
     return estimate
+
+
+def disagreement(value: float, more: float, k: int, se: float | None) -> tuple[str, ...]:
+    """The warning that readings at k and at 4k neighbours are further apart than noise and small bias make them."""
+    if abs(more - value) <= max(0.05, 0.1 * abs(value), 4 * (se or 0.0)):
+        return ()
+    return (f"disagreement over k: {value:.3f} at k={k}, {more:.3f} at k={4 * k}",)
 
 
 def derangement(n: int, rng: np.random.Generator) -> np.ndarray:

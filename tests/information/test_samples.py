@@ -80,3 +80,14 @@ def test_equal_rows_have_equal_hashes_and_others_do_not():
     assert samples.n_distinct(hashes) == len(np.unique(values, axis=0))
     assert samples.row_hash(np.array([[0.0]])) == samples.row_hash(np.array([[-0.0]]))
     assert samples.row_hash(np.array([[1.0, 2.0]])) != samples.row_hash(np.array([[2.0, 1.0]]))
+
+
+def test_grids_and_float32_are_not_taken_for_rounded_values():
+    rng = np.random.default_rng(5)
+    grid = rng.integers(0, 256, (4000, 2)) / 256.0
+    whole = rng.integers(-1000, 1000, (4000, 2)).astype(np.float32)
+    for values in (grid, whole, rng.standard_normal((4000, 2)).astype(np.float32)):
+        assert samples.rounded(samples.read(values)).stored in ("float32", "float64")
+    half = torch.from_numpy(rng.uniform(0, 1, (4000, 2)))
+    assert samples.rounded(samples.read(half.half().float())).stored == "float16"
+    assert samples.rounded(samples.read(half.bfloat16().double())).stored == "bfloat16"

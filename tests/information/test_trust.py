@@ -116,3 +116,13 @@ def test_impossible_settings_are_named():
         with_interval(ksg, x, y)
     with pytest.raises(ValueError, match="permutations must be at least 1"):
         with_null(ksg, x, y, permutations=0)
+
+
+def test_disagreement_between_k_and_4k_is_said_where_bias_is_large_and_not_elsewhere():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((800, 4))
+    y = x + 0.1 * rng.standard_normal((800, 4))  # 9.2 nats: boxes of 12 neighbours blur what 3 already blur
+    strong = assess(partial(ksg, k=3), x, y, permutations=0)
+    assert any(warning.startswith("disagreement over k") for warning in strong.warnings)
+    weak = assess(partial(ksg, k=3), x[:, :1], x[:, :1] + rng.standard_normal((800, 1)), permutations=0)
+    assert not any(warning.startswith("disagreement over k") for warning in weak.warnings)
