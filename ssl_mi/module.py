@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ssl_mi.distributed import gather_views, synchronise_batch_norm, world
+from ssl_mi.distributed import gather, gather_views, synchronise_batch_norm, world
 from ssl_mi.optim import Together, parameter_groups
 
 
@@ -32,6 +32,7 @@ class JointEmbedding(pl.LightningModule):
     teacher:   EMA copy of the towers that makes the targets; None where the towers do.
     objective_optimizer: an optimiser for the objective's own parameters (MINE's critic); None to
                train them with the towers'.
+    objective_schedule: False keeps the rate of objective_optimizer constant.
     channels_last: memory format of the towers' weights; the numbers are the same up to rounding.
     sync_batchnorm: with several processes, batch norms see the batch of all of them, as in one process.
     seed:      of dropout and the like; views have their own.
@@ -45,6 +46,7 @@ class JointEmbedding(pl.LightningModule):
         schedule: Callable[..., object] | None = None,
         teacher: nn.Module | None = None,
         objective_optimizer: Callable[[list[dict]], Optimizer] | None = None,
+        objective_schedule: bool = True,
         channels_last: bool = False,
         sync_batchnorm: bool = True,
         seed: int = 0,
@@ -59,8 +61,13 @@ class JointEmbedding(pl.LightningModule):
         self.make_optimizer = optimizer
         self.make_objective_optimizer = objective_optimizer
         self.make_schedule = schedule
+        self.objective_schedule = objective_schedule
         self.sync_batchnorm = sync_batchnorm
         self.seed = seed
+        if objective_optimizer is None and not objective_schedule:
+            raise ValueError(
+                "objective_schedule=false keeps the rate of objective_optimizer, and there is none: set one"
+            )
         if objective_optimizer is not None and not list(self.objective.parameters()):
             raise ValueError(
                 f"objective_optimizer is set, but the objective '{self.objective.name}' has no parameters: "
@@ -69,7 +76,10 @@ class JointEmbedding(pl.LightningModule):
 
     def configure_model(self) -> None:
         if self.sync_batchnorm and world()[1] > 1:
-            synchronise_batch_norm(self, self.trainer.strategy.root_device)
+            # The towers see a share of the batch; the objective sees the rows of all processes as it is.
+            for part in (self.towers, self.teacher):
+                if part is not None:
+                    synchronise_batch_norm(part, self.trainer.strategy.root_device)
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
         online = self.towers(batch.views).z
@@ -78,7 +88,8 @@ class JointEmbedding(pl.LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             online_all = gather_views([z.float() for z in online])
             target_all = online_all if target is online else gather_views([z.float() for z in target])
-            loss = self.objective(online_all, target_all)
+            labels = {"labels": self._labels(batch)} if self.objective.supervised else {}
+            loss = self.objective(online_all, target_all, **labels)
         total = loss.total
         self._stop_if_not_finite(loss.terms, total)
         # Every process holds the loss of the whole batch: there is nothing to average.
@@ -87,6 +98,10 @@ class JointEmbedding(pl.LightningModule):
         self.log("train/loss", total.detach(), prog_bar=True, on_step=True, on_epoch=True, batch_size=rows)
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=rows)
         return total
+
+    @staticmethod
+    def _labels(batch) -> Tensor | None:
+        return None if batch.labels is None else gather(batch.labels)
 
     def _stop_if_not_finite(self, terms: dict[str, Tensor], total: Tensor) -> None:
         if torch.isfinite(total):
@@ -123,12 +138,9 @@ class JointEmbedding(pl.LightningModule):
         if self.make_objective_optimizer is None:
             optimizer = self.make_optimizer(parameter_groups(nn.ModuleList([self.towers, self.objective])))
         else:
-            optimizer = Together(
-                [
-                    self.make_optimizer(parameter_groups(self.towers)),
-                    self.make_objective_optimizer(parameter_groups(self.objective)),
-                ]
-            )
+            own = [{**group, "scheduled": self.objective_schedule} for group in parameter_groups(self.objective)]
+            towers = self.make_optimizer(parameter_groups(self.towers))
+            optimizer = Together([towers, self.make_objective_optimizer(own)])
         if self.make_schedule is None:
             return optimizer
         total = self.trainer.estimated_stepping_batches

@@ -152,7 +152,12 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int, fin
         t = min((step - warmup_steps) / (total_steps - warmup_steps), 1.0)
         return final_ratio + (1 - final_ratio) * (1 + math.cos(math.pi * t)) / 2
 
-    return LambdaLR(optimizer, ratio)
+    # A group may opt out, as SimSiam's predictor does.
+    return LambdaLR(optimizer, [ratio if g.get("scheduled", True) else _as_it_is for g in optimizer.param_groups])
+
+
+def _as_it_is(step: int) -> float:
+    return 1.0
 
 
 class Together(Optimizer):
@@ -217,4 +222,4 @@ def warmup_cosine_epochs(
 
 def constant(optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LambdaLR:
     """The rate of the YAML at every step."""
-    return LambdaLR(optimizer, lambda step: 1.0)
+    return LambdaLR(optimizer, _as_it_is)

@@ -1,7 +1,7 @@
 """What a run leaves behind: report.json to parse, report.md to read, PNG plots to look at.
 
 Takes plain dicts and arrays only. A row is one measurement: epoch, split, encoder, metric, quantity, value, low,
-high, baseline, ceiling, p_value, n, note (see callbacks/rows.py). History is one dict per epoch.
+high, baseline, ceiling, p_value, n, note, ... (see callbacks/rows.py). History is one dict per epoch.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import os
 import platform
 import subprocess
+import textwrap
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -81,6 +82,8 @@ def write(
     lines += [f"- **{name}**: {_text(value)}" for name, value in facts.items()]
     lines += ["", "## What was learned", ""]
     lines += _markdown(*closing_table(rows)) or ["Nothing was evaluated."]
+    changes = _markdown(*change_table(rows))
+    lines += ["", "## From evaluation to evaluation", "", CHANGES, "", *changes] if changes else []
     for caption, path in plots.items():
         if path is not None:
             lines += ["", f"## {caption}", "", f"![{caption}]({path.name})"]
@@ -92,7 +95,11 @@ def write(
     return path
 
 
-# The closing table
+CHANGES = "The trained encoder on the same pairs of validation images each time; in brackets 95% intervals, paired ones"
+CHANGES += " of the differences: what the images happen to be cancels there."
+
+
+# The tables
 
 
 def closing_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -113,6 +120,8 @@ def closing_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[li
         "ceiling",
         "n",
     ]
+    compared = any(_has(r, "since_first") for r in last)
+    header += ["learned (trained - random)" if split == "test" else "since the first"] if compared else []
     lines = []
     for metric in dict.fromkeys(r["metric"] for r in last):
         of = {r["encoder"]: r for r in last if r["metric"] == metric}
@@ -124,8 +133,30 @@ def closing_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[li
             + [_number(of[e]["value"]) if e in of else "" for e in encoders]
             + [interval, _number(first["baseline"]), _number(first["p_value"])]
             + [_number(first["ceiling"]), str(first["n"])]
+            + ([_change(first, "since_first")] if compared else [])
         )
     return header, lines
+
+
+def change_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """(header, lines): each quantity at each evaluation of the validation split, with its paired differences."""
+    lines = []
+    for metric in dict.fromkeys(r["metric"] for r in rows if _has(r, "since_previous")):
+        for r in _curve(rows, metric):
+            value = _number(r["value"]) + ("" if math.isnan(r["low"]) else f" ({r['low']:.3f} .. {r['high']:.3f})")
+            changes = [_change(r, name) for name in ("since_first", "since_previous")]
+            lines.append([r["quantity"], str(r["epoch"]), value, *changes])
+    return (["", "epoch", "nats", "since the first", "since the one before"], lines) if lines else ([], [])
+
+
+def _has(row: Mapping[str, Any], column: str) -> bool:
+    return not math.isnan(row.get(column, math.nan))
+
+
+def _change(row: Mapping[str, Any], name: str) -> str:
+    if not _has(row, name):
+        return ""
+    return f"{row[name]:+.3f} ({row[f'{name}_low']:.3f} .. {row[f'{name}_high']:.3f})"
 
 
 def _last(rows: Sequence[Mapping[str, Any]]) -> int:
@@ -218,7 +249,8 @@ def plot_training(history, rows, path: Path) -> Path | None:
 
 
 def plot_information(rows, path: Path) -> Path | None:
-    """KSG readings over the epochs with intervals, embeddings z on the left, representations h on the right."""
+    """KSG readings over the epochs with intervals, embeddings z on the left, representations h on the right; beside z
+    what the views are known to share."""
     metrics = dict.fromkeys(r["metric"] for r in rows if r["evaluation"] == "mi" and "_bound_" not in r["metric"])
     sides = [[m for m in metrics if not m.startswith("mi_h_")], [m for m in metrics if m.startswith("mi_h_")]]
     curves = [[(m, c) for m in side if len(c := _curve(rows, m)) > 1] for side in sides]
@@ -244,6 +276,9 @@ def plot_information(rows, path: Path) -> Path | None:
                 lw=0,
             )
         axis.axhline(0, color="black", lw=0.5)
+        truth = _curve(rows, "mi_views_nats")
+        if truth and side is curves[0]:
+            axis.axhline(truth[-1]["value"], color="black", lw=1, ls=":", label=truth[-1]["quantity"])
         axis.set(xlabel="epoch", ylabel="nats", title=f"{what}, validation images, 95% intervals")
         if side:
             axis.legend(frameon=False, fontsize=7, loc="upper left")
@@ -283,15 +318,19 @@ def plot_probes(rows, path: Path) -> Path | None:
     return _save(figure, path)
 
 
-def draw_views(views: Sequence[np.ndarray], path: Path) -> Path:
-    """A strip of views: V arrays [n, h, w, c] in [0, 1]; column i shows the views of image i."""
+def draw_views(views: Sequence[np.ndarray | Sequence[str]], path: Path) -> Path:
+    """A strip of views: V arrays [n, h, w, c] in [0, 1], or n sentences; column i shows the views of image i."""
     figure, _ = _figure(len(views[0]) * 0.9, len(views) * 0.95)
     figure.clf()
     grid = figure.subplots(len(views), len(views[0]), squeeze=False)
     for row, images in zip(grid, views, strict=True):
         for axis, image in zip(row, images, strict=True):
-            axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", interpolation="nearest")
             axis.set_axis_off()
+            if isinstance(image, str):
+                words = textwrap.fill(image, 16).replace("$", r"\$")
+                axis.text(0.5, 1, words, fontsize=5, ha="center", va="top", transform=axis.transAxes)
+            else:
+                axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", interpolation="nearest")
     return _save(figure, path)
 
 

@@ -6,23 +6,14 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from specs import DIM, OBJECTIVES
 from torch import nn
 
-from ssl_mi.distributed import SyncBatchNorm, gather_objects, gather_views, synchronise_batch_norm, world
-from ssl_mi.information.bounds import JS, MINE, InfoNCE
-from ssl_mi.information.critics import Bilinear, Concat, Cosine
+from ssl_mi.distributed import SyncBatchNorm, gather, gather_objects, gather_views, synchronise_batch_norm, world
 from ssl_mi.networks.heads import MLP
+from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.towers import Siamese
-from ssl_mi.objectives.infomax import Infomax
-from ssl_mi.objectives.negatives import OtherSamples, OtherSamplesAndViews
 
-OBJECTIVES = {
-    "nt_xent": lambda: Infomax(6, Cosine(0.2), InfoNCE(), OtherSamplesAndViews()),
-    "infonce": lambda: Infomax(6, Bilinear, InfoNCE(), OtherSamples()),
-    "clip": lambda: Infomax(6, Cosine(0.1, learned=True), InfoNCE(), OtherSamples()),
-    "mine": lambda: Infomax(6, Concat, MINE(), OtherSamples()),
-    "js": lambda: Infomax(6, Concat, JS(), OtherSamples()),
-}
 N = 16  # images of the whole batch
 
 
@@ -31,23 +22,36 @@ class Encoder(nn.Sequential):
 
 
 def parts(name: str) -> nn.ModuleDict:
-    """Towers and an objective, the same in every process."""
+    """Towers, a teacher and an objective, the same in every process."""
     torch.manual_seed(0)
     encoder = Encoder(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    towers = Siamese(encoder, lambda d: MLP(d, [8, 6], batch_norm=True, final_norm="plain"))
-    return nn.ModuleDict({"towers": towers, "objective": OBJECTIVES[name]()}).double()
+    towers = Siamese(encoder, lambda d: MLP(d, [8, DIM], batch_norm=True, final_norm="plain"))
+    teacher = EMA(views=OBJECTIVES[name].targets)
+    teacher.adopt(towers)
+    return nn.ModuleDict({"towers": towers, "teacher": teacher, "objective": OBJECTIVES[name].make()}).double()
 
 
-def images() -> list[torch.Tensor]:
+def images(views: int) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return [torch.randn(N, 3, 6, 6, generator=generator, dtype=torch.float64) for _ in range(2)]
+    return [torch.randn(N, 3, 6, 6, generator=generator, dtype=torch.float64) for _ in range(views)]
 
 
-def gradients(model: nn.ModuleDict, views: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    z = gather_views(model["towers"](views).z)
-    total = model["objective"](z, z).total
-    total.backward()
-    return {"loss": total.detach(), **{n: p.grad for n, p in model.named_parameters()}}
+def two_steps(model: nn.ModuleDict, name: str, rows: slice) -> dict[str, torch.Tensor]:
+    """Loss and gradients of the second step, whose queues, centres and averages the first one filled."""
+    row, objective = OBJECTIVES[name], model["objective"]
+    labels = {"labels": gather(torch.arange(N)[rows] % 4)} if objective.supervised else {}
+    views = [v[rows] for v in images(row.views)]
+    for _ in range(2):
+        model.zero_grad()
+        online = gather_views(model["towers"](views).z)
+        target = gather_views(model["teacher"](views).z) if row.teacher else online
+        total = objective(online, target, **labels).total
+        total.backward()
+    return {"loss": total.detach(), **{n: p.grad for n, p in model.named_parameters() if p.requires_grad}}
+
+
+def state(model: nn.ModuleDict) -> dict[str, torch.Tensor]:
+    return {n: b.clone() for n, b in model.named_buffers() if "running" in n or n.startswith("objective")}
 
 
 def work(rank: int, size: int, port: int, results) -> None:
@@ -56,14 +60,15 @@ def work(rank: int, size: int, port: int, results) -> None:
     assert world() == (rank, size)
     share = N // size
     for name in OBJECTIVES:
-        model = synchronise_batch_norm(parts(name), torch.device("cpu"))
-        found = gradients(model, [v[rank * share : (rank + 1) * share] for v in images()])
+        model = parts(name)
+        for part in ("towers", "teacher"):  # the objective holds the rows of all processes already
+            synchronise_batch_norm(model[part], torch.device("cpu"))
+        found = two_steps(model, name, slice(rank * share, (rank + 1) * share))
         for value in found.values():  # what DDP does with gradients; the loss must be the same everywhere
             dist.all_reduce(value)
             value /= size
         if rank == 0:
-            buffers = {n: b.clone() for n, b in model.named_buffers() if "running" in n}
-            results[name] = {k: v.numpy() for k, v in {**found, **buffers}.items()}
+            results[name] = {k: v.numpy() for k, v in {**found, **state(model)}.items()}
     assert gather_objects(rank) == list(range(size))
     dist.destroy_process_group()
 
@@ -82,8 +87,7 @@ def test_several_processes_have_the_loss_gradients_and_statistics_of_one(size):
         results = dict(results)
     for name in OBJECTIVES:
         model = parts(name)
-        expected = gradients(model, images())
-        expected |= {n: b for n, b in model.named_buffers() if "running" in n}
+        expected = {**two_steps(model, name, slice(N)), **state(model)}
         assert expected.keys() == results[name].keys()
         for key, value in expected.items():
             got = torch.from_numpy(results[name][key])

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     # From here up everything meets; Hydra builds networks, objectives and data from the configuration.
     "cli": {"module", "overrides"},
     "run": {"callbacks", "cli", "report"},
+    "canaries": {"cli", "run"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

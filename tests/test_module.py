@@ -16,9 +16,10 @@ def weights(run) -> dict[str, torch.Tensor]:
     [
         ["objective=simclr"],
         ["objective=mine", "objective_optimizer={_target_: torch.optim.Adam, _partial_: true, lr: 0.01}"],
-        ["objective=simclr", "teacher=ema", "encoder.widths=[8]"],
+        # A queue of 100 rows wraps within an epoch of 256 keys.
+        ["objective=moco", "objective.negatives.size=100", "teacher=ema", "encoder.widths=[8]"],
     ],
-    ids=["simclr", "mine", "teacher"],
+    ids=["simclr", "mine", "queue and teacher"],
 )
 def test_two_epochs_and_two_more_after_a_stop_are_four(run, tmp_path, overrides):
     whole = weights(run("trainer.max_epochs=4", f"run_dir={tmp_path / 'whole'}", *overrides))
@@ -114,6 +115,30 @@ def test_labels_never_reach_the_loss(run, tmp_path):
     assert all(torch.equal(with_labels[k], without[k]) for k in with_labels)
 
 
+def test_a_supervised_objective_reads_the_labels_of_its_rows(run, tmp_path):
+    made = run("objective=supcon", "trainer.max_epochs=1")
+    assert made.history.epochs[0]["train/supcon"] > 0
+    with pytest.raises(ValueError, match="images have no labels"):
+        run("objective=supcon", "data.labels=false", "trainer.max_epochs=1", f"run_dir={tmp_path / 'b'}")
+
+
+def test_a_predictor_may_keep_its_rate_while_the_towers_follow_a_schedule(run):
+    made = run(
+        "objective=simsiam",
+        "objective_optimizer={_target_: torch.optim.SGD, _partial_: true, lr: 0.5}",
+        "objective_schedule=false",
+        "trainer.max_epochs=1",
+    )
+    rates = {id(p): g["lr"] for g in made.trainer.optimizers[0].param_groups for p in g["params"]}
+    assert {rates[id(p)] for p in made.module.objective.parameters()} == {0.5}
+    assert {rates[id(p)] for p in made.module.towers.parameters()} == {0.0}  # the end of the cosine
+
+
+def test_a_rate_can_not_be_kept_without_an_optimizer_of_its_own(run):
+    with pytest.raises(Exception, match="objective_schedule=false"):
+        run("objective=simsiam", "objective_schedule=false")
+
+
 def test_weights_ruined_by_the_last_step_of_an_epoch_never_reach_the_checkpoint(run, tmp_path):
     class Poison(pl.Callback):
         def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
@@ -135,5 +160,5 @@ def test_resuming_with_another_rate_is_refused_rather_than_ignored(run, tmp_path
 
 
 def test_too_few_images_to_measure_are_refused_before_training(run):
-    with pytest.raises(ValueError, match="test images: 30 to read mutual information on"):
-        run("data.sets.test=30", "data.sets.train=400", "trainer.max_epochs=1", evaluate=True)
+    with pytest.raises(ValueError, match="test images: 12 to read mutual information on"):
+        run("data.sets.test=12", "data.sets.train=400", "trainer.max_epochs=1", evaluate=True)

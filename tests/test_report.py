@@ -130,6 +130,16 @@ def test_grey_views_are_drawn_too(tmp_path):
     assert pictures(tmp_path) == {"grey.png"}
 
 
+def test_sentences_are_drawn_below_their_pictures(tmp_path):
+    views = np.random.default_rng(0).random((2, 8, 8, 3))
+    report.draw_views([views, ["a $5 star of many long words", "a square"]], tmp_path / "said.png")
+    report.draw_views([views, ["", ""]], tmp_path / "unsaid.png")
+    said, unsaid = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("L")) for name in ("said", "unsaid"))
+    ink = (said != unsaid).any(1).nonzero()[0]
+    assert ink.min() > 0.4 * len(said)  # below the pictures
+    assert len(ink) > 10
+
+
 @pytest.mark.parametrize("accuracy", [0.0, 1.0])
 def test_the_plot_of_a_perfect_or_hopeless_probe_is_drawn(tmp_path, accuracy):
     for n in (7, 100, 333, 1000):
@@ -184,6 +194,34 @@ def test_a_test_reading_of_another_epoch_is_not_mixed_in():
     header, lines = report.closing_table(rows)
     assert header[0] == "on the val split, epoch 10"
     assert "0.900" not in [cell for line in lines for cell in line]
+
+
+def compared(epoch, split, value, first=NAN, previous=NAN):
+    changes = {"since_first": first, "since_first_low": first - 0.1, "since_first_high": first + 0.1}
+    changes |= {"since_previous": previous, "since_previous_low": previous - 0.2, "since_previous_high": previous + 0.2}
+    return row(epoch, split, "trained", "mi_ksg_cca2_nats", value, low=value - 1, high=value + 1, **changes)
+
+
+def test_what_was_learned_stands_beside_the_test_reading_with_its_paired_interval():
+    header, lines = report.closing_table([compared(4, "test", 1.5, first=0.9)])
+    assert header[-1] == "learned (trained - random)"
+    assert lines[0][-1] == "+0.900 (0.800 .. 1.000)"
+    header, _ = report.closing_table([compared(4, "val", 1.5, first=0.9)])
+    assert header[-1] == "since the first"
+    assert "n" in report.closing_table(complete_run())[0][-1]  # nothing was compared, nothing is shown
+
+
+def test_the_page_tells_what_changed_from_evaluation_to_evaluation(tmp_path):
+    rows = [compared(2, "val", 1.5, 0.5, -0.25), compared(0, "val", 1.0), compared(1, "val", 1.75, 0.75, 0.75)]
+    page, _ = written(tmp_path, [*rows, compared(2, "test", 1.4, first=0.4)])
+    lines = page[page.index("## From evaluation to evaluation") :].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| mi_ksg")]
+    assert cells[:3] == [
+        ["mi_ksg_cca2_nats", "0", "1.000 (0.000 .. 2.000)", "", ""],
+        ["mi_ksg_cca2_nats", "1", "1.750 (0.750 .. 2.750)", "+0.750 (0.650 .. 0.850)", "+0.750 (0.550 .. 0.950)"],
+        ["mi_ksg_cca2_nats", "2", "1.500 (0.500 .. 2.500)", "+0.500 (0.400 .. 0.600)", "-0.250 (-0.450 .. -0.050)"],
+    ]
+    assert report.change_table(complete_run()) == ([], [])
 
 
 def test_no_rows_no_table():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,6 +10,8 @@ import pytorch_lightning as pl
 
 from ssl_mi.callbacks import embed
 from ssl_mi.callbacks.rows import Row
+
+EVALUATION_DRAW = 0
 
 
 @dataclass
@@ -19,6 +21,8 @@ class Bench:
     What projections and probes learn from are other images, always: probes learn from labelled training
     images; projections from one half of the validation images while the other half is read, and from all of
     them while the test images are read.
+
+    earlier: the rows measured before this moment, to be compared with.
     """
 
     module: pl.LightningModule
@@ -26,6 +30,7 @@ class Bench:
     split: str
     epoch: int
     encoder: str = "trained"
+    earlier: Sequence[Row] = ()
     _cache: dict = field(default_factory=dict)
 
     @property
@@ -38,8 +43,8 @@ class Bench:
         return self._once(embed.features, split, limit)
 
     def pairs(self, split: str, limit: int | None = None) -> embed.Pairs:
-        """Two views of each image: fresh draws for each epoch, and apart from those of training."""
-        return self._once(embed.pairs, split, self.epoch, limit)
+        """Two views of each image: the same at every epoch, which can so be compared, and none of training's."""
+        return self._once(embed.pairs, split, EVALUATION_DRAW, limit)
 
     def _once(self, function, split: str, *key):
         at = (function.__name__, split, *key)

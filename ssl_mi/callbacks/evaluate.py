@@ -78,9 +78,10 @@ class Evaluate(pl.Callback):
         epoch = trainer.current_epoch
         # What is read now replaces what was read of the same moment, by a run that is gone on with or an epoch ago.
         self.rows = [row for row in self.rows if row.split != "test" and (row.split, row.epoch) != (split, epoch)]
-        self._evaluate(trainer, pl_module, split, epoch)
+        # The random encoder first: what was learned is told beside it.
         with _towers(pl_module, self.initial):
             self._evaluate(trainer, pl_module, split, epoch, encoder="random")
+        self._evaluate(trainer, pl_module, split, epoch)
         pixels = _Pixels(pl_module.device)
         probes = [e for e in self.evaluations if isinstance(e, _Probe)]
         self._evaluate(trainer, pixels, split, epoch, encoder="pixels", evaluations=probes)
@@ -88,7 +89,7 @@ class Evaluate(pl.Callback):
     # How
 
     def _evaluate(self, trainer, module, split: str, epoch: int, encoder: str = "trained", evaluations=None) -> None:
-        bench = Bench(module, trainer.datamodule, split, epoch, encoder)
+        bench = Bench(module, trainer.datamodule, split, epoch, encoder, earlier=tuple(self.rows))
         first = len(self.rows)
         for evaluation in self.evaluations if evaluations is None else evaluations:
             started = time.perf_counter()
@@ -104,9 +105,8 @@ class Evaluate(pl.Callback):
         if world()[0] == 0:
             fresh = self.rows[first:]
             if encoder == "trained" and trainer.logger is not None:
-                trainer.logger.log_metrics(
-                    {f"{split}/{row.metric}": row.value for row in fresh}, step=trainer.global_step
-                )
+                numbers = {f"{split}/{name}": x for row in fresh for name, x in row.numbers().items()}
+                trainer.logger.log_metrics(numbers, step=trainer.global_step)
 
     def _write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from torch import Tensor
+
 from ssl_mi.callbacks.bench import Bench, Evaluation
 from ssl_mi.callbacks.rows import Row
 from ssl_mi.report import draw_map, draw_views
@@ -30,12 +33,16 @@ class Pictures(Evaluation):
         folder.mkdir(parents=True, exist_ok=True)
         source = next(bench.data.batches("val", self.images))
         views = bench.data.views(source, draw=0).views
-        draw_views(
-            [bench.data.augmentation.denormalize(v.cpu()).permute(0, 2, 3, 1).numpy() for v in views],
-            folder / "views.png",
-        )
+        draw_views([_shown(view.cpu(), bench.data) for view in views], folder / "views.png")
         if bench.final:
             read = bench.features(bench.split)
             labels = None if read.labels is None else read.labels[: self.points].numpy()
             draw_map(read.h[: self.points].numpy(), labels, bench.data.class_names, folder / "map.png")
         return []
+
+
+def _shown(view: Tensor, data) -> np.ndarray | list[str]:
+    """A view as people see it: pictures [n, h, w, c] in [0, 1], or the sentences that tokens stand for."""
+    if not view.is_floating_point():
+        return data.known.words.texts(view)
+    return data.augmentation.denormalize(view).permute(0, 2, 3, 1).numpy()

@@ -10,7 +10,8 @@ from torch import Tensor
 class Source(NamedTuple):
     """A batch as it leaves the loader: source images, before any augmentation.
 
-    images: uint8 [n, c, h, w]; None when a worker has already cropped them.
+    images: uint8 [n, c, h, w]; None when a worker has already cropped them, and when views are drawn from nothing
+            but (split, epoch, index) (`known.KnownData`).
     crops:  one uint8 [n, c, s, s] per view, cropped in a worker; None when `images` is there.
     index:  int64 [n], the row of each image in its split. It keys the random draws.
     labels: int64 [n] or None. The training step never reads them.
@@ -29,7 +30,7 @@ class Source(NamedTuple):
 class Batch(NamedTuple):
     """A batch as the module sees it: `views[v][i]` shows source image `index[i]`.
 
-    views:  one float [n, c, h, w] per view, normalised.
+    views:  one float [n, c, h, w] per view, normalised; or the tokens of a sentence, int64 [n, length].
     index:  int64 [n].
     labels: int64 [n] or None, for objectives that are supervised; everything else ignores them.
     """

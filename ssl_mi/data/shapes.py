@@ -66,7 +66,7 @@ def coverage(points: Tensor, ratio: Tensor, size: Tensor, x: Tensor, y: Tensor, 
 
 def colour(light: Tensor, chroma: Tensor, hue: Tensor) -> Tensor:
     """RGB [n, 3] in [0, 1] of mean intensity `light`, at distance `chroma` from grey in direction `hue`."""
-    plane = torch.tensor([HUE_COS, HUE_SIN])
+    plane = torch.tensor([HUE_COS, HUE_SIN], device=hue.device)
     return light[:, None] + chroma[:, None] * torch.stack([hue.cos(), hue.sin()], dim=1) @ plane
 
 

@@ -4,6 +4,7 @@ from ssl_mi.information.automatic import mutual_information
 from ssl_mi.information.consistency import all_checks
 from ssl_mi.information.discrete import conditional_entropy, entropy
 from ssl_mi.information.estimate import Estimate
+from ssl_mi.information.flows import flow_mi
 from ssl_mi.information.gaussian import cca_mi, copula_mi, gaussian_mi, rank_gaussianize
 from ssl_mi.information.knn import (
     conditional_ksg,
@@ -16,8 +17,10 @@ from ssl_mi.information.knn import (
     sliced_mi,
 )
 from ssl_mi.information.learned import Learned
+from ssl_mi.information.neural import neural_mi
 from ssl_mi.information.projections import CCA, PCA, Random
 from ssl_mi.information.trust import assess, with_interval, with_null
+from ssl_mi.information.upper import club, difference_of_entropies, leave_one_out
 
 __all__ = [
     "CCA",
@@ -28,17 +31,22 @@ __all__ = [
     "all_checks",
     "assess",
     "cca_mi",
+    "club",
     "conditional_entropy",
     "conditional_ksg",
     "copula_mi",
+    "difference_of_entropies",
     "entropy",
     "entropy_kl",
+    "flow_mi",
     "gaussian_mi",
     "ksg",
+    "leave_one_out",
     "lnc",
     "mixed_ksg_gao",
     "mixed_ksg_ross",
     "mutual_information",
+    "neural_mi",
     "pointwise_mi",
     "rank_gaussianize",
     "sliced_mi",

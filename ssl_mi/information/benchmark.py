@@ -6,22 +6,14 @@
 Rows already in the CSV (same estimator, task, n, seed) are not computed again: an interrupted run goes on where
 it stopped, and a longer one adds to a shorter. A run that raises is a row as well, with the error in it.
 
-An estimator is named by
-
-    ksg                 a function of ssl_mi.information (or one of its files), (x, y) -> Estimate
-    ksg:k=10,variant=2  the same with settings
-    infonce, mine, ...  a bound of `neural.BOUNDS` with a separable critic; infonce:critic=concat with another
-    package.file:name   any function of your own; settings follow after another colon
-
+Estimators are named as in `named.py`: ksg, ksg:k=10,variant=2, infonce:critic=concat, package.file:function.
 All are given the same samples: the numpy Generator of a run is seeded by (seed, task name, n) alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import csv
-import importlib
 import io
 import math
 import re
@@ -30,7 +22,6 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,9 +30,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ssl_mi.information.named import find_estimator
 from ssl_mi.information.tasks import SUITES, Task, find_task
-
-HOMES = ("automatic", "knn", "gaussian", "discrete", "upper", "neural")  # searched in this order
 
 
 class Row(NamedTuple):
@@ -63,6 +53,7 @@ class Row(NamedTuple):
     seconds: float
     warnings: str
     error: str
+    p_value: float | str = ""
 
     @property
     def key(self) -> tuple[str, str, int, int]:
@@ -70,7 +61,7 @@ class Row(NamedTuple):
 
 
 WHOLE = {"n", "seed", "dim_x", "dim_y"}
-REAL = {"true", "value", "se", "low", "high", "ceiling", "seconds"}
+REAL = {"true", "value", "se", "low", "high", "ceiling", "seconds", "p_value"}
 
 
 # --------------------------------------------------------------------------------------------------- the run
@@ -119,53 +110,10 @@ def measure(name: str, estimator: Callable, task: Task, n: int, seed: int) -> Ro
         return Row(*facts, "", "", "", "", "", "", seconds, "", _one_line(f"{type(problem).__name__}: {problem}"))
     seconds = time.perf_counter() - started
     low, high = getattr(estimate, "ci", None) or ("", "")
-    se, ceiling = (_or_empty(getattr(estimate, key, None)) for key in ("se", "ceiling"))
+    se, ceiling, p_value = (_or_empty(getattr(estimate, key, None)) for key in ("se", "ceiling", "p_value"))
     warnings = _one_line(" | ".join(getattr(estimate, "warnings", ())))
     kind = getattr(estimate, "kind", "")
-    return Row(*facts, float(estimate), se, low, high, ceiling, kind, seconds, warnings, "")
-
-
-def find_estimator(spec: str) -> Callable:
-    """The function that `spec` names (see the top of this file), with its settings bound."""
-    path, settings = spec, ""
-    if "=" in spec:
-        path, _, settings = spec.rpartition(":")
-    keywords = {}
-    for item in filter(None, settings.split(",")):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ValueError(f"{spec!r}: settings are name=value, got {item!r}")
-        try:
-            keywords[key.strip()] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            keywords[key.strip()] = value.strip()  # a bare word is a string
-    function = _by_path(*path.split(":")) if ":" in path else _by_name(path)
-    return partial(function, **keywords) if keywords else function
-
-
-def _by_path(module: str, name: str) -> Callable:
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as problem:
-        raise ValueError(f"no estimator {module}:{name}: {problem}") from problem
-
-
-def _by_name(name: str) -> Callable:
-    from ssl_mi.information import neural
-
-    if name in neural.BOUNDS:
-        return partial(neural.neural, bound=name)
-    for home in HOMES:
-        try:
-            module = importlib.import_module(f"ssl_mi.information.{home}")
-        except ModuleNotFoundError:
-            continue
-        if callable(getattr(module, name, None)) and not name.startswith("_"):
-            return getattr(module, name)
-    raise ValueError(
-        f"no estimator is called {name!r}; name a function of ssl_mi.information.{{{','.join(HOMES)}}}, a bound "
-        f"({', '.join(neural.BOUNDS)}), or package.file:function"
-    )
+    return Row(*facts, float(estimate), se, low, high, ceiling, kind, seconds, warnings, "", p_value)
 
 
 # ------------------------------------------------------------------------------------------------- the CSV
@@ -269,6 +217,9 @@ class Score(NamedTuple):
     worst: float  # largest of those
     worst_task: str
     highest: float  # largest value - true of any single run
+    covered: str  # intervals that hold the truth, of those without a warning
+    warned: str  # estimates off by more than max(10%, 0.1 nats) that a warning stands beside
+    small_p: str  # p-values below .05 where nothing is shared
     seconds: float  # mean of a run
     failed: int
 
@@ -287,10 +238,22 @@ def scores(rows: Sequence[Row]) -> dict[str, Score]:
             worst=errors.get(worst, math.nan),
             worst_task=worst,
             highest=max(over, default=math.nan),
+            covered=_share(row.low <= row.true <= row.high for row in mine if row.low != "" and not row.warnings),
+            warned=_share(bool(row.warnings) for row in mine if row.value != "" and _far(row)),
+            small_p=_share(row.p_value < 0.05 for row in mine if row.p_value != "" and row.true == 0),
             seconds=statistics.fmean(row.seconds for row in mine),
             failed=sum(row.value == "" for row in mine),
         )
     return result
+
+
+def _far(row: Row) -> bool:
+    return abs(row.value - row.true) > max(0.1 * row.true, 0.1)
+
+
+def _share(yes: Iterable[bool]) -> str:
+    found = list(yes)
+    return f"{sum(found) / len(found):.1%} of {len(found)}" if found else "-"
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -312,6 +275,9 @@ def table(rows: Sequence[Row]) -> Table:
         ("mean absolute error", "mae", "{:.3f}"),
         ("worst task", "worst", "{:.3f}"),
         ("largest over-estimate", "highest", "{:+.3f}"),
+        ("true value in the interval, no warning", "covered", "{}"),
+        ("warned, of those far off", "warned", "{}"),
+        ("p < .05, of those sharing nothing", "small_p", "{}"),
         ("seconds a run", "seconds", "{:.2f}"),
         ("failed runs", "failed", "{}"),
     ):

@@ -18,6 +18,7 @@ from ssl_mi.information.projections import CCA
 
 TWINS = {2: 16, 4: 8}  # by dimensions of both sides together; else
 FEWEST_TWINS = 4
+LOCAL_ROWS = 2000  # enough to see that a column is a function of others
 
 
 @dataclass
@@ -44,6 +45,11 @@ class Reading:
     @property
     def value(self) -> float:
         return float(self.pointwise.mean()) - self.bias + self.tail
+
+    @property
+    def score(self) -> float:
+        """What to choose by: what a correction added does not count, for it may be wrong."""
+        return self.value - max(0.0, -self.bias)
 
     @property
     def promise(self) -> float:
@@ -114,7 +120,7 @@ def _read_family(name, fits, x, y, halves, k, seed) -> dict[str, list[Reading]]:
         # KSG can not follow beyond four pairs. The Gaussian formula is believed for those it can not read when it
         # gives what KSG does for those it can.
         head, tail = kept[:reach].sum(), float(kept[reach:].sum())
-        if tail > 0.02:
+        if tail > 0.02 and _independent(u, reach) and _independent(v, reach):
             reading.unread = tail
             if abs(head - reading.value) < max(0.05, 0.05 * head):
                 extended = replace(reading, tail=tail, unread=0.0)
@@ -155,19 +161,42 @@ def _twin_bias(u: np.ndarray, v: np.ndarray, k: int, seed: int) -> tuple[float, 
 
 
 def redundancy(u: np.ndarray) -> float:
-    """How far the last column of u: [n, r] is a smooth function of the others: R² of a cubic fit, 0 to 1."""
-    n, r = u.shape
-    if r == 1:
+    """How far the last column of u: [n, r] is a function of the others: R² of a cubic or of a local fit, 0 to 1."""
+    if u.shape[1] == 1:
         return 0.0
+    return max(_cubic_fit(u[:, :-1], u[:, -1]), _local_fit(u[:, :-1], u[:, -1]))
+
+
+def _cubic_fit(x: np.ndarray, y: np.ndarray) -> float:
     monomials = [
-        np.prod(u[:, chosen], axis=1)
+        np.prod(x[:, chosen], axis=1)
         for degree in (1, 2, 3)
-        for chosen in itertools.combinations_with_replacement(range(r - 1), degree)
+        for chosen in itertools.combinations_with_replacement(range(x.shape[1]), degree)
     ]
-    design = np.stack([np.ones(n), *monomials], 1)
-    last = u[:, -1]
-    left = last - design @ np.linalg.lstsq(design, last, rcond=None)[0]
-    return float(1 - left.var() / last.var())
+    design = np.stack([np.ones(len(x)), *monomials], 1)
+    left = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    return float(1 - left.var() / y.var())
+
+
+def _local_fit(x: np.ndarray, y: np.ndarray, k: int = 8) -> float:
+    """R² of the mean over the k nearest other rows: 0 or less of an independent y, near 1 where x tells y."""
+    from scipy.spatial import cKDTree
+
+    x, y = x[:LOCAL_ROWS], y[:LOCAL_ROWS]
+    near = cKDTree(x).query(x, k + 1)[1][:, 1:]
+    return max(0.0, float(1 - (y - y[near].mean(1)).var() * k / (k + 1) / y.var()))
+
+
+def _independent(u: np.ndarray, reach: int) -> bool:
+    """Whether the columns of u beyond the first `reach` share nothing with those before them.
+
+    The embedding of a curve or a surface has many uncorrelated columns, all of them functions of a few numbers: their
+    nats must not be added up.
+    """
+    u = np.ascontiguousarray(u[:LOCAL_ROWS])
+    shared = [ksg_pointwise(u[:, :reach], u[:, [c]], 3).mean() for c in range(reach, u.shape[1])]
+    # Noise of a reading is about 0.03 nats; what is a function of the rest reads tenths of nats.
+    return max(shared) < 0.12 and float(np.mean(shared)) < 0.03
 
 
 def gaussian_nats(u: np.ndarray, v: np.ndarray) -> np.ndarray:

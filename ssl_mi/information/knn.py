@@ -39,6 +39,7 @@ from ssl_mi.information.samples import (
 
 MAX_DIMS = 4  # a side; see the module docstring
 FEW_ROWS = 200
+FEW_TIES = 0.99  # share of distinct rows; six decimals give a few equal numbers, which change nothing
 
 
 def ksg(
@@ -51,6 +52,7 @@ def ksg(
     duplicates: Literal["drop", "keep"] = "drop",
     dequantized: bool = True,
     seed: int = 0,
+    device=None,
 ) -> Estimate:
     """Mutual information I(x; y) by nearest neighbours, in nats. Exact in float64, ties included.
 
@@ -61,15 +63,20 @@ def ksg(
         batch, sampling with replacement) and says so: a repeated row is its own neighbour. "keep" does not.
     dequantized: spread float16 and bfloat16 values uniformly over their rounding cells, drawn with `seed`,
         and say so; their ties read as information otherwise.
+    device: where neighbours are counted, with the same answer. None is the GPU of a CUDA tensor, and compiled
+        trees on the CPU for all else; a device of torch ("cuda", "cpu") is brute force there (`tiled`).
 
-    Raises ValueError: unpaired lengths, NaN or infinity, wrong rank, n <= k.
+    Raises ValueError: unpaired lengths, NaN or infinity, wrong rank, n <= k, a device without float64.
     Source: Kraskov, Stögbauer & Grassberger 2004, cond-mat/0305641, eqs. 8 and 9.
     """
+    from ssl_mi.information.tiled import chosen_device
+
     started = time.perf_counter()
     if variant not in (1, 2):
         raise ValueError(f"variant must be 1 or 2, got {variant!r}")
+    device = chosen_device(device, x, y)
     a, b, warnings = prepare(x, y, standardized=standardized, duplicates=duplicates, dequantized=dequantized, seed=seed)
-    pointwise = ksg_pointwise(a.values, b.values, check_k(k, a.n), variant)
+    pointwise = ksg_pointwise(a.values, b.values, check_k(k, a.n), variant, device)
     value = float(pointwise.mean())
     ceiling = _psi(a.n) - _psi(k)
     warnings += reach_warnings(a, b, value, ceiling)
@@ -79,7 +86,9 @@ def ksg(
         n=a.n,
         dims=(a.d, b.d),
         estimator=f"KSG{variant}",
-        settings={"k": k} | ({} if standardized else {"standardized": False}),
+        settings={"k": k}
+        | ({} if standardized else {"standardized": False})
+        | ({} if device is None else {"device": str(device)}),
         seconds=time.perf_counter() - started,
         warnings=warnings,
     )
@@ -96,20 +105,51 @@ def pointwise_mi(x, y, k: int = 3, variant: Literal[1, 2] = 1, *, standardized: 
     return ksg_pointwise(a.values, b.values, check_k(k, a.n), variant)
 
 
-def ksg_pointwise(x: np.ndarray, y: np.ndarray, k: int, variant: int = 1) -> np.ndarray:
-    """The bare formula on float64 [n, dx], [n, dy], as given -> float64 [n] whose mean is the estimate."""
-    from ssl_mi.information import neighbours
+def ksg_pointwise(x: np.ndarray, y: np.ndarray, k: int, variant: int = 1, device=None) -> np.ndarray:
+    """The bare formula on float64 [n, dx], [n, dy], as given -> float64 [n] whose mean is the estimate.
+
+    device: None for `neighbours`, a torch device for `tiled`.
+    """
+    from ssl_mi.information import neighbours, tiled
 
     n = len(x)
-    if variant == 1:
+    if device is not None:
+        inside_x, inside_y = (found[0] for found in tiled.counts_on(device, x, y, k, variant))
+    elif variant == 1:
         _, inside_x, inside_y = neighbours.joint_counts(x, y, k)
+    else:
+        tree = neighbours.Tree(np.concatenate([x, y], 1))
+        extents = tree.extents(tree.radii(k), x.shape[1])
+        inside_x = neighbours.count_within(x, extents[:, 0], closed=True)
+        inside_y = neighbours.count_within(y, extents[:, 1], closed=True)
+    if variant == 1:
         return _psi(k) + _psi(n) - _psi(inside_x + 1) - _psi(inside_y + 1)
-    tree = neighbours.Tree(np.concatenate([x, y], 1))
-    radii = tree.nearest(k)[:, k - 1]
-    extents = tree.extents(radii, x.shape[1])
-    inside_x = neighbours.count_within(x, extents[:, 0], closed=True)
-    inside_y = neighbours.count_within(y, extents[:, 1], closed=True)
     return _psi(k) - 1 / k + _psi(n) - _psi(inside_x) - _psi(inside_y)
+
+
+def null_values(x: np.ndarray, y: np.ndarray, k: int, partners: np.ndarray, device=None) -> np.ndarray:
+    """KSG 1 of x with y[partners[b]], for each b -> float64 [B]: what x and y read when they share nothing.
+
+    x: float64 [n, dx], y: [n, dy], partners: int64 [B, n], each row a permutation of 0..n-1. The same numbers as
+    `ksg_pointwise(x, y[partners[b]], k).mean()`, faster: neighbours within x and within y do not depend on the
+    pairing. Raises ValueError for rows that are no permutations.
+    """
+    from ssl_mi.information import neighbours, tiled
+
+    n = len(x)
+    partners = np.asarray(partners)
+    if partners.ndim != 2 or partners.shape[1] != n or partners.dtype.kind not in "iu":
+        raise ValueError(f"partners must be whole numbers [B, n={n}], got {partners.dtype} {list(partners.shape)}")
+    wrong = np.flatnonzero((np.sort(partners, 1) != np.arange(n)).any(1))
+    if len(wrong):
+        raise ValueError(f"partners[{wrong[0]}] is no permutation of 0..{n - 1}: every row of y needs one place")
+    partners = partners.astype(np.int64, copy=False)
+    if device is not None:
+        counted = zip(*tiled.counts_on(device, x, y, k, partners=partners), strict=True)
+    else:
+        counted = neighbours.permuted_counts(x, y, k, partners)
+    psi = _psi(np.arange(1, n + 1))  # of inside + 1
+    return np.array([(_psi(k) + _psi(n) - psi[inside_x] - psi[inside_y]).mean() for inside_x, inside_y in counted])
 
 
 def entropy_kl(x, k: int = 3, *, standardized: bool = True) -> Estimate:
@@ -473,7 +513,7 @@ def _see_to_repeats(a: Samples, b: Samples, drop: bool) -> tuple[Samples, Sample
         return *kept, (f"{text} and were dropped",)
     warnings = ()
     for variable, distinct_rows in ((a, distinct_a), (b, distinct_b)):
-        if distinct_rows < n and variable.stored not in LOW_PRECISION:
+        if distinct_rows < FEW_TIES * n and variable.stored not in LOW_PRECISION:
             warnings += (
                 f"{variable.name} has ties ({distinct_rows} distinct values in {n} rows): KSG is for "
                 f"continuous values; use mixed_ksg_gao, or mixed_ksg_ross for labels",
@@ -499,7 +539,7 @@ def _marginal_warnings(variable: Samples) -> tuple[str, ...]:
     if variable.n < FEW_ROWS:
         warnings += (_few_rows(variable.n),)
     distinct = n_distinct(row_hash(variable.values))
-    if distinct < variable.n:
+    if distinct < FEW_TIES * variable.n:
         warnings += (f"{variable.name} has ties ({distinct} distinct values in {variable.n} rows)",)
     return warnings
 

@@ -71,19 +71,27 @@ def rounded(variable: Samples) -> Samples:
     """
     if variable.stored not in ("float32", "float64"):
         return variable
+    coarsest_first = sorted(LOW_PRECISION, key=LOW_PRECISION.get)  # what fits 8 bits fits 11
+    # Nearly always the first few values tell that nothing was rounded.
+    if not any(_fit(variable.values.ravel()[:FEWEST_ROUNDED], name) for name in coarsest_first):
+        return variable
     distinct = np.unique(variable.values)
     if len(distinct) < FEWEST_ROUNDED:
         return variable
-    mantissa, exponent = np.frexp(distinct)
-    for name, bits in sorted(LOW_PRECISION.items(), key=lambda item: item[1]):  # what fits 8 bits fits 11
-        # Subnormals of float16 have fewer bits still; outside its range float16 holds nothing.
-        fits = np.ldexp(mantissa, bits) == np.round(np.ldexp(mantissa, bits))
-        if name == "float16":
-            fits &= (np.abs(distinct) < 65520) & (distinct * 2.0**24 == np.round(distinct * 2.0**24))
-        step = np.ldexp(1.0, exponent.max() - bits)
-        if fits.all() and not (distinct / step == np.round(distinct / step)).all():
+    for name in coarsest_first:
+        step = np.ldexp(1.0, np.frexp(distinct)[1].max() - LOW_PRECISION[name])
+        if _fit(distinct, name) and not (distinct / step == np.round(distinct / step)).all():
             return variable._replace(stored=name)
     return variable
+
+
+def _fit(values: np.ndarray, name: str) -> bool:
+    """Whether these numbers lose nothing in float16 or bfloat16."""
+    mantissa = np.ldexp(np.frexp(values)[0], LOW_PRECISION[name])
+    fits = mantissa == np.round(mantissa)
+    if name == "float16":  # a small range: beyond 65,504 it holds nothing, and near 0 multiples of 2^-24
+        fits &= (np.abs(values) < 65520) & (values * 2.0**24 == np.round(values * 2.0**24))
+    return bool(fits.all())
 
 
 def read_pair(x, y, names: tuple[str, str] = ("x", "y")) -> tuple[Samples, Samples]:

@@ -14,10 +14,9 @@ from ssl_mi.information.gaussian import rank_gaussianize
 from ssl_mi.information.knn import MAX_DIMS, mixed_ksg_ross
 from ssl_mi.information.projections import CCA
 from ssl_mi.information.samples import check_paired, n_distinct, read, read_labels, row_hash
-from ssl_mi.information.trust import assess, derangement, disagreement
+from ssl_mi.information.trust import SUBSETS, assess, derangement, disagreement, with_interval
 
-SUBSETS = 10  # for the standard error
-FEWEST_ROWS = 200  # for a standard error: parts of fewer than 20 rows say nothing
+FEWEST_ROWS = 200  # for a standard error: parts of fewer than 40 rows say nothing
 
 
 def symbols(x, name: str = "x") -> np.ndarray | None:
@@ -55,15 +54,13 @@ def one_symbol(
     values = rank_gaussianize(variable, rng=rng)
     ross = partial(mixed_ksg_ross, k=k)
     if variable.d > MAX_DIMS:
-        return _discriminants(values, codes, ross, level, permutations, rng)
+        return _discriminants(values, codes, ross, level, permutations, seed, rng)
     subsets = SUBSETS if len(codes) >= FEWEST_ROWS else 0
     return assess(ross, values, codes, level=level, permutations=permutations, subsets=subsets, seed=seed)
 
 
-def _discriminants(values, codes, ross, level: float, permutations: int, rng) -> Estimate:
+def _discriminants(values, codes, ross, level: float, permutations: int, seed: int, rng) -> Estimate:
     """Ross's estimator on CCA of x with the indicator of each symbol, fitted on one half and read on the other."""
-    from scipy.stats import t as student
-
     n = len(values)
     indicator = (codes[:, None] == np.flatnonzero(np.bincount(codes))[1:]).astype(np.float64)
     order = rng.permutation(n)
@@ -88,9 +85,9 @@ def _discriminants(values, codes, ross, level: float, permutations: int, rng) ->
         warnings=tuple(dict.fromkeys(warning for e in estimates for warning in e.warnings)),
     )
     if n >= FEWEST_ROWS:
-        spread = [_parts_variance(ross, u, c, SUBSETS // 2, rng) for u, c in parts]
-        se = float(np.sqrt(sum(spread))) / 2
-        half_width = float(student.ppf((1 + level) / 2, 2 * (SUBSETS // 2 - 1))) * se
+        each = [with_interval(ross, u, c, level=level, seed=seed) for u, c in parts]
+        # Independent halves, so variances add; both intervals have the same degrees of freedom.
+        se, half_width = (float(np.hypot(*pair)) / 2 for pair in zip(*map(_error_of, each), strict=True))
         ci = (estimate.value - half_width, estimate.value + half_width)
         estimate = replace(estimate, se=se, ci=ci, ci_level=level)
     if permutations:
@@ -104,7 +101,5 @@ def _discriminants(values, codes, ross, level: float, permutations: int, rng) ->
     return replace(estimate, warnings=estimate.warnings + disagreement(estimate.value, more, k, estimate.se))
 
 
-def _parts_variance(estimator, u, codes, subsets: int, rng) -> float:
-    """Of the estimate on all rows, from disjoint parts of them (Holmes & Nemenman 2019, arXiv:1903.09280)."""
-    values = [float(estimator(u[part], codes[part])) for part in np.array_split(rng.permutation(len(u)), subsets)]
-    return float(np.var(values, ddof=1)) / subsets
+def _error_of(estimate: Estimate) -> tuple[float, float]:
+    return estimate.se, (estimate.ci[1] - estimate.ci[0]) / 2

@@ -116,7 +116,7 @@ def _more() -> tuple[Task, ...]:
     return (
         *(
             Task(f"independent-{m}-{m}", f"Independent normal {m} × {m}", d.dense_gaussian(m, m, 0.0))
-            for m in (1, 4, 16, 32)
+            for m in (1, 2, 4, 8, 16, 32)
         ),
         Task("vmf-3-10", "von Mises-Fisher on the sphere (kappa=10)", d.VonMisesFisher(3, 10.0)),
         Task("vmf-16-20", "von Mises-Fisher in 16 dimensions (kappa=20)", d.VonMisesFisher(16, 20.0)),

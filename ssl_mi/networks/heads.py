@@ -1,11 +1,13 @@
-"""Heads: the projector h -> z of a tower, and the predictor of an objective that has one."""
+"""Heads: the projector h -> z of a tower."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear, normalize
 
 
 class MLP(nn.Module):
@@ -56,6 +58,26 @@ class MLP(nn.Module):
         if x.shape[-1] != self.in_dim:
             raise ValueError(f"MLP was made for rows of {self.in_dim}, but got {list(x.shape)}")
         return self.layers(x)
+
+
+class PrototypeHead(nn.Module):
+    """[n, in_dim] -> logits [n, prototypes]: an MLP, then cosines with prototypes, each of unit length.
+
+    DINO's head (Caron et al. 2021, arXiv:2104.14294, section 3.1 and appendix C): an MLP of widths `dims` that ends
+    in a bottleneck, the unit sphere, and a linear layer whose rows have length 1. It belongs to the tower because
+    the teacher has a moving average of it. Pairs with `objectives.clustering.DINO`.
+    """
+
+    def __init__(self, in_dim: int, dims: Sequence[int], prototypes: int, batch_norm: bool = False):
+        super().__init__()
+        if prototypes < 2:
+            raise ValueError(f"PrototypeHead: needs 2 prototypes or more, but got {prototypes}")
+        self.mlp = MLP(in_dim, dims, batch_norm)
+        self.prototypes = nn.Parameter(normalize(torch.randn(prototypes, self.mlp.out_dim), dim=1))
+        self.in_dim, self.out_dim = in_dim, prototypes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(normalize(self.mlp(x), dim=-1), normalize(self.prototypes, dim=1))
 
 
 class Identity(nn.Identity):

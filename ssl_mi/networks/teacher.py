@@ -24,19 +24,31 @@ class EMA(nn.Module):
         its running statistics, but the next update overwrites them with the online towers'.) "running":
         the running statistics, which is eval mode always, and switches dropout off too.
 
+    views: how many of the views, from the first, the teacher sees; None for all. DINO's (Caron et al. 2021,
+        arXiv:2104.14294) sees the two large crops of multi-crop, ReSSL's the weaker of two views.
+
     Use: `adopt(towers)` once, before the optimiser and before `load_state_dict`, which can only fill weights
     that exist; `teacher(views)` for targets, without gradients; `update(towers, p)` after each step of the
     optimiser (not each backward: with accumulated gradients that would average too fast).
     """
 
-    def __init__(self, momentum: float = 0.99, final_momentum: float = 1.0, batch_norm: str = "batch"):
+    def __init__(
+        self,
+        momentum: float = 0.99,
+        final_momentum: float = 1.0,
+        batch_norm: str = "batch",
+        views: int | None = None,
+    ):
         super().__init__()
         for name, value in {"momentum": momentum, "final_momentum": final_momentum}.items():
             if not 0 <= value <= 1:
                 raise ValueError(f"EMA: {name} must be in [0, 1], but got {value}")
         if batch_norm not in ("batch", "running"):
             raise ValueError(f"EMA: batch_norm must be 'batch' or 'running', but got {batch_norm!r}")
+        if views is not None and views < 1:
+            raise ValueError(f"EMA: views must be null (all) or at least 1, but got {views}")
         self.momentum, self.final_momentum, self.batch_norm = momentum, final_momentum, batch_norm
+        self.views = views
         self.towers: nn.Module | None = None
 
     def adopt(self, towers: nn.Module) -> None:
@@ -63,7 +75,7 @@ class EMA(nn.Module):
 
     @torch.no_grad()
     def forward(self, views: list[Tensor]):
-        return self._adopted()(views)
+        return self._adopted()(views[: self.views])
 
     def train(self, mode: bool = True) -> EMA:
         return super().train(mode and self.batch_norm == "batch")

@@ -125,8 +125,10 @@ class Independent(nn.Module):
         return self.towers[view]
 
     def represent(self, views: Sequence[Tensor]) -> Tensor:
-        """h of an image, from unaugmented views of it: what the towers see of it, side by side."""
-        return torch.cat([tower.encoder(x) for tower, x in zip(self.towers, views, strict=True)], dim=1)
+        """h of an image, from unaugmented views of it: what the towers see of it, side by side. Towers beyond the
+        last view see something else than images (sentences), and are left out."""
+        seen = zip(self.towers[: len(views)], views, strict=True)
+        return torch.cat([tower.encoder(x) for tower, x in seen], dim=1)
 
     def forward(self, views: Sequence[Tensor]) -> Embeddings:
         _check_views(views)

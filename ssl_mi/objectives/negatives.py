@@ -12,9 +12,33 @@ import torch
 from torch import Tensor, nn
 
 from ssl_mi.information.bounds import pairs
+from ssl_mi.objectives.queue import Queue
 
 
-class OtherSamples:
+class Negatives(nn.Module):
+    """The contract.
+
+    directed:    x looks for its partner among the y only: the two sides play different parts, so a teacher makes y.
+    not_a_bound: why a bound over these negatives bounds nothing; None where it holds.
+    """
+
+    directed = False
+    not_a_bound: str | None = None
+
+    def count(self, n: int) -> int:
+        raise NotImplementedError
+
+    def forward(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def candidates(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def remember(self, target: list[Tensor]) -> None:
+        """Called once a training step, after every pair was scored."""
+
+
+class OtherSamples(Negatives):
     """The other samples of the other view, in both directions: m = 2n, k = n - 1.
 
     Row i of x must find y_i among all y, and row i of y must find x_i among all x (the two directions
@@ -24,7 +48,7 @@ class OtherSamples:
     def count(self, n: int) -> int:
         return n - 1
 
-    def __call__(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         scores = critic(x, y)
         forward, backward = pairs(scores), pairs(scores.T)
         return torch.cat([forward[0], backward[0]]), torch.cat([forward[1], backward[1]])
@@ -34,7 +58,7 @@ class OtherSamples:
         return torch.cat([scores, scores.T]), torch.arange(x.shape[0], device=x.device).repeat(2)
 
 
-class OtherSamplesAndViews:
+class OtherSamplesAndViews(Negatives):
     """The other samples of both views: m = 2n, k = 2n - 2, as NT-Xent has it.
 
     Chen et al. 2020 (arXiv:2002.05709), section 2.1: "the other 2(N - 1) augmented examples". Row i of x
@@ -44,7 +68,7 @@ class OtherSamplesAndViews:
     def count(self, n: int) -> int:
         return 2 * n - 2
 
-    def __call__(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         n = x.shape[0]
         z = torch.cat([x, y])
         scores = critic(z, z)
@@ -60,3 +84,54 @@ class OtherSamplesAndViews:
         n = x.shape[0]
         z = torch.cat([x, y])
         return critic(z, z).fill_diagonal_(-math.inf), torch.arange(2 * n, device=z.device).roll(n)
+
+
+class OtherTargets(Negatives):
+    """The other samples of the other view, in one direction: m = n, k = n - 1.
+
+    Row i of x, a query, must find y_i among all y, the keys (Chen et al. 2021, arXiv:2104.02057, eq. 1: MoCo v3).
+    """
+
+    directed = True
+
+    def count(self, n: int) -> int:
+        return n - 1
+
+    def forward(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return pairs(critic(x, y))
+
+    def candidates(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return critic(x, y), torch.arange(x.shape[0], device=x.device)
+
+
+class PastTargets(Negatives):
+    """A queue of the targets of past steps: m = n, k = size.
+
+    Row i of x, a query, must find y_i, its key, among y_i and the queue (He et al. 2020, arXiv:1911.05722, eq. 1:
+    MoCo). The keys of this step, of every view, enter after all pairs were scored, so that in the symmetric
+    loss no query finds its own key among the negatives. A batch of n images takes V n places for V target views.
+
+    The queue's rows were made by older weights than the partner: they are no sample of p(y), and the loss is a
+    score that bounds nothing.
+    """
+
+    directed = True
+    not_a_bound = "its negatives come from a queue of keys that older weights made"
+
+    def __init__(self, dim: int, size: int) -> None:
+        super().__init__()
+        self.queue = Queue(size, dim)
+
+    def count(self, n: int) -> int:
+        return self.queue.size
+
+    def forward(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return critic(x, y).diagonal(), critic(x, self.queue.past())
+
+    def candidates(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        joint, marginal = self(critic, x, y)
+        partner = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
+        return torch.cat([joint[:, None], marginal], 1), partner
+
+    def remember(self, target: list[Tensor]) -> None:
+        self.queue.push(torch.cat(target))

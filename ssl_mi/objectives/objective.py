@@ -4,7 +4,9 @@
     reading = objective.read(x, y, rows)  nats on held-out pairs, for objectives that bound MI
 
 An objective knows no processes, images or optimisers. It is built with `dim`, the width of an
-embedding; whatever state exists because of the loss (a critic, a moving average, a queue) is its own.
+embedding; whatever state exists because of the loss (a critic, a predictor, a moving average, a queue) is its
+own: parameters and buffers, so that it moves, checkpoints and resumes with the model. State moves in training
+mode only. The rows it sees are those of all processes, so its statistics are those of the whole batch.
 """
 
 from __future__ import annotations
@@ -38,9 +40,15 @@ class Reading(NamedTuple):
 
 
 class Objective(nn.Module):
-    """The contract. `name` heads plots and tables."""
+    """The contract. `name` heads plots and tables.
+
+    supervised:  True where forward also takes `labels`: int64 [n].
+    information: what the loss has to do with mutual information, in a line, for those that estimate none.
+    """
 
     name = "objective"
+    supervised = False
+    information = "estimated by none of the loss"
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         """online[v], target[v]: [n, d]. `target is online` where no teacher makes the targets."""
@@ -52,7 +60,7 @@ class Objective(nn.Module):
 
     def facts(self, rows: int) -> dict[str, str]:
         """What a user should know before a run of `rows` pairs a step: negatives, ceiling, ..."""
-        return {}
+        return {"mutual information": self.information}
 
 
 def view_pairs(online: list[Tensor], target: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -61,9 +69,22 @@ def view_pairs(online: list[Tensor], target: list[Tensor]) -> list[tuple[Tensor,
     Without a teacher the two lists are one and each unordered pair of views is met once; with a
     teacher view i of the online network meets every other view of the target network.
     """
-    if len(online) < 2:
-        raise ValueError(f"an objective over views needs 2 views or more, got {len(online)}")
+    need_views(online)
     n = range(len(online))
     if target is online:
         return [(online[i], online[j]) for i in n for j in n if i < j]
-    return [(online[i], target[j]) for i in n for j in range(len(target)) if i != j]
+    return crossings(online, target)
+
+
+def crossings(online: list[Tensor], target: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Every online view with every target view but its own, in order: the swap of BYOL, multi-crop of DINO.
+
+    For losses whose two sides play different parts. A teacher may see the first views only.
+    """
+    need_views(online)
+    return [(x, y) for i, x in enumerate(online) for j, y in enumerate(target) if i != j]
+
+
+def need_views(online: list[Tensor]) -> None:
+    if len(online) < 2:
+        raise ValueError(f"an objective over views needs 2 views or more, got {len(online)}")

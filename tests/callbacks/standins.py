@@ -156,7 +156,7 @@ def joint_embedding(seed=0):
     )
 
 
-def fit(module, data, callbacks, epochs=2, **options):
+def fit(module, data, callbacks, epochs=2, ckpt_path=None, **options):
     trainer = pl.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
@@ -168,5 +168,5 @@ def fit(module, data, callbacks, epochs=2, **options):
         num_sanity_val_steps=0,
         **{"logger": False, "enable_checkpointing": False, "log_every_n_steps": 1, **options},
     )
-    trainer.fit(module, data)
+    trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=ckpt_path is not None)
     return trainer

@@ -73,7 +73,7 @@ def test_the_test_split_is_read_at_the_end_alone_by_each_encoder_once(tmp_path):
     look, data = Look(), counted(standins.image_data(train=96, test=30))
     run(tmp_path, {"look": look, "knn": KNN()}, 3, data=data)
     read = [(epoch, encoder) for epoch, split, encoder, _ in look.seen if split == "test"]
-    assert read == [(3, "trained"), (3, "random")]
+    assert read == [(3, "random"), (3, "trained")]
     epochs = Counter(epoch for epoch, split in data.reads if split == "test")
     assert epochs == {3: 3}  # one pass for the trained encoder, the random one and the pixels (kNN's) each
     first = [split for _, split in data.reads].index("test")

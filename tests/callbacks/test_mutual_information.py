@@ -1,12 +1,15 @@
 """The MI evaluation on views whose information is known: it reads the truth, and invents nothing."""
 
+import csv
 import math
 from functools import partial
 
 import pytest
 import standins
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 
+from ssl_mi.callbacks.evaluate import Evaluate
 from ssl_mi.callbacks.mutual_information import MutualInformation
 from ssl_mi.information.knn import ksg
 from ssl_mi.information.projections import CCA, PCA
@@ -94,8 +97,13 @@ def test_no_image_is_both_fitted_on_and_read(split):
         assert set(fitted[:, 0].tolist()).isdisjoint(read[:, 0].tolist())
     # One view pair an image and a split: 200 images, of which none is lost either.
     assert all(index.unique().numel() == len(index) for _, index in data.drawn)
-    halves = (len(spy.fitted_on[0]), len(spy.read_on[0]))
-    assert halves == ((100, 100) if split == "val" else (200, 200))
+    sizes = [(len(fitted), len(read)) for fitted, read in zip(spy.fitted_on, spy.read_on, strict=True)]
+    # During training each half is read once, through what the other fitted.
+    assert sizes == ([(100, 100)] * 2 if split == "val" else [(200, 200)] * 2)
+    if split == "val":
+        assert set(torch.cat([torch.as_tensor(part[:, 0]) for part in spy.read_on]).tolist()) == set(
+            at.pairs("val", 2000).z[0][:, 0].tolist()
+        )
 
 
 def test_training_reads_the_validation_split_alone():
@@ -186,10 +194,11 @@ def test_what_h_knows_of_labels_and_factors_is_read_in_nats():
     assert rows["mi_h_circle_nats"].value > 0.5
 
 
-def test_during_training_the_label_is_read_on_other_images_than_its_projection_learned_from():
+def test_during_training_the_label_is_read_on_all_images_through_what_the_others_fitted():
     rows = standins.rows_of(evaluation(projections={}, permutations=2), standins.bench(known(), "val"))
     assert set(rows) == {"mi_h_label_nats", "mi_bound_infonce_nats"}
-    assert rows["mi_h_label_nats"].n == 600
+    assert rows["mi_h_label_nats"].n == 1200
+    assert "cross-fitted" in rows["mi_h_label_nats"].note
     assert rows["mi_h_label_nats"].value == pytest.approx(math.log(2), abs=0.06)
 
 
@@ -219,17 +228,128 @@ def test_collapsed_embeddings_share_nothing_and_say_so():
         assert "collapse" in rows[metric].note
 
 
-@pytest.mark.parametrize(("split", "n"), [("test", 39), ("val", 78)])
-def test_too_few_images_for_ksg_are_named_with_the_remedy(split, n):
-    """10 subsets of more than k = 3 rows: 40 images to read, and during training as many to fit on."""
-    at = standins.bench(standins.GaussianViews(n=n), split)
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_too_few_images_for_ksg_are_named_with_the_remedy(split):
+    """10 subsets of more than k = 3 rows: 40 images."""
+    read = evaluation(permutations=2, subsets=10)
+    at = standins.bench(standins.GaussianViews(n=39), split)
     with pytest.raises(ValueError, match=rf"{split} images: 39 .*k=3.*40"):
-        standins.rows_of(evaluation(permutations=2), at)
-    enough = standins.bench(standins.GaussianViews(n=n + 1), split)
-    assert "mi_ksg_cca2_nats" in standins.rows_of(evaluation(permutations=2), enough)
+        standins.rows_of(read, at)
+    enough = standins.bench(standins.GaussianViews(n=40), split)
+    assert "mi_ksg_cca2_nats" in standins.rows_of(read, enough)
 
 
 def test_the_reading_is_repeatable():
     read = partial(standins.rows_of, evaluation(permutations=3))
     one, other = (read(standins.bench(standins.GaussianViews(n=100))) for _ in range(2))
     assert one == other
+
+
+# From one evaluation to the next
+
+
+def halfway(x):
+    """An encoder that keeps little of what the views share."""
+    generator = torch.Generator().manual_seed(int(1e4 * x.abs().sum()))  # its own noise for each view
+    return x + 1.5 * torch.randn(x.shape, generator=generator)
+
+
+def read_at(epoch, change=None, earlier=(), split="val", encoder="trained", read=None, data=None):
+    data = data or standins.GaussianViews(n=400)
+    at = standins.bench(data, split, epoch, encoder, change)
+    at.earlier = tuple(earlier)
+    return standins.rows_of(read or evaluation(), at)["mi_ksg_cca2_nats"]
+
+
+def test_epochs_are_read_on_the_same_pairs_so_an_encoder_that_stays_differs_by_nothing():
+    first = read_at(0)
+    later = read_at(7, earlier=[first])
+    assert later.value == first.value
+    assert later.parts == first.parts
+    assert (later.since_first, later.since_first_low, later.since_first_high) == (0, 0, 0)
+
+
+def test_each_reading_is_beside_its_difference_to_the_first_and_to_the_previous_one():
+    start, middle = read_at(0, halfway), read_at(5, halfway)
+    end = read_at(9, earlier=[middle, start])
+    assert math.isnan(start.since_first)
+    assert math.isnan(start.since_previous)
+    assert end.since_first == pytest.approx(end.value - start.value)
+    assert end.since_previous == pytest.approx(end.value - middle.value)
+    assert 0 < end.since_first_low < end.since_first < end.since_first_high
+    # By hand: 4 paired differences, 3 times over; t(.975, 9) = 2.262157.
+    gaps = torch.tensor(end.parts) - torch.tensor(start.parts)
+    se = (gaps.var(1).mean() / 4).sqrt().item()
+    assert end.since_first_high - end.since_first == pytest.approx(2.262157 * se, rel=1e-4)
+
+
+def test_at_the_end_what_was_learned_is_the_difference_to_the_random_encoder_on_the_same_test_images():
+    during = read_at(5, halfway)
+    random = read_at(9, halfway, [during], "test", "random")
+    trained = read_at(9, None, [during, random], "test")
+    assert trained.since_first == pytest.approx(trained.value - random.value)
+    assert math.isnan(trained.since_previous)  # nothing was read on the test images before
+    assert math.isnan(random.since_first)
+    assert math.isnan(random.p_value)
+
+
+@pytest.mark.parametrize(
+    "change", [{"k": 4}, {"subsets": 8}, {"seed": 1}, {"projections": {"cca2": CCA(2, ridge=0.1)}}]
+)
+def test_readings_made_in_another_way_are_not_subtracted(change):
+    first = read_at(0)
+    assert math.isnan(read_at(7, earlier=[first], read=evaluation(**change)).since_first)
+
+
+def test_readings_of_other_pairs_are_not_subtracted():
+    first = read_at(0)
+    fewer, others = standins.GaussianViews(n=398), standins.GaussianViews(n=400, seed=1)
+    for data in (fewer, others):
+        assert math.isnan(read_at(7, earlier=[first], data=data).since_first)
+
+
+def test_a_collapse_has_no_difference_for_it_has_no_parts():
+    first = read_at(0)
+    collapsed = read_at(5, torch.ones_like, [first])
+    assert collapsed.parts == ()
+    assert math.isnan(collapsed.since_first)
+    assert math.isnan(read_at(6, None, [collapsed]).since_first)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [({"subsets": 9}, r"mi\.subsets=9 must be an even"), ({"repeats": 0}, "repeats=0")]
+)
+def test_parts_that_can_not_be_cut_are_refused_before_training(change, said):
+    with pytest.raises(ValueError, match=said):
+        evaluation(**change).check(standins.GaussianViews())
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+@pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*")
+@pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint.*")
+def test_a_resumed_run_compares_with_evaluations_made_before_the_stop(tmp_path):
+    def run(folder, epochs, callbacks=(), **options):
+        evaluate = Evaluate({"mi": evaluation(projections={"pca2": PCA(2)}, permutations=2)}, 1, folder)
+        data = standins.image_data(train=96, test=30)
+        standins.fit(standins.joint_embedding(), data, [evaluate, *callbacks], epochs, **options)
+        return {(row.epoch, row.split, row.encoder): row for row in evaluate.rows if row.metric == "mi_ksg_pca2_nats"}
+
+    whole = run(tmp_path / "whole", 2)
+    saver = ModelCheckpoint(tmp_path / "checkpoints", "last", enable_version_counter=False)
+    run(tmp_path / "stopped", 1, [saver], enable_checkpointing=True)
+    resumed = run(tmp_path / "stopped", 2, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
+
+    assert repr(resumed) == repr(whole)
+    last = resumed[2, "val", "trained"]
+    assert last.since_first == pytest.approx(last.value - resumed[0, "val", "trained"].value)
+    assert last.since_previous == pytest.approx(last.value - resumed[1, "val", "trained"].value)
+    learned = resumed[2, "test", "trained"]
+    assert learned.since_first == pytest.approx(learned.value - resumed[2, "test", "random"].value)
+    # and the file has it all, to be compared by hand
+    with (tmp_path / "stopped" / "mi.csv").open() as file:
+        written = {
+            (int(r["epoch"]), r["split"], r["encoder"]): r for r in csv.DictReader(file) if "pca2" in r["metric"]
+        }
+    assert float(written[2, "val", "trained"]["since_first_low"]) == last.since_first_low
+    assert written[2, "val", "trained"]["pairs"] == written[0, "val", "trained"]["pairs"] != ""
+    assert [len(cut.split()) for cut in written[0, "val", "trained"]["parts"].split("|")] == [4, 4, 4]

@@ -284,6 +284,11 @@ SIDES = {
     "weak": [32, 32],
     "shapes": [32, 32],
     "colour_luminance": [32, 32],
+    "asymmetric": [32, 32],
+    "moco": [32, 32],
+    "vicreg": [32, 32],
+    "weak_strong": [32, 32],
+    "patches": [32] * 20,
 }
 
 

@@ -126,3 +126,21 @@ def test_the_command_answers_mistakes_with_a_message_and_status_two(capsys):
 def test_the_command_lists_tasks_with_their_truth(capsys):
     assert main(["--suite", "more", "--match", "vmf", "--list"]) == 0
     assert "1.99573  vmf-3-10" in capsys.readouterr().out
+
+
+def test_coverage_counts_runs_without_a_warning_and_warnings_those_far_off():
+    def run(seed, value, low, high, warnings="", true=1.0, p_value=""):
+        plain = row("a", f"sharing {true}", seed, true, value)
+        return plain._replace(low=low, high=high, warnings=warnings, p_value=p_value)
+
+    rows = [
+        run(0, 1.0, 0.9, 1.1),
+        run(1, 0.95, 0.8, 0.99),  # misses
+        run(2, 0.7, 0.6, 0.8, "few rows"),  # far off and says so
+        run(3, 1.3, 1.2, 1.4),  # far off, says nothing, and misses
+        run(4, 0.0, -0.1, 0.1, true=0.0, p_value=0.01),
+        run(5, 0.0, -0.1, 0.1, true=0.0, p_value=0.5),
+    ]
+    score = scores(rows)["a"]
+    assert (score.covered, score.warned, score.small_p) == ("60.0% of 5", "50.0% of 2", "50.0% of 2")
+    assert scores([rows[1]._replace(low="", high="")])["a"].covered == "-"

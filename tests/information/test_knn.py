@@ -62,7 +62,8 @@ def test_ksg_is_its_slow_twin_with_and_without_ties(variant, d, k, ties):
 
 def test_ksg_is_its_slow_twin_for_unequal_dimensions_on_several_threads(monkeypatch):
     monkeypatch.setattr(neighbours, "threads", lambda: 2)
-    x, y = gaussian(2100, d=2, seed=5)
+    monkeypatch.setattr(neighbours, "ALONE", 0)
+    x, y = gaussian(700, d=2, seed=5)
     y = y[:, :1]
     assert knn.ksg(x, y, 3, standardized=False).value == pytest.approx(slow_ksg(x, y, 3, 1), abs=1e-12)
 

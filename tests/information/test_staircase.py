@@ -1,4 +1,3 @@
-import csv
 import math
 
 import numpy as np
@@ -7,7 +6,17 @@ import torch
 
 from ssl_mi.information import bounds, neural
 from ssl_mi.information.distributions import gaussian_with_mi
-from ssl_mi.information.staircase import ESTIMATORS, main, optimal_scores, staircase, theory_sd
+from ssl_mi.information.staircase import (
+    ESTIMATORS,
+    Step,
+    main,
+    optimal_scores,
+    over_seeds,
+    read_csv,
+    staircase,
+    theory_sd,
+)
+from ssl_mi.information.staircase_picture import FAMILIES, TITLES, picture
 
 
 def test_optimal_scores_of_true_pairs_are_the_pointwise_log_ratio():
@@ -32,7 +41,8 @@ def test_theory_gives_the_spread_of_nwj_while_the_information_is_small():
 
 
 def test_the_staircase_climbs_to_the_ceiling_and_upper_bounds_stay_above():
-    rows = staircase(["infonce", "js", "club", "leave_one_out"], [2.0, 10.0], steps=2, batches=40)
+    rows = staircase(["infonce", "js"], [2.0, 10.0], steps=2, batches=40, seeds=[0])
+    rows += staircase(["club", "leave_one_out"], [2.0], steps=1, batches=10, seeds=[0])
     optimal = {(r.estimator, r.true): r for r in rows if r.critic == "optimal"}
     assert optimal["infonce", 10.0].mean < math.log(64)
     assert optimal["infonce", 2.0].mean == pytest.approx(2, abs=0.3)
@@ -44,17 +54,45 @@ def test_the_staircase_climbs_to_the_ceiling_and_upper_bounds_stay_above():
     assert all(r.bias == pytest.approx(r.mean - r.true) for r in rows)
 
 
-def test_every_variational_estimator_is_on_the_staircase():
-    assert set(neural.BOUNDS) | {"club", "leave_one_out", "difference_of_entropies"} == set(ESTIMATORS)
+def test_the_flow_stands_on_the_highest_step_before_it_has_learned_anything():
+    learned = next(r for r in staircase(["flow_mi"], [10.0], steps=1, batches=30, seeds=[0]) if r.critic == "learned")
+    assert learned.mean == pytest.approx(10, abs=0.4)
+    assert learned.ceiling == math.inf
+
+
+def test_every_variational_estimator_is_on_the_staircase_and_in_the_picture():
+    assert {*neural.BOUNDS, "club", "leave_one_out", "difference_of_entropies", "flow_mi"} == set(ESTIMATORS)
+    assert set(TITLES) == set(ESTIMATORS) == {name for members in FAMILIES.values() for name in members}
+
+
+def step(estimator, critic, true, seed, mean, sd):
+    return Step(estimator, critic, true, seed, mean, mean - true, sd, math.nan, math.log(64), 64, 10, 5)
+
+
+def test_seeds_are_averaged():
+    rows = [step("dv", "learned", 2.0, seed, mean, sd) for seed, mean, sd in ((0, 1.0, 0.2), (1, 3.0, 0.4))]
+    stair = over_seeds(rows, "dv", "learned")[2.0]
+    assert stair.mean == pytest.approx(2)
+    assert stair.sd == pytest.approx(0.3)
+    assert stair.between == pytest.approx(math.sqrt(2))
+
+
+def test_a_critic_that_ran_away_is_drawn_and_does_not_squeeze_the_others(tmp_path):
+    means = {"infonce": 3.0, "dv": -4e7, "mine": 9e9}
+    rows = [step(n, c, t, 0, means[n], 1.0) for n in means for c in ("learned", "optimal") for t in (2.0, 10.0)]
+    picture(rows, tmp_path / "wild.svg")
+    drawn = (tmp_path / "wild.svg").read_text()
+    assert all(said in drawn for said in ("InfoNCE", "-4e+07", "9e+09"))
 
 
 def test_the_command_writes_the_numbers_and_the_picture(tmp_path, capsys):
     out, picture = tmp_path / "stairs.csv", tmp_path / "stairs.png"
-    arguments = ["--estimators", "smile,difference_of_entropies", "--steps", "1", "--batches", "3"]
+    arguments = ["--estimators", "smile", "--steps", "1", "--batches", "3", "--seeds", "2"]
     assert main([*arguments, "--out", str(out), "--picture", str(picture)]) == 0
     assert "log n = 4.16" in capsys.readouterr().out
-    with out.open() as file:
-        assert len(list(csv.DictReader(file))) == 2 * 2 * 5
+    rows = read_csv(out)
+    assert len(rows) == 2 * 2 * 5
+    assert (rows[0].estimator, rows[0].true, rows[-1].seed) == ("smile", 2.0, 1)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

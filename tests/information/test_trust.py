@@ -32,8 +32,8 @@ def test_the_standard_error_of_an_average_is_the_textbook_one():
 
 def test_the_interval_is_student_t_around_the_estimate():
     x, y = gaussian(1000, 0.5)
-    estimate = with_interval(mean_product, x, y, level=0.9, subsets=5)
-    half = stats.t.ppf(0.95, 4) * estimate.se
+    estimate = with_interval(mean_product, x, y, level=0.9, subsets=5, repeats=2)
+    half = stats.t.ppf(0.95, 2 * 4) * estimate.se
     assert estimate.ci == pytest.approx((estimate.value - half, estimate.value + half))
     assert estimate.ci_level == 0.9
     assert estimate.value == mean_product(x, y).value
@@ -113,7 +113,7 @@ def test_impossible_settings_are_named():
     with pytest.raises(ValueError, match="level must lie"):
         with_interval(ksg, x, y, level=95)
     with pytest.raises(ValueError, match="15 rows, too few for 10 subsets"):
-        with_interval(ksg, x, y)
+        with_interval(ksg, x, y, subsets=10)
     with pytest.raises(ValueError, match="permutations must be at least 1"):
         with_null(ksg, x, y, permutations=0)
 

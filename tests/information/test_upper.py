@@ -6,14 +6,7 @@ import torch
 
 from ssl_mi.information import distributions as d
 from ssl_mi.information.bounds import pairs
-from ssl_mi.information.upper import (
-    CLUB,
-    AutoregressiveMixture,
-    LeaveOneOut,
-    club,
-    difference_of_entropies,
-    leave_one_out,
-)
+from ssl_mi.information.upper import CLUB, LeaveOneOut, club, difference_of_entropies, leave_one_out
 
 QUICK = {"max_steps": 250, "check_every": 25, "patience": 4, "hidden": 32}
 
@@ -37,28 +30,6 @@ def test_leave_one_out_at_the_true_density_lies_above_the_truth_and_closes_in_wi
     many = np.mean([float(LeaveOneOut()(*pairs(log_q(0.9, 400, s).T))) for s in range(12)])
     assert few > true + 0.1
     assert many == pytest.approx(true, abs=0.03)
-
-
-@pytest.mark.parametrize(("dim", "context_dim", "points"), [(1, 0, 4001), (2, 2, 401), (3, 0, 61)])
-def test_the_density_integrates_to_one_whatever_its_weights(dim, context_dim, points):
-    # Only if every coordinate is scored given none but those before it does the product integrate to one.
-    torch.manual_seed(0)
-    density = AutoregressiveMixture(dim, context_dim, hidden=12, components=3)
-    for parameter in density.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    line = torch.linspace(-15, 15, points)
-    grid = torch.cartesian_prod(*[line] * dim).reshape(-1, dim)
-    context = torch.tensor([0.5, -1.0]).expand(len(grid), 2) if context_dim else None
-    with torch.no_grad():
-        mass = density(grid, context).double().exp().sum() * (30 / (points - 1)) ** dim
-    assert float(mass) == pytest.approx(1, abs=2e-3)
-
-
-def test_a_conditional_density_begins_as_the_marginal_one():
-    torch.manual_seed(0)
-    density = AutoregressiveMixture(3, 5)
-    y = torch.randn(10, 3)
-    torch.testing.assert_close(density(y, torch.randn(10, 5)), density(y))
 
 
 def test_difference_of_entropies_finds_gaussians():

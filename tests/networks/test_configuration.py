@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 
 from ssl_mi.networks.encoders import ConvNet, MLPEncoder, ResNet, TorchvisionEncoder
 from ssl_mi.networks.teacher import EMA
+from ssl_mi.networks.text import TextEncoder
 from ssl_mi.networks.vit import ViT
 from ssl_mi.optim import LARS, parameter_groups
 
@@ -31,6 +32,7 @@ ENCODERS = {
     "resnet18_imagenet": (ResNet, 512),
     "resnet34": (ResNet, 512),
     "resnet50": (ResNet, 2048),
+    "text": (TextEncoder, 128),
     "torchvision": (TorchvisionEncoder, 1024),
     "vit_small": (ViT, 384),
     "vit_tiny": (ViT, 192),
@@ -72,3 +74,14 @@ def test_every_optimizer_takes_parameter_groups_and_keeps_the_numbers_of_its_fil
     decayed, spared = optimizer.param_groups
     assert decayed["lr"] == spared["lr"] == config.lr
     assert (decayed["weight_decay"], spared["weight_decay"]) == (config.weight_decay, 0.0)
+
+
+def test_towers_for_pictures_and_sentences_have_an_encoder_for_each():
+    # The default package of an included option is that of the page: both groups are composed as a run does.
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["towers=image_text", "text_encoder.out_dim=32", "run_dir=nowhere"])
+    towers = instantiate(config.towers)
+    assert [type(towers.for_view(v).encoder) for v in range(2)] == [ConvNet, TextEncoder]
+    views = [torch.randn(4, 3, 32, 32), torch.randint(0, 50, (4, 7))]
+    assert [h.shape for h in towers(views).h] == [(4, 256), (4, 32)]
+    assert [z.shape for z in towers(views).z] == [(4, 128), (4, 128)]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_mi.networks.heads import MLP, Identity
+from ssl_mi.networks.heads import MLP, Identity, PrototypeHead
 
 
 def kinds(head):
@@ -69,3 +69,18 @@ def test_impossible_heads_are_refused(arguments, message):
 def test_rows_of_another_width_are_refused():
     with pytest.raises(ValueError, match=r"rows of 8, but got \[3, 7\]"):
         MLP(8, [4])(torch.randn(3, 7))
+
+
+def test_logits_of_a_prototype_head_are_cosines_with_its_prototypes():
+    torch.manual_seed(0)
+    head, x = PrototypeHead(4, [8, 3], prototypes=5), torch.randn(6, 4)
+    head.prototypes.data *= torch.tensor([[0.1], [1.0], [2.0], [5.0], [9.0]])  # lengths say nothing
+    z = head.mlp(x)
+    logits = head(x)
+    assert logits.shape == (6, head.out_dim) == (6, 5)
+    for i in range(6):
+        for k in range(5):
+            c = head.prototypes[k]
+            torch.testing.assert_close(logits[i, k], z[i] @ c / (z[i].norm() * c.norm()))
+    with pytest.raises(ValueError, match="2 prototypes or more, but got 1"):
+        PrototypeHead(4, [8, 3], prototypes=1)

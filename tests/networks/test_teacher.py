@@ -86,6 +86,19 @@ def test_targets_carry_no_gradient():
     assert not any(t.requires_grad for t in [*h, *z])
 
 
+def test_a_teacher_may_see_the_first_views_only():
+    teacher = EMA(views=1)
+    teacher.adopt(towers())
+    teacher.eval()
+    everything = EMA()
+    everything.adopt(towers())
+    everything.eval()
+    assert len(teacher(views()).z) == 1
+    assert torch.equal(teacher(views()).z[0], everything(views()).z[0])
+    with pytest.raises(ValueError, match="but got 0"):
+        EMA(views=0)
+
+
 def test_batch_statistics_follow_training_and_running_statistics_never_do():
     online = towers()
     batch, running = EMA(batch_norm="batch"), EMA(batch_norm="running")

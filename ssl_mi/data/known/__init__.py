@@ -1,0 +1,26 @@
+"""Views whose mutual information is known exactly.
+
+On photographs nobody knows I(X; Y), so nobody can say what share of it an encoder kept. Here the two views of a
+pair are drawn from latents whose mutual information has a closed form:
+
+    V_v = render(u_v, nuisance_v),   v = 1, 2
+
+If u_v can be recovered from V_v, u_v = g(V_v), and the nuisances are independent of each other and of (u_1, u_2), then
+
+    I(V_1; V_2) >= I(u_1; u_2)   by data processing, for u_v is a function of V_v;
+    I(V_1; V_2) <= I(u_1; u_2)   by data processing, for V_1 - u_1 - u_2 - V_2 is a Markov chain.
+
+So both are equal, whatever the pictures look like. What each generator has to show is the first premise, that
+rendering and rounding to 8 bits lose nothing of u: the argument stands in its docstring, the decoder in its test.
+
+    digits     shared_class, finite_set, patches     real handwritten digits
+    circle     rotation, shift                       an angle
+    sphere     sphere                                a direction, von Mises-Fisher
+    blob       gaussian_blob                         up to four Gaussian latents
+    sprites    sprites                               any of six discrete factors
+    captions   caption                               a sprite and a sentence about it
+    glyphs     glyphs                                a letter and its name in Unicode
+    halves     halves                                two halves with equally many parts
+
+views.KnownViews is the contract, data.KnownData brings a generator to training.
+"""

@@ -1,0 +1,145 @@
+"""From generators to training and evaluation: every pair drawn where it is used, from counters alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ssl_mi.data.augmentations import Augmentation, View
+from ssl_mi.data.batch import Batch, Source
+from ssl_mi.data.known.views import KnownViews, Pairs
+from ssl_mi.data.modules import SPLITS, ImageData
+from ssl_mi.data.sampler import EpochBatches, EpochLoader, check_batch_size, this_process
+from ssl_mi.data.sets import ImageSet
+
+CLEAN = -(1 << 40)  # the epoch of the images that probes see: no training epoch, no draw of an evaluation
+_CPU_ROWS, _DEVICE_ROWS = 256, 1 << 14
+
+
+class Rendered(Augmentation):
+    """What a generator draws, in the place of augmented images: pictures normalised, sentences as tokens."""
+
+    def __init__(self, known: KnownViews, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__([View([], count=2)], known.size, mean, std)
+        self.known = known
+
+    @torch.no_grad()
+    def __call__(self, source: Source, seed: int) -> list[Tensor]:
+        """Both views of the pairs `source.index` of this split and epoch, on the index's device: float32
+        [n, 3, size, size], and int64 [n, length] for text. The source's images are not looked at."""
+        pairs = Pairs(seed, source.split, source.epoch, source.index)
+        rows = _CPU_ROWS if pairs.index.device.type == "cpu" else _DEVICE_ROWS
+        parts = [self._draw(pairs._replace(index=some)) for some in pairs.index.split(rows)]
+        return [torch.cat(view) for view in zip(*parts, strict=True)]
+
+    def _draw(self, pairs: Pairs) -> list[Tensor]:
+        # Autocast would round colours to 8 bits of mantissa.
+        with torch.autocast(pairs.index.device.type, enabled=False):
+            views = [self.known.render(u, pairs, v) for v, u in enumerate(self.known.latents(pairs))]
+            return [self._normalise(view / 255) if view.dtype == torch.uint8 else view for view in views]
+
+    def describe(self) -> str:
+        kinds = ("picture", "picture" if self.known.words is None else "sentence")
+        return f"{self.known.name}: {' and '.join(kinds)}, drawn anew each time; {self.known.describe()}"
+
+
+class TrainPairs(Dataset[Source]):
+    """Which pairs a training batch holds; they are drawn on the training device."""
+
+    def __getitem__(self, epoch_and_rows: tuple[int, Tensor]) -> Source:
+        epoch, rows = epoch_and_rows
+        return Source(None, rows, None, SPLITS["train"], epoch)
+
+
+class KnownData(ImageData):
+    """Pairs of a generator: unlimited in training, fresh at every evaluation, the same from any batch or process.
+
+    A pair is a function of (seed, split, epoch, row). Training draws `train` new pairs an epoch; an evaluation draws
+    pairs of the validation or test split that no training has seen. Probes look at single images with what is known of
+    them: view 0 of further pairs, whose labels and factors are those of u_1.
+
+    known: the generator. batch_size: pairs a step over all processes.
+    train: pairs an epoch, and images that probes may be fitted on. val, test: pairs, and images.
+    nats:  I(V1; V2) as it was asked for; generators read it from here, and `nats` says what it is.
+    Raises ValueError for what cannot work.
+    """
+
+    def __init__(
+        self,
+        known: KnownViews,
+        batch_size: int,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        train: int = 10_000,
+        val: int = 2000,
+        test: int = 5000,
+        seed: int = 0,
+        nats: float | None = None,
+    ) -> None:
+        super().__init__(None, Rendered(known, mean, std), batch_size, size, mean, std, seed=seed)
+        self.known = known
+        self.pairs = {"train": train, "val": val, "test": test}
+        for name, count in self.pairs.items():
+            if count < 1:
+                raise ValueError(f"data.{name}={count}: use a positive number of pairs")
+        if train < batch_size:
+            raise ValueError(f"data.train={train} pairs an epoch are less than a batch of data.batch_size={batch_size}")
+
+    @property
+    def nats(self) -> float:
+        """I(V1; V2), exact."""
+        return self.known.nats
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.train is not None:
+            return
+        check_batch_size(self.batch_size, self.pairs["train"], this_process()[1])
+        self.train = self.labelled = self._images("train")
+        self.val, self.test = self._images("val"), self._images("test")
+
+    def _images(self, split: str) -> ImageSet:
+        """View 0 of further pairs of a split, and what u_1 says of each."""
+        index = torch.arange(self.pairs[split])
+        images, factors = [], []
+        for rows in index.split(_CPU_ROWS):
+            pairs = Pairs(self.seed, SPLITS[split], CLEAN, rows)
+            u, _ = self.known.latents(pairs)
+            images.append(self.known.render(u, pairs, 0))
+            factors.append(self.known.factors(u))
+        known = {name: torch.cat([f[name] for f in factors]) for name in factors[0]}
+        label = self.known.label
+        return ImageSet(
+            self.known.name,
+            torch.cat(images),
+            None if label is None else known[label],
+            () if label is None else self.known.class_names,
+            known,
+        )
+
+    def train_dataloader(self) -> EpochLoader:
+        rank, world = this_process()
+        sampler = EpochBatches(self.pairs["train"], self.batch_size, self.seed, rank, world)
+        return EpochLoader(TrainPairs(), sampler, workers=0, pin_memory=torch.cuda.is_available())
+
+    def views(self, source: Source, draw: int) -> Batch:
+        # The labels of a source are those of its images; the views are of other pairs.
+        return super().views(source._replace(labels=None), draw)
+
+    def latents(self, source: Source, draw: int) -> tuple[Tensor, Tensor]:
+        """(u_1, u_2) of the very pairs that `views(source, draw)` shows."""
+        return self.known.latents(Pairs(self.seed, source.split, -1 - draw, source.index))
+
+    def clean_views(self, source: Source) -> list[Tensor]:
+        """The image once per view; where view 1 is text, once: an image comes without a sentence."""
+        return super().clean_views(source)[: 2 if self.known.words is None else 1]
+
+    def report(self) -> dict[str, object]:
+        found = super().report()
+        return {**found, "views_nats": self.nats, "views_nats_by_factor": dict(self.known.parts)}
+
+    def describe(self) -> str:
+        return f"{super().describe()}; I(V1; V2) = {self.nats:.4f} nats"

@@ -1,0 +1,174 @@
+"""Contrastive objectives that bound no mutual information, though they look like InfoNCE."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ssl_mi.objectives.objective import Loss, Objective, need_views, view_pairs
+
+
+class DCL(Objective):
+    """NT-Xent whose denominator leaves out the partner: Yeh et al. 2022 (arXiv:2110.06848), section 3.
+
+        L_i = - w_i <x_i, y_i>/t + log sum over j != i, both views, of exp <x_i, z_j>/t
+
+    on unit vectors, in both directions, averaged over the 2n rows. weight_width: None for w = 1 (DCL); sigma of
+    w_i = 2 - exp(<x_i, y_i>/sigma) / mean_k exp(<x_k, y_k>/sigma), the von Mises-Fisher weight of DCLW.
+
+    Mutual information: the mean of T(x_i, y_i) - log mean_j e^T(x_i, y_j) without the partner is the leave-one-out form
+    (Poole et al. 2019, arXiv:1905.06922, section 2.2), an *upper* bound where T = log p(y | x) and, for any other
+    critic such as this one, no bound at all.
+    """
+
+    name = "dcl"
+    information = "no estimate: without the partner in the denominator InfoNCE bounds nothing"
+
+    def __init__(self, dim: int, temperature: float = 0.1, weight_width: float | None = None) -> None:
+        super().__init__()
+        if temperature <= 0 or (weight_width is not None and weight_width <= 0):
+            raise ValueError(f"DCL: temperature and weight_width must be positive, got {temperature}, {weight_width}")
+        self.temperature, self.weight_width = temperature, weight_width
+
+    def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
+        met = view_pairs(online, target)
+        loss = sum(self._loss(normalize(x, dim=1), normalize(y, dim=1)) for x, y in met) / len(met)
+        return Loss({self.name: loss}, {})
+
+    def _loss(self, x: Tensor, y: Tensor) -> Tensor:
+        n = x.shape[0]
+        z = torch.cat([x, y])
+        own = (x * y).sum(1)
+        scores = z @ z.T / self.temperature
+        row = torch.arange(n, device=x.device).repeat(2)
+        # Both views of the row's own image are left out.
+        scores = scores.masked_fill(row[:, None] == row, -math.inf)
+        weight = 1.0
+        if self.weight_width is not None:
+            weight = 2 - n * torch.softmax(own.detach() / self.weight_width, 0)
+        return scores.logsumexp(1).mean() - (weight * own).mean() / self.temperature
+
+
+class SupCon(Objective):
+    """All samples of one's class are partners: Khosla et al. 2020 (arXiv:2004.11362) eq. 2, L_out.
+
+        L_i = - 1/|P(i)| sum over p in P(i) of log( exp <z_i, z_p>/t / sum over a != i of exp <z_i, z_a>/t )
+
+    on unit vectors, where i runs over the V n embeddings of all views and P(i) are the others of i's class. The mean
+    over P(i) stands outside the logarithm (L_in, with the sum inside, is the worse of the two: section 3.2.1).
+    With a class for each image it is NT-Xent.
+
+    Mutual information: a row has many partners, and pairs of one class are no sample of two views of one image:
+    no bound. It needs labels; raises ValueError where there are none.
+    """
+
+    name = "supcon"
+    supervised = True
+    information = "no estimate: labels choose the partners, which breaks the bound"
+
+    def __init__(self, dim: int, temperature: float = 0.1) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"SupCon: temperature must be positive, got {temperature}")
+        self.temperature = temperature
+
+    def forward(self, online: list[Tensor], target: list[Tensor], labels: Tensor | None) -> Loss:
+        need_views(online)
+        if labels is None:
+            raise ValueError("SupCon is supervised and the images have no labels: use data with labels, or NT-Xent")
+        if target is not online:
+            raise ValueError("SupCon has no use for a teacher: set teacher=none")
+        z = normalize(torch.cat(online), dim=1)
+        labels = labels.repeat(len(online))
+        itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+        scores = (z @ z.T / self.temperature).masked_fill(itself, -math.inf)
+        partners = (labels[:, None] == labels) & ~itself
+        log_share = scores - scores.logsumexp(1, keepdim=True)
+        loss = -log_share.where(partners, 0).sum(1) / partners.sum(1)
+        return Loss({self.name: loss.mean()}, {})
+
+
+class SpectralContrastive(Objective):
+    """HaoChen et al. 2021 (arXiv:2106.04156) eq. 6:
+
+        loss = -2 E[<x, y>] + E[<x, y'>^2]
+
+    over true pairs and over the n (n - 1) pairs of different images. Embeddings longer than sqrt(radius) are cut to
+    that length, as in the authors' code (its mu).
+
+    Mutual information: the best <x, y> is the density ratio r = p(x, y) / (p(x) p(y)) and -loss - 1 is then the
+    chi-squared divergence E[r] - 1, with I <= log(1 + chi^2). A finite loss bounds chi^2 from below, and so I from
+    neither side.
+    """
+
+    name = "spectral"
+    information = "no estimate: minus the loss is below the chi-squared divergence, which lies above I"
+
+    def __init__(self, dim: int, radius: float = 1.0) -> None:
+        super().__init__()
+        if radius <= 0:
+            raise ValueError(f"SpectralContrastive: radius must be positive, got {radius}")
+        self.radius = radius
+
+    def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
+        met = view_pairs(online, target)
+        both = [self._terms(self._cut(x), self._cut(y)) for x, y in met]
+        attract, repel = (sum(term) / len(met) for term in zip(*both, strict=True))
+        return Loss({"attraction": attract, "repulsion": repel}, {})
+
+    @staticmethod
+    def _terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        n = x.shape[0]
+        products = x @ y.T
+        squares = products.square()
+        return -2 * products.diagonal().mean(), (squares.sum() - squares.diagonal().sum()) / (n * (n - 1))
+
+    def _cut(self, x: Tensor) -> Tensor:
+        longest = math.sqrt(self.radius)
+        return torch.where(x.norm(dim=1, keepdim=True) > longest, longest * normalize(x, dim=1), x)
+
+
+class AlignmentUniformity(Objective):
+    """Wang & Isola 2020 (arXiv:2005.10242), section 4: two terms on the unit sphere.
+
+        align   = E |x - y|^power
+        uniform = log E exp(-t |x_i - x_j|^2) over pairs of different images, the mean of the two views
+        loss    = alignment align + uniformity uniform
+
+    Mutual information: the limits of InfoNCE with many negatives, term by term (their theorem 1). `uniform` is a
+    kernel estimate of minus the Renyi entropy of order 2 up to a constant: a proxy of H(Z), not of I.
+    """
+
+    name = "alignment_uniformity"
+    information = "no estimate: InfoNCE's two limits, one of which follows the entropy of the embeddings"
+
+    def __init__(
+        self,
+        dim: int,
+        alignment: float = 1.0,
+        uniformity: float = 1.0,
+        power: float = 2.0,
+        t: float = 2.0,
+    ) -> None:
+        super().__init__()
+        self.alignment, self.uniformity, self.power, self.t = alignment, uniformity, power, t
+
+    def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
+        met = [(normalize(x, dim=1), normalize(y, dim=1)) for x, y in view_pairs(online, target)]
+        align = sum(self._align(x, y) for x, y in met) / len(met)
+        uniform = sum((self._uniform(x) + self._uniform(y)) / 2 for x, y in met) / len(met)
+        return Loss({"alignment": self.alignment * align, "uniformity": self.uniformity * uniform}, {})
+
+    def _align(self, x: Tensor, y: Tensor) -> Tensor:
+        squares = (x - y).square().sum(1)
+        # The root of 0 has no slope: power 2, the paper's, takes none.
+        return (squares if self.power == 2 else squares.clamp(min=1e-24).pow(self.power / 2)).mean()
+
+    def _uniform(self, x: Tensor) -> Tensor:
+        n = x.shape[0]
+        i, j = torch.triu_indices(n, n, 1, device=x.device)
+        squares = 2 - 2 * (x @ x.T)[i, j]
+        return (-self.t * squares).logsumexp(0) - math.log(len(i))

@@ -1,0 +1,209 @@
+"""What holds for every objective, whatever its paper: one specification over the rows of specs.py."""
+
+import copy
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from specs import DIM, OBJECTIVES
+
+from ssl_mi.objectives.objective import Reading
+
+CONF = Path(__file__).parents[2] / "conf" / "objective"
+every = pytest.mark.parametrize("name", OBJECTIVES)
+
+
+def batch(name, n=12, seed=0, noise=None, dtype=torch.float64):
+    """(online, target, keywords) for an objective; noise: how far views of an image lie apart, None: unrelated."""
+    row, generator = OBJECTIVES[name], torch.Generator().manual_seed(seed)
+    image = torch.randn(n, DIM, dtype=torch.float64, generator=generator)
+
+    def view():
+        other = torch.randn(n, DIM, dtype=torch.float64, generator=generator)
+        return (other if noise is None else image + noise * other).to(dtype)
+
+    online = [view() for _ in range(row.views)]
+    target = [view() for _ in range(row.targets or row.views)] if row.teacher else online
+    labels = {"labels": torch.arange(n) % 4} if row.make().supervised else {}
+    return online, target, labels
+
+
+def made(name, dtype=torch.float64):
+    torch.manual_seed(0)
+    return OBJECTIVES[name].make().to(dtype)
+
+
+def after_a_step(name):
+    """An objective whose queues are full and whose centres and averages are those of a step."""
+    objective = made(name)
+    online, target, labels = batch(name, n=40, seed=5)
+    objective(online, target, **labels)
+    return objective
+
+
+def needing_gradients(views):
+    return [z.clone().requires_grad_() for z in views]
+
+
+def total(objective, parts):
+    online, target, labels = parts
+    return objective(online, target, **labels).total
+
+
+def test_every_configuration_has_a_row_and_builds_what_the_row_builds():
+    rows = {row.yaml or name: type(row.make()) for name, row in OBJECTIVES.items()}
+    assert set(rows) == {path.stem for path in CONF.glob("*.yaml")}
+    for stem, kind in rows.items():
+        config = OmegaConf.load(CONF / f"{stem}.yaml")
+        assert type(instantiate(config)(dim=8)) is kind
+
+
+@every
+def test_value_and_gradients_are_those_of_the_papers_equation(name):
+    objective = after_a_step(name)
+    twin = copy.deepcopy(objective)
+    online, target, labels = batch(name, n=8)
+    found, expected = [], []
+    for o, results in ((objective, found), (twin, expected)):
+        mine = needing_gradients(online)
+        held = mine if target is online else target
+        if o is twin:
+            loss = OBJECTIVES[name].twin(o, mine, held, labels.get("labels"))
+        else:
+            loss = total(o, (mine, held, labels))
+        loss.backward()
+        results += [loss.detach(), *(z.grad for z in mine), *(p.grad for p in o.parameters())]
+    for a, b in zip(found, expected, strict=True):
+        a, b = (torch.zeros(()) if g is None else g for g in (a, b))
+        torch.testing.assert_close(a, b.expand_as(a).to(a.dtype), rtol=1e-8, atol=1e-10)
+
+
+@every
+def test_extreme_embeddings_have_finite_losses_and_gradients(name):
+    for scale in (0.0, 1e-20, OBJECTIVES[name].largest):
+        objective = made(name, torch.float32)
+        online, target, labels = batch(name, dtype=torch.float32)
+        mine = needing_gradients([z * scale for z in online])
+        held = mine if target is online else [z * scale for z in target]
+        loss = total(objective, (mine, held, labels))
+        loss.backward()
+        assert torch.isfinite(loss), scale
+        for tensor in [*mine, *objective.parameters()]:
+            assert tensor.grad is None or torch.isfinite(tensor.grad).all(), scale
+
+
+@every
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_embeddings_from_half_precision_lose_only_float32_rounding(name, half):
+    # As the module hands them over: numbers that a half-precision network made, in float32.
+    online, target, labels = batch(name, dtype=half)
+    losses = {}
+    for dtype in (torch.float32, torch.float64):
+        mine = [z.to(dtype) for z in online]
+        held = mine if target is online else [z.to(dtype) for z in target]
+        losses[dtype] = total(made(name, dtype), (mine, held, labels)).item()
+    assert losses[torch.float32] == pytest.approx(losses[torch.float64], rel=2e-5, abs=1e-5)
+
+
+@every
+def test_a_gradient_reaches_every_embedding_and_parameter_that_learns_and_no_target(name):
+    row, objective = OBJECTIVES[name], after_a_step(name)
+    online, target, labels = batch(name)
+    mine = needing_gradients(online)
+    held = mine if target is online else needing_gradients(target)
+    total(objective, (mine, held, labels)).backward()
+    assert all(z.grad.abs().sum() > 0 for z in mine[1 if row.targets == 1 else 0 :])
+    if row.teacher:
+        assert all(z.grad is None for z in held)
+    assert {k for k, p in objective.named_parameters() if p.grad is None or p.grad.abs().sum() < 1e-12} == set()
+
+
+@every
+def test_the_order_of_the_batch_does_not_matter(name):
+    first, other = after_a_step(name), after_a_step(name)
+    online, target, labels = batch(name)
+    order = torch.randperm(len(online[0]), generator=torch.Generator().manual_seed(1))
+    shuffled = [z[order] for z in online]
+    held = shuffled if target is online else [z[order] for z in target]
+    there = total(other, (shuffled, held, {k: v[order] for k, v in labels.items()}))
+    assert there.item() == pytest.approx(total(first, (online, target, labels)).item(), rel=1e-9, abs=1e-10)
+
+
+@every
+def test_views_that_agree_have_a_lower_loss(name):
+    apart, near = (total(after_a_step(name), batch(name, n=32, noise=noise)) for noise in (None, 0.1))
+    assert near < apart - 0.02 * apart.abs()
+
+
+@pytest.mark.parametrize("name", [name for name, row in OBJECTIVES.items() if row.collapse])
+def test_collapse_does_to_the_loss_what_the_method_claims(name):
+    online, target, labels = batch(name, n=32, noise=0.01)
+    aligned = total(after_a_step(name), (online, target, labels))
+    constant = [online[0][:1].expand(32, -1)] * len(online)
+    objective = after_a_step(name)
+    if OBJECTIVES[name].collapse == "lowers":
+        objective.predictor[-1].bias.data.copy_(constant[0][0])  # a predictor of the constant, soon learned
+    collapsed = total(objective, (constant, constant if target is online else constant[: len(target)], labels))
+    assert collapsed > aligned if OBJECTIVES[name].collapse == "raises" else collapsed < aligned
+
+
+@every
+def test_state_survives_a_checkpoint(name):
+    whole = after_a_step(name)
+    file = io.BytesIO()
+    torch.save(whole.state_dict(), file)
+    file.seek(0)
+    torch.manual_seed(9)
+    resumed = OBJECTIVES[name].make().double()
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    for seed in (1, 2):
+        assert total(resumed, batch(name, seed=seed)).item() == total(whole, batch(name, seed=seed)).item()
+    for key, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[key], value), key
+
+
+@every
+def test_state_moves_in_training_only(name):
+    objective = after_a_step(name).eval()
+    before = copy.deepcopy(objective.state_dict())
+    total(objective, batch(name))
+    assert all(torch.equal(before[key], value) for key, value in objective.state_dict().items())
+
+
+@every
+def test_the_loss_is_read_as_mutual_information_only_where_it_bounds_it(name):
+    row, objective = OBJECTIVES[name], made(name, torch.float32)
+    x = torch.randn(64, DIM, generator=torch.Generator().manual_seed(0))
+    reading = objective.eval().read(x, x + 0.1 * x.flip(0), rows=16)
+    facts = objective.facts(16)
+    assert all(isinstance(value, str) for value in facts.values())
+    if row.reads:
+        assert isinstance(reading, Reading)
+        assert reading.value <= reading.ceiling
+        assert "bound's ceiling" in facts
+    else:
+        assert reading is None
+        assert "no estimate" in facts["mutual information"] or "not bounded" in facts["mutual information"]
+        loss = objective.train()(*batch(name, dtype=torch.float32)[:2], **batch(name)[2])
+        assert "bound_nats" not in loss.metrics
+
+
+@every
+def test_terms_and_metrics_are_scalars_and_metrics_hold_no_graph(name):
+    online, target, labels = batch(name)
+    mine = needing_gradients(online)
+    loss = made(name)(mine, mine if target is online else target, **labels)
+    assert all(v.shape == () for v in [*loss.terms.values(), *loss.metrics.values()])
+    assert not any(v.requires_grad for v in loss.metrics.values())
+    assert loss.total.requires_grad
+
+
+@every
+def test_one_view_is_too_few(name):
+    online, target, labels = batch(name)
+    one = online[:1]
+    with pytest.raises(ValueError, match="2 views"):
+        made(name)(one, one if target is online else target[:1], **labels)

@@ -1,0 +1,128 @@
+"""The lists that a specification runs over. A new objective is a file, a YAML file and a row here.
+
+Each row says how to build a small one, what it takes, what it claims, and its twin in transcriptions.py.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import transcriptions as slow
+
+from ssl_mi.information.bounds import JS, MINE, NWJ, SMILE, InfoNCE
+from ssl_mi.information.critics import Bilinear, Concat, Cosine
+from ssl_mi.objectives.clustering import DINO, SwAV
+from ssl_mi.objectives.contrastive import DCL, AlignmentUniformity, SpectralContrastive, SupCon
+from ssl_mi.objectives.covariance import MMCR, CodingRate, TiCo
+from ssl_mi.objectives.distillation import BYOL, SimSiam
+from ssl_mi.objectives.infomax import Infomax
+from ssl_mi.objectives.negatives import OtherSamples, OtherSamplesAndViews, OtherTargets, PastTargets
+from ssl_mi.objectives.neighbours import NNCLR, ReSSL
+from ssl_mi.objectives.objective import Objective
+from ssl_mi.objectives.predictor import Predictor
+from ssl_mi.objectives.redundancy import BarlowTwins, VIbCReg, VICReg
+from ssl_mi.objectives.sigmoid import SigLIP
+from ssl_mi.objectives.sigreg import LeJEPA
+from ssl_mi.objectives.whitening import WMSE
+
+DIM = 6  # width of an embedding
+
+
+@dataclass(frozen=True)
+class Row:
+    """make: () -> the objective, for embeddings of DIM. twin: the paper's equation, see transcriptions.py.
+
+    yaml:      its file in conf/objective, where the row has another name.
+    teacher:   targets come from another network. targets: how many views that sees; None for all.
+    collapse:  what a constant embedding does to the loss beside aligned ones: "raises" or "lowers" it; None: unsaid.
+    reads:     `read` returns a bound on mutual information.
+    largest:   scale of embeddings that the value can bear in float32: all of half precision's, unless it has e^T in it.
+    """
+
+    make: Callable[[], Objective]
+    twin: Callable
+    yaml: str | None = None
+    teacher: bool = False
+    views: int = 2
+    targets: int | None = None
+    collapse: str | None = "raises"
+    reads: bool = False
+    largest: float = 6e4
+
+
+def infomax(critic, bound, negatives, **kwargs) -> Infomax:
+    return Infomax(DIM, critic, bound, negatives, **kwargs)
+
+
+def copying(dim: int, final_norm: bool = False) -> Predictor:
+    """A predictor that starts as its batch norm alone, x = relu(x) - relu(-x), so that agreement is not scrambled."""
+    made = Predictor(dim, 2 * dim, final_norm)
+    eye = torch.eye(dim)
+    made[0].weight.data = torch.cat([eye, -eye])
+    made[3].weight.data = torch.cat([eye, -eye], 1)
+    return made
+
+
+def distance(dim_x: int, dim_y: int) -> Concat:
+    """A concat critic that starts as 1.5 - |x - y|_1 / 2, so that no fit is needed to see agreement."""
+    critic = Concat(dim_x, dim_y, hidden=[2 * dim_x, 4])
+    eye = torch.eye(dim_x)
+    critic.first.weight.data = torch.cat([torch.cat([eye, -eye]), torch.cat([-eye, eye])], 1)
+    second, last = critic.rest[1][0], critic.rest[1][2]
+    second.weight.data.fill_(0.5)
+    last.weight.data.fill_(-0.25)
+    for layer, offset in ((critic.first, 0.0), (second, 0.0), (last, 1.5)):
+        layer.bias.data.fill_(offset)
+    return critic
+
+
+OBJECTIVES = {
+    "simclr": Row(
+        lambda: infomax(Cosine(0.5), InfoNCE(), OtherSamplesAndViews()), slow.nt_xent, reads=True, largest=1e20
+    ),
+    "infonce": Row(lambda: infomax(Bilinear, InfoNCE(), OtherSamples()), slow.infonce, reads=True),
+    "clip": Row(
+        lambda: infomax(Cosine(0.1, learned=True), InfoNCE(), OtherSamples()), slow.clip, reads=True, largest=1e20
+    ),
+    "cmc": Row(lambda: infomax(Cosine(0.07), InfoNCE(), OtherSamples()), slow.clip, reads=True, largest=1e20),
+    "siglip": Row(lambda: SigLIP(DIM), slow.siglip, reads=True, largest=1e20),
+    "mine": Row(lambda: infomax(distance, MINE(), OtherSamples()), slow.mine, reads=True),
+    "nwj": Row(lambda: infomax(distance, NWJ(), OtherSamples()), slow.nwj, reads=True),
+    "deep_infomax": Row(lambda: infomax(distance, JS(), OtherSamples()), slow.js, reads=True),
+    "smile": Row(lambda: infomax(distance, SMILE(), OtherSamples()), slow.smile, reads=True),
+    "moco": Row(
+        lambda: infomax(Cosine(0.2), InfoNCE(), partial(PastTargets, size=80)),
+        slow.moco,
+        teacher=True,
+        collapse=None,
+        largest=1e20,
+    ),
+    "moco_v3": Row(
+        lambda: infomax(
+            Cosine(0.2), InfoNCE(), OtherTargets(), predictor=partial(copying, final_norm=True), weight=0.8
+        ),
+        slow.moco_v3,
+        teacher=True,
+        reads=True,
+    ),
+    "dcl": Row(lambda: DCL(DIM), slow.dcl, largest=1e20),
+    "dclw": Row(lambda: DCL(DIM, weight_width=0.5), slow.dcl, yaml="dcl", largest=1e20),
+    "supcon": Row(lambda: SupCon(DIM, 0.2), slow.supcon, collapse=None, largest=1e20),
+    "spectral": Row(lambda: SpectralContrastive(DIM), slow.spectral, largest=1e20),
+    "alignment_uniformity": Row(lambda: AlignmentUniformity(DIM), slow.alignment_uniformity, largest=1e20),
+    "nnclr": Row(lambda: NNCLR(DIM, copying, size=80), slow.nnclr),
+    "ressl": Row(lambda: ReSSL(DIM, size=80), slow.ressl, teacher=True, targets=1, collapse=None, largest=1e20),
+    "byol": Row(lambda: BYOL(DIM, copying), slow.byol, teacher=True, collapse="lowers"),
+    "simsiam": Row(lambda: SimSiam(DIM, copying), slow.simsiam, collapse="lowers"),
+    "barlow_twins": Row(lambda: BarlowTwins(DIM), slow.barlow_twins),
+    "vicreg": Row(lambda: VICReg(DIM), slow.vicreg),
+    "vibcreg": Row(lambda: VIbCReg(DIM, covariance=200.0), slow.vibcreg),
+    "w_mse": Row(lambda: WMSE(DIM), slow.w_mse),
+    "tico": Row(lambda: TiCo(DIM), slow.tico, teacher=True, largest=1e20),
+    "mmcr": Row(lambda: MMCR(DIM), slow.mmcr, views=3, largest=1e20),
+    "coding_rate": Row(lambda: CodingRate(DIM, invariance=2.0), slow.coding_rate, views=3, largest=1e20),
+    "lejepa": Row(lambda: LeJEPA(DIM, slices=3), slow.lejepa, views=3),
+    "swav": Row(lambda: SwAV(DIM, prototypes=9, queue=40), slow.swav, views=3, largest=1e20),
+    "dino": Row(lambda: DINO(DIM), slow.dino, teacher=True, views=3, targets=2, collapse=None),
+}

@@ -1,0 +1,361 @@
+"""Slow and obvious twins of every objective: its paper's equation, a pair or a coordinate at a time.
+
+twin(o, online, target, labels) -> the loss, differentiable; `o` is a copy of the objective as it was before the step,
+of which a twin takes parameters, hyper-parameters and state, and no formula.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+
+
+def unit(a):
+    return a / a.norm()
+
+
+def cos(a, b):
+    return a @ b / (a.norm() * b.norm())
+
+
+def mean(values):
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def find(scores, i, j):
+    """-log of the share of e^score that candidate j has for row i; None in the row is no candidate."""
+    return -(scores[i][j].exp() / sum(s.exp() for s in scores[i] if s is not None)).log()
+
+
+def swapped(online, target):
+    return [(i, j) for i in range(len(online)) for j in range(len(target)) if i != j]
+
+
+# ---- bounds -------------------------------------------------------------------------------------------------------
+
+
+def nt_xent(o, online, target, labels):
+    z = [*online[0], *online[1]]
+    n2 = len(z)
+    scores = [[cos(a, b) * o.critic.log_inverse.exp() if a is not b else None for b in z] for a in z]
+    return mean(find(scores, i, (i + n2 // 2) % n2) for i in range(n2))
+
+
+def both_ways(scores):
+    n = len(scores)
+    turned = [[scores[j][i] for j in range(n)] for i in range(n)]
+    return mean([find(scores, i, i) for i in range(n)] + [find(turned, i, i) for i in range(n)])
+
+
+def clip(o, online, target, labels):
+    return both_ways([[cos(a, b) * o.critic.log_inverse.exp() for b in online[1]] for a in online[0]])
+
+
+def infonce(o, online, target, labels):
+    return both_ways([[a @ o.critic.weight @ b for b in online[1]] for a in online[0]])
+
+
+def _critic(o, online):
+    """(true pairs' T, false pairs' T), each pair through the network alone."""
+    x, y = online
+    t = [[o.critic.rest(o.critic.first(torch.cat([a, b])))[0] for b in y] for a in x]
+    n = len(x)
+    joint = torch.stack([t[i][i] for i in range(n)])
+    return joint, torch.stack([t[i][j] for i in range(n) for j in range(n) if i != j])
+
+
+def _with_gradient_of(value, surrogate):
+    return value.detach() + surrogate - surrogate.detach()
+
+
+def mine(o, online, target, labels):
+    joint, false = _critic(o, online)
+    partition = false.exp().mean()
+    decay = o.bound.decay
+    average = (decay * o.bound.log_sum.exp() + (1 - decay) * partition) / (decay * o.bound.weight + 1 - decay)
+    return -_with_gradient_of(joint.mean() - partition.log(), joint.mean() - partition / average.detach())
+
+
+def nwj(o, online, target, labels):
+    joint, false = _critic(o, online)
+    return -(joint.mean() - false.exp().mean() / math.e)
+
+
+def _js(joint, false):
+    return -(1 + (-joint).exp()).log().mean() - (1 + false.exp()).log().mean()
+
+
+def js(o, online, target, labels):
+    joint, false = _critic(o, online)
+    return -_with_gradient_of(joint.mean() + 1 - false.exp().mean(), _js(joint, false))
+
+
+def smile(o, online, target, labels):
+    joint, false = _critic(o, online)
+    return -_with_gradient_of(joint.mean() - false.clamp(-5, 5).exp().mean().log(), _js(joint, false))
+
+
+def moco(o, online, target, labels):
+    def score(a, b):
+        return cos(a, b) * o.critic.log_inverse.exp()
+
+    rows = [
+        [score(q, k), *[score(q, old) for old in o.negatives.queue.rows]]
+        for i, j in swapped(online, target)
+        for q, k in zip(online[i], target[j].detach(), strict=True)
+    ]
+    return mean(find(rows, i, 0) for i in range(len(rows)))
+
+
+def moco_v3(o, online, target, labels):
+    temperature = 1 / o.critic.log_inverse.exp()
+
+    def ctr(q, k):
+        scores = [[cos(a, b) / temperature for b in k.detach()] for a in q]
+        return mean(find(scores, i, i) for i in range(len(q))) * 2 * round(float(temperature), 6)
+
+    q1, q2 = (o.predictor(z) for z in online)
+    return ctr(q1, target[1]) + ctr(q2, target[0])
+
+
+def siglip(o, online, target, labels):
+    x, y = online
+    total = 0
+    for i in range(len(x)):
+        for j in range(len(y)):
+            sign = 1 if i == j else -1
+            total += (1 / (1 + (-sign * (o.critic.log_inverse.exp() * cos(x[i], y[j]) + o.bias)).exp())).log()
+    return -total / len(x)
+
+
+# ---- contrastive, no bound ----------------------------------------------------------------------------------------
+
+
+def dcl(o, online, target, labels):
+    x, y = online
+    n, t = len(x), o.temperature
+
+    def weight(i):
+        if o.weight_width is None:
+            return 1
+        of_all = mean((cos(x[k], y[k]) / o.weight_width).exp() for k in range(n))
+        return (2 - (cos(x[i], y[i]) / o.weight_width).exp() / of_all).detach()
+
+    def one(a, b, i):
+        others = sum((cos(a[i], z[j]) / t).exp() for z in (a, b) for j in range(n) if j != i)
+        return -weight(i) * cos(a[i], b[i]) / t + others.log()
+
+    return mean(one(a, b, i) for a, b in ((x, y), (y, x)) for i in range(n))
+
+
+def supcon(o, online, target, labels):
+    z = [row for view in online for row in view]
+    label = [int(k) for k in labels] * len(online)
+    n = len(z)
+    scores = [[cos(z[i], z[j]) / o.temperature if i != j else None for j in range(n)] for i in range(n)]
+    partners = {i: [p for p in range(n) if p != i and label[p] == label[i]] for i in range(n)}
+    return mean(mean(find(scores, i, p) for p in partners[i]) for i in range(n))
+
+
+def spectral(o, online, target, labels):
+    x, y = ([row if row.norm() <= o.radius**0.5 else unit(row) * o.radius**0.5 for row in view] for view in online)
+    n = len(x)
+    return -2 * mean(x[i] @ y[i] for i in range(n)) + mean(
+        (x[i] @ y[j]) ** 2 for i in range(n) for j in range(n) if i != j
+    )
+
+
+def alignment_uniformity(o, online, target, labels):
+    x, y = ([unit(row) for row in view] for view in online)
+    n = len(x)
+    align = mean((x[i] - y[i]).norm() ** o.power for i in range(n))
+
+    def uniform(z):
+        return mean((-o.t * ((z[i] - z[j]) ** 2).sum()).exp() for i in range(n) for j in range(n) if i != j).log()
+
+    return o.alignment * align + o.uniformity * (uniform(x) + uniform(y)) / 2
+
+
+def nnclr(o, online, target, labels):
+    def nearest(z):
+        return max(o.support.rows, key=lambda row: float(cos(row, z.detach())))
+
+    def one(z, p):
+        scores = [[nearest(a) @ unit(b) / o.temperature for b in p] for a in z]
+        return mean(find(scores, i, i) for i in range(len(z)))
+
+    p1, p2 = (o.predictor(z) for z in online)
+    return one(online[0], p2) / 2 + one(online[1], p1) / 2
+
+
+def ressl(o, online, target, labels):
+    def relation(z, temperature):
+        weights = torch.stack([(unit(z) @ row / temperature).exp() for row in o.queue.rows])
+        return weights / weights.sum()
+
+    return mean(
+        -(relation(t.detach(), o.target_temperature) * relation(s, o.online_temperature).log()).sum()
+        for i, j in swapped(online, target)
+        for s, t in zip(online[i], target[j], strict=True)
+    )
+
+
+# ---- prediction ---------------------------------------------------------------------------------------------------
+
+
+def byol(o, online, target, labels):
+    def one(p, z):
+        return mean(((unit(a) - unit(b.detach())) ** 2).sum() for a, b in zip(p, z, strict=True))
+
+    return one(o.predictor(online[0]), target[1]) + one(o.predictor(online[1]), target[0])
+
+
+def simsiam(o, online, target, labels):
+    def d(p, z):
+        return mean(-cos(a, b.detach()) for a, b in zip(p, z, strict=True))
+
+    return d(o.predictor(online[0]), online[1]) / 2 + d(o.predictor(online[1]), online[0]) / 2
+
+
+# ---- second moments -----------------------------------------------------------------------------------------------
+
+
+def barlow_twins(o, online, target, labels):
+    x, y = (view - view.mean(0) for view in online)
+    d = x.shape[1]
+
+    def correlation(i, j):
+        # 1e-5 in each variance, as said in the class.
+        sizes = (mean(x[:, i] ** 2) + 1e-5) * (mean(y[:, j] ** 2) + 1e-5)
+        return mean(x[:, i] * y[:, j]) / sizes.sqrt()
+
+    own = sum((1 - correlation(i, i)) ** 2 for i in range(d))
+    cross = sum(correlation(i, j) ** 2 for i in range(d) for j in range(d) if i != j)
+    return o.scale * (own + o.redundancy * cross)
+
+
+def _covariance(z, i, j):
+    return sum((a[i] - z[:, i].mean()) * (a[j] - z[:, j].mean()) for a in z) / (len(z) - 1)
+
+
+def _vicreg(o, online, covariance):
+    x, y = online
+    n, d = x.shape
+    s = mean((x[b, j] - y[b, j]) ** 2 for b in range(n) for j in range(d))
+
+    def v(z):
+        return mean(torch.relu(1 - (_covariance(z, j, j) + 1e-4).sqrt()) for j in range(d))
+
+    return o.invariance * s + o.variance * (v(x) + v(y)) / 2 + o.covariance * (covariance(x) + covariance(y))
+
+
+def vicreg(o, online, target, labels):
+    def c(z):
+        d = z.shape[1]
+        return sum(_covariance(z, i, j) ** 2 for i in range(d) for j in range(d) if i != j) / d
+
+    return _vicreg(o, online, c)
+
+
+def vibcreg(o, online, target, labels):
+    def c(z):
+        d = z.shape[1]
+        own = [_covariance(z, i, i) for i in range(d)]
+        return sum(_covariance(z, i, j) ** 2 / (own[i] * own[j]) for i in range(d) for j in range(d) if i != j) / d**2
+
+    return _vicreg(o, online, c)
+
+
+def w_mse(o, online, target, labels):
+    def white(z):
+        d = z.shape[1]
+        own = torch.stack([torch.stack([_covariance(z, i, j) for j in range(d)]) for i in range(d)])
+        factor = torch.linalg.cholesky((1 - o.shrinkage) * own + o.shrinkage * torch.eye(d, dtype=z.dtype))
+        return [torch.linalg.inv(factor) @ (row - z.mean(0)) for row in z]
+
+    return mean(((unit(a) - unit(b)) ** 2).sum() for a, b in zip(*map(white, online), strict=True))
+
+
+def tico(o, online, target, labels):
+    x = [[unit(row) for row in view] for view in online]
+    y = [[unit(row.detach()) for row in view] for view in target]
+    now = mean(torch.outer(row, row) for view in x for row in view)
+    c = o.memory * o.moments + (1 - o.memory) * now
+    agree = mean(a @ b for i, j in swapped(x, y) for a, b in zip(x[i], y[j], strict=True))
+    return -agree + o.contrast * mean(row @ c @ row for view in x for row in view)
+
+
+def mmcr(o, online, target, labels):
+    c = torch.stack([mean(unit(view[i]) for view in online) for i in range(len(online[0]))])
+    return -torch.linalg.eigvalsh(c.T @ c).clamp(min=0).sqrt().sum()
+
+
+def coding_rate(o, online, target, labels):
+    n, d = online[0].shape
+    views = [[unit(row) for row in view] for view in online]
+
+    def rate(z):
+        gram = torch.stack([torch.stack([a @ b for b in z]) for a in z])
+        return (1 + d / (n * o.distortion) * torch.linalg.eigvalsh(gram)).log().sum() / 2
+
+    centre = [mean(view[i] for view in views) for i in range(n)]
+    agree = mean(cos(row, c) for view in views for row, c in zip(view, centre, strict=True))
+    return -mean(rate(view) for view in views) - o.invariance * agree
+
+
+def lejepa(o, online, target, labels):
+    n, d = online[0].shape
+    centre = mean(online[: o.global_views])
+    predict = mean(((z - centre) ** 2).mean() for z in online)
+    directions = torch.randn(d, o.slices, generator=torch.Generator().manual_seed(int(o.steps))).double()
+
+    def epps_pulley(along):
+        t = [-5 + 10 * k / 16 for k in range(17)]
+        at = [
+            (mean(torch.exp(1j * p * s) for p in along) - math.exp(-(s**2) / 2)).abs() ** 2 * math.exp(-(s**2) / 2)
+            for s in t
+        ]
+        return n * sum((a + b) / 2 * 10 / 16 for a, b in pairwise(at))
+
+    gaussian = mean(epps_pulley(z @ unit(directions[:, k])) for z in online for k in range(o.slices))
+    return (1 - o.weight) * predict + o.weight * gaussian
+
+
+# ---- assignments --------------------------------------------------------------------------------------------------
+
+
+def swav(o, online, target, labels):
+    prototypes = [unit(c) for c in o.prototypes]
+
+    def scores(z):
+        return torch.stack([torch.stack([cos(row, c) for c in prototypes]) for row in z])
+
+    def codes(v):
+        rows = torch.cat([online[v], o.queues[v].rows]).detach()
+        q = (scores(rows) / o.epsilon).exp().T.detach()
+        k, b = q.shape
+        q = q / q.sum()
+        for _ in range(o.iterations):
+            q = q / q.sum(1, keepdim=True) / k
+            q = q / q.sum(0, keepdim=True) / b
+        return (q * b).T[: len(online[v])]
+
+    def one(q, z):
+        p = (scores(z) / o.temperature).exp()
+        p = p / p.sum(1, keepdim=True)
+        return mean(-(q[i] * p[i].log()).sum() for i in range(len(z)))
+
+    return mean(one(codes(v), online[w]) for v in range(o.code_views) for w in range(len(online)) if v != w)
+
+
+def dino(o, online, target, labels):
+    def share(z, temperature):
+        e = (z / temperature).exp()
+        return e / e.sum()
+
+    return mean(
+        -(share(t.detach() - o.centre, o.target_temperature) * share(s, o.online_temperature).log()).sum()
+        for i, j in swapped(online, target)
+        for s, t in zip(online[i], target[j], strict=True)
+    )
