@@ -120,7 +120,7 @@ def _read_family(name, fits, x, y, halves, k, seed) -> dict[str, list[Reading]]:
         # KSG can not follow beyond four pairs. The Gaussian formula is believed for those it can not read when it
         # gives what KSG does for those it can.
         head, tail = kept[:reach].sum(), float(kept[reach:].sum())
-        if tail > 0.02 and _independent(u, reach) and _independent(v, reach):
+        if tail > 0.02 and independent(u, reach) and independent(v, reach):
             reading.unread = tail
             if abs(head - reading.value) < max(0.05, 0.05 * head):
                 extended = replace(reading, tail=tail, unread=0.0)
@@ -187,7 +187,7 @@ def _local_fit(x: np.ndarray, y: np.ndarray, k: int = 8) -> float:
     return max(0.0, float(1 - (y - y[near].mean(1)).var() * k / (k + 1) / y.var()))
 
 
-def _independent(u: np.ndarray, reach: int) -> bool:
+def independent(u: np.ndarray, reach: int) -> bool:
     """Whether the columns of u beyond the first `reach` share nothing with those before them.
 
     The embedding of a curve or a surface has many uncorrelated columns, all of them functions of a few numbers: their

@@ -200,3 +200,36 @@ def test_intervals_without_a_warning_cover_the_truth_nineteen_times_in_twenty():
             covered.append(estimate.ci[0] <= task.mi <= estimate.ci[1])
     assert len(covered) > 120
     assert 0.90 <= np.mean(covered) <= 0.99
+
+
+def test_columns_that_are_all_functions_of_one_angle_are_not_added_up():
+    # Ten uncorrelated columns a side; as Gaussian pairs they would hold several times what the angles share.
+    rng = np.random.default_rng(0)
+    task = find_task("phase-0.2")
+
+    def harmonics(points):
+        angle = np.arctan2(points[:, 1], points[:, 0])
+        columns = np.stack([wave(order * angle) for order in range(1, 6) for wave in (np.cos, np.sin)], 1)
+        return columns + 0.02 * rng.standard_normal(columns.shape)
+
+    estimate = quick(*map(harmonics, task.sample(3000, rng)), permutations=0)
+    assert "Gaussian" not in estimate.projection
+    assert estimate.value == pytest.approx(task.mi, rel=0.1)
+    assert estimate.ci[0] < task.mi < estimate.ci[1]
+
+
+def test_an_interval_is_not_wholly_above_what_clusters_share():
+    rng = np.random.default_rng(0)
+    which, centres = rng.integers(0, 16, 3000), rng.standard_normal((16, 32))
+    x, y = (centres[which] + 0.1 * rng.standard_normal((3000, 32)) for _ in range(2))
+    estimate = quick(x, y, permutations=0)
+    assert estimate.ci[0] < math.log(16) < estimate.ci[1]
+    assert estimate.value == pytest.approx(math.log(16), rel=0.1)
+
+
+def test_columns_beyond_the_fourth_count_only_where_they_share_nothing_with_the_first_four():
+    u = np.random.default_rng(12).standard_normal((2000, 8))
+    assert candidates.independent(u, 4)
+    u[:, 6] = (np.abs(u[:, 0]) - 0.8) / 0.6 + 0.3 * u[:, 6]  # uncorrelated with the first, and no news
+    assert abs(np.corrcoef(u[:, 0], u[:, 6])[0, 1]) < 0.1
+    assert not candidates.independent(u, 4)

@@ -1,10 +1,16 @@
 """A critic that begins at the closed-form log density ratio of Gaussians."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
+from ssl_mi.information import distributions as d
 from ssl_mi.information.gaussian_start import GaussianStart, correlations_kept
+from ssl_mi.information.neural import neural_mi
+
+UNTRAINED = {"max_steps": 1, "margins": "raw"}
 
 
 def pairs(n, rho, seed):
@@ -40,3 +46,27 @@ def test_correlations_that_other_rows_do_not_confirm_are_left_out():
 def test_without_a_beginning_it_scores_nothing():
     x, y = pairs(10, [0.5], 4)
     assert GaussianStart(1, 1)(x, y).detach().abs().max() == pytest.approx(0.0, abs=1e-7)
+
+
+def test_of_sixty_columns_of_noise_next_to_nothing_is_kept():
+    # On 200 rows the largest sample correlation of nothing is about 0.7.
+    rng = np.random.default_rng(0)
+    fit, stop = (tuple(torch.from_numpy(rng.standard_normal((200, 30))).float() for _ in "xy") for _ in range(2))
+    critic = GaussianStart(30, 30)
+    critic.begin(fit, stop)
+    assert len(critic.rho) == 0
+
+
+@pytest.mark.parametrize("bound", ["dv", "nwj", "js"])
+def test_twenty_gaussian_dimensions_are_read_before_any_step_is_taken(bound):
+    x, y = d.gaussian_with_mi(4.0, 20).sample(3000, np.random.default_rng(0))
+    estimate = neural_mi(x, y, bound, **UNTRAINED)
+    # 20 x 20 / (2 x 1800) = 0.11 nats are lost to the fit of the correlations.
+    assert 3.85 - 3 * estimate.se < estimate.value < 4 + 3 * estimate.se
+    assert estimate.se < 0.2
+
+
+def test_infonce_reads_up_to_its_ceiling_without_learning_anything():
+    x, y = d.gaussian_with_mi(6.0, 20).sample(3000, np.random.default_rng(0))
+    assert 4.5 < neural_mi(x, y, "infonce", **UNTRAINED).value < math.log(750)
+    assert neural_mi(x, y, "infonce", critic="separable", **UNTRAINED).value < 0.1

@@ -39,7 +39,7 @@ PHRASES: dict[str, Sequence[Sequence[str]]] = {
     ),
     "orientation": (
         ("leaning left", "tilted anticlockwise"),
-        ("upright", "leaning right"),
+        ("upright", "not tilted"),
         ("leaning right", "tilted clockwise"),
     ),
     "position": [
