@@ -100,7 +100,18 @@ def _climb(panel, rows: Sequence[Step], name: str, levels: np.ndarray, top: floa
             else:
                 edge, arrow = (low + 0.4, "v") if stair.mean < low else (top - 0.4, "^")
                 panel.plot(true + shift, edge, arrow, color=colour, ms=5)
-                panel.text(true + shift, edge, f" {short(stair.mean)}", fontsize=6, color=colour, va="center")
+                if critic == "learned":  # that of the optimal critic would lie on top of it
+                    inside = {"va": "bottom"} if stair.mean < low else {"va": "top"}
+                    panel.annotate(
+                        short(stair.mean),
+                        (true + shift, edge),
+                        (0, 5 if stair.mean < low else -5),
+                        textcoords="offset points",
+                        fontsize=6,
+                        color=colour,
+                        ha="center",
+                        **inside,
+                    )
         label = "critic learned (coloured)" if critic == "learned" else "critic optimal"
         panel.plot([], [], marker, ms=4, color="black" if critic == "learned" else colour, label=label)
     panel.set_title(TITLES.get(name, name), fontsize=10, color=_colour(name))
@@ -128,7 +139,7 @@ def _at_the_top(axes, rows: Sequence[Step], names: list[str], levels: np.ndarray
     seen = [colour for colour, members in FAMILIES.items() if set(members) & set(names)]
     marks = [axes.barh(-1, 0, color=colour, alpha=0.75) for colour in seen]
     axes.set_ylim(-0.6, len(order) - 0.4)
-    axes.legend(marks, [WHAT[colour] for colour in seen], fontsize=7, loc="lower right")
+    axes.legend(marks, [WHAT[colour] for colour in seen], fontsize=7, loc="upper right")
 
 
 def _spreads(axes, rows: Sequence[Step], names: list[str], levels: np.ndarray) -> None:
