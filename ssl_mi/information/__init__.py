@@ -10,15 +10,15 @@ from ssl_mi.information.knn import (
     conditional_ksg,
     entropy_kl,
     ksg,
-    lnc,
     mixed_ksg_gao,
     mixed_ksg_ross,
     pointwise_mi,
-    sliced_mi,
 )
 from ssl_mi.information.learned import Learned
+from ssl_mi.information.locally_corrected import lnc
 from ssl_mi.information.neural import neural_mi
 from ssl_mi.information.projections import CCA, PCA, Random
+from ssl_mi.information.slices import sliced_mi
 from ssl_mi.information.trust import assess, with_interval, with_null
 from ssl_mi.information.upper import club, difference_of_entropies, leave_one_out
 

@@ -29,7 +29,8 @@ from ssl_mi.information import candidates
 from ssl_mi.information.candidates import Reading
 from ssl_mi.information.estimate import Estimate
 from ssl_mi.information.gaussian import rank_gaussianize
-from ssl_mi.information.knn import MAX_DIMS, ksg_pointwise, null_values, prepare
+from ssl_mi.information.knn import ksg_pointwise, null_values
+from ssl_mi.information.preparation import MAX_DIMS, prepare
 from ssl_mi.information.samples import standardize
 from ssl_mi.information.symbols import one_symbol, symbols, two_symbols
 from ssl_mi.information.trust import derangement, disagreement

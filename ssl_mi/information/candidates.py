@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ssl_mi.information.gaussian import rank_gaussianize
-from ssl_mi.information.knn import MAX_DIMS, ksg_pointwise
+from ssl_mi.information.knn import ksg_pointwise
+from ssl_mi.information.preparation import MAX_DIMS
 from ssl_mi.information.projections import CCA
 
 TWINS = {2: 16, 4: 8}  # by dimensions of both sides together; else

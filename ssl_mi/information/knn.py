@@ -17,29 +17,29 @@ every dimension, 8 + 8 dimensions read 1.12 of 1.79 nats. Read high-dimensional 
 
 from __future__ import annotations
 
-import functools
 import time
 from typing import Literal
 
 import numpy as np
 
 from ssl_mi.information.estimate import Estimate
+from ssl_mi.information.preparation import (
+    FEW_ROWS,
+    MAX_DIMS,
+    check_k,
+    dims_warning,
+    few_rows,
+    marginal_warnings,
+    prepare,
+    reach_warnings,
+)
 from ssl_mi.information.samples import (
-    LOW_PRECISION,
-    Samples,
     check_paired,
-    n_distinct,
     read,
     read_labels,
     read_pair,
-    rounded,
-    row_hash,
     standardize,
 )
-
-MAX_DIMS = 4  # a side; see the module docstring
-FEW_ROWS = 200
-FEW_TIES = 0.99  # share of distinct rows; six decimals give a few equal numbers, which change nothing
 
 
 def ksg(
@@ -183,7 +183,7 @@ def entropy_kl(x, k: int = 3, *, standardized: bool = True) -> Estimate:
     if variable.d > MAX_DIMS:
         warnings += (f"x has {variable.d} dimensions: nearest neighbours are trusted up to {MAX_DIMS}",)
     if variable.n < FEW_ROWS:
-        warnings += (_few_rows(variable.n),)
+        warnings += (few_rows(variable.n),)
     value = float(_psi(variable.n) - _psi(k) + variable.d * np.log(2 * radii).mean() + log_scale)
     return Estimate(
         value=value,
@@ -240,7 +240,7 @@ def mixed_ksg_ross(x, labels, k: int = 3, *, standardized: bool = True) -> Estim
     small = int(((sizes > 1) & (sizes <= k)).sum())
     if small:
         warnings += (f"{small} labels have at most k={k} rows: their neighbours are all the rows they have",)
-    warnings += _marginal_warnings(variable)
+    warnings += marginal_warnings(variable)
     return Estimate(
         value=float(pointwise.mean()),
         n=variable.n,
@@ -288,9 +288,9 @@ def mixed_ksg_gao(x, y, k: int = 3, *, standardized: bool = True) -> Estimate:
     pointwise = _psi(used) + np.log(first.n) - _psi(n_x) - _psi(n_y)
     for variable in (first, second):
         if variable.d > MAX_DIMS and not atom.all():
-            warnings += (_dims_warning(variable),)
+            warnings += (dims_warning(variable),)
     if first.n < FEW_ROWS:
-        warnings += (_few_rows(first.n),)
+        warnings += (few_rows(first.n),)
     return Estimate(
         value=float(pointwise.mean()),
         n=first.n,
@@ -330,7 +330,7 @@ def conditional_ksg(x, y, given, k: int = 3, *, standardized: bool = True) -> Es
     )
     pointwise = _psi(k) - _psi(inside_xz + 1) - _psi(inside_yz + 1) + _psi(inside_z + 1)
     for variable in variables:
-        warnings += _marginal_warnings(variable)
+        warnings += marginal_warnings(variable)
     return Estimate(
         value=float(pointwise.mean()),
         n=n,
@@ -340,219 +340,6 @@ def conditional_ksg(x, y, given, k: int = 3, *, standardized: bool = True) -> Es
         seconds=time.perf_counter() - started,
         warnings=tuple(dict.fromkeys(warnings)),
     )
-
-
-def lnc(x, y, k: int = 10, *, standardized: bool = True) -> Estimate:
-    """Locally corrected KSG, for strong dependence: the k neighbours need not fill an upright box, in nats.
-
-        I = I_KSG2 - < log V̄_i / V_i  where V̄_i < α V_i >
-
-    KSG takes the density to be uniform in the upright box V_i around the k neighbours. Near a curve it is uniform
-    in a thin slanted one: V̄_i is the box along their principal axes. The correction applies where V̄_i / V_i is smaller
-    than it would be by chance (1 in 200) for points uniform in the upright box: α, simulated for each k and dimension.
-    The more neighbours the surer the axes: k above dx + dy is needed, 10 is usual.
-
-    Raises ValueError: unpaired lengths, NaN, wrong rank, n <= k, k <= dx + dy.
-    Source: Gao, Ver Steeg & Galstyan 2015, arXiv:1411.2003, eq. 10 and Algorithm 1.
-    """
-    from scipy.spatial import cKDTree
-
-    started = time.perf_counter()
-    a, b, warnings = prepare(x, y, standardized=standardized, duplicates="drop", dequantized=True, seed=0)
-    check_k(k, a.n)
-    dims = a.d + b.d
-    if k <= dims:
-        raise ValueError(f"k={k} neighbours span no box in {dims} dimensions: pass k > {dims}")
-    base = ksg_pointwise(a.values, b.values, k, variant=2).mean()
-    joint = np.concatenate([a.values, b.values], 1)
-    nearest = cKDTree(joint).query(joint, k + 1, p=np.inf)[1]
-    # With ties the point itself need not come first: leave it out wherever it is, else the farthest.
-    own = nearest == np.arange(a.n)[:, None]
-    own[~own.any(1), -1] = True
-    offsets = joint[nearest[~own].reshape(a.n, k)] - joint[:, None, :]
-    shrink = _log_box_ratio(offsets, a.d)
-    alpha = _log_alpha(k, a.d, b.d)
-    corrections = np.where(shrink < alpha, shrink, 0.0)
-    value = float(base - corrections.mean())
-    warnings += reach_warnings(a, b, value, np.inf)
-    return Estimate(
-        value=value,
-        n=a.n,
-        dims=(a.d, b.d),
-        estimator="LNC",
-        settings={"k": k, "corrected": f"{(corrections < 0).mean():.0%}"},
-        seconds=time.perf_counter() - started,
-        warnings=warnings,
-    )
-
-
-def _log_box_ratio(offsets: np.ndarray, split: int) -> np.ndarray:
-    """offsets [m, k, d] of neighbours -> log V̄ / V [m]: box along principal axes over upright box of KSG 2."""
-    extents = np.abs(offsets)
-    side_x, side_y = extents[:, :, :split].max((1, 2)), extents[:, :, split:].max((1, 2))
-    tiny = np.finfo(np.float64).tiny
-    upright = split * np.log(np.maximum(side_x, tiny)) + (offsets.shape[2] - split) * np.log(np.maximum(side_y, tiny))
-    _, axes = np.linalg.eigh(np.einsum("mki,mkj->mij", offsets, offsets))
-    slanted = np.log(np.maximum(np.abs(offsets @ axes).max(1), tiny)).sum(1)
-    return slanted - upright
-
-
-@functools.cache
-def _log_alpha(k: int, dx: int, dy: int) -> float:
-    """The 1-in-200 quantile of log V̄ / V for k points uniform in an upright box."""
-    points = np.random.default_rng(0).uniform(-1, 1, (20_000, k, dx + dy))
-    return float(np.quantile(_log_box_ratio(points, dx), 0.005))
-
-
-def sliced_mi(x, y, slices: int = 100, k: int = 3, *, seed: int = 0) -> Estimate:
-    """Sliced mutual information: the average of I(θ·x; φ·y) over random directions θ, φ, in nats.
-
-    A different quantity from I(x; y), never above it: 0 exactly at independence and readable in any dimension, for
-    every slice is one number a side; but it shrinks as dimensions grow (d-dimensional Gaussians share about 1/d of a
-    pair's). Compare it with itself, not with I. `se` is over slices, of the same rows.
-
-    Raises ValueError: unpaired lengths, NaN, wrong rank, n <= k, fewer than 2 slices.
-    Source: Goldfeld & Greenewald 2021, arXiv:2110.05279, definition 1.
-    """
-    started = time.perf_counter()
-    if slices < 2:
-        raise ValueError(f"slices must be at least 2, got {slices}")
-    a, b, warnings = prepare(x, y, standardized=True, duplicates="drop", dequantized=True, seed=seed)
-    check_k(k, a.n)
-    rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(slices):
-        theta, phi = (rng.standard_normal((variable.d, 1)) for variable in (a, b))
-        values.append(ksg_pointwise(_unit(a.values @ theta), _unit(b.values @ phi), k).mean())
-    if a.n < FEW_ROWS:
-        warnings += (_few_rows(a.n),)
-    return Estimate(
-        value=float(np.mean(values)),
-        kind="lower bound",
-        se=float(np.std(values, ddof=1) / np.sqrt(slices)),
-        n=a.n,
-        dims=(a.d, b.d),
-        estimator="sliced MI",
-        settings={"slices": slices, "k": k, "seed": seed},
-        seconds=time.perf_counter() - started,
-        warnings=warnings,
-    )
-
-
-def _unit(values: np.ndarray) -> np.ndarray:
-    deviation = values.std()
-    return values / deviation if deviation > 0 else values
-
-
-def check_k(k: int, n: int) -> int:
-    if k != int(k) or k < 1:
-        raise ValueError(f"k must be a whole number of neighbours, at least 1, got {k!r}")
-    if n <= k:
-        raise ValueError(
-            f"x and y have n={n} rows, k={k} neighbours need at least {k + 1}: pass more rows, or a smaller k"
-        )
-    return int(k)
-
-
-def prepare(
-    x, y, *, standardized: bool, duplicates: str, dequantized: bool, seed: int
-) -> tuple[Samples, Samples, tuple[str, ...]]:
-    """Two paired continuous variables, fit for nearest neighbours: repeats and rounding seen to."""
-    if duplicates not in ("drop", "keep"):
-        raise ValueError(f"duplicates must be 'drop' or 'keep', got {duplicates!r}")
-    a, b = map(rounded, read_pair(x, y))
-    a, b, warnings = _see_to_repeats(a, b, drop=duplicates == "drop")
-    rng = np.random.default_rng(seed)
-    for low in (a, b):
-        if low.stored in LOW_PRECISION and not dequantized:
-            warnings += (f"{low.name} holds {low.stored} values: ties may read as information; pass dequantized=True",)
-    if dequantized:
-        a, rounded_a = dequantize(a, rng)
-        b, rounded_b = dequantize(b, rng)
-        warnings += rounded_a + rounded_b
-    if standardized:
-        a, _, constant_a = standardize(a)
-        b, _, constant_b = standardize(b)
-        warnings += constant_a + constant_b
-    return a, b, warnings
-
-
-def dequantize(variable: Samples, rng: np.random.Generator) -> tuple[Samples, tuple[str, ...]]:
-    """Spread float16 and bfloat16 values uniformly over the cells they were rounded from."""
-    bits = LOW_PRECISION.get(variable.stored)
-    if bits is None:
-        return variable, ()
-    smallest = -24 if variable.stored == "float16" else -133  # exponent of the smallest subnormal
-    _, exponent = np.frexp(variable.values)
-    cell = np.ldexp(1.0, np.maximum(exponent - bits, smallest))
-    spread = variable.values + (rng.random(variable.values.shape) - 0.5) * cell
-    # A column of few symbols (labels, zeros of a ReLU) is not rounded from a continuum.
-    warning = (
-        f"{variable.name} holds {variable.stored} values: each was spread over its rounding cell; "
-        f"float32 embeddings need no such repair",
-    )
-    return variable._replace(values=spread), warning
-
-
-def _see_to_repeats(a: Samples, b: Samples, drop: bool) -> tuple[Samples, Samples, tuple[str, ...]]:
-    """Tell repeated rows (of continuous data: drop) from coarse values (of discrete data: warn)."""
-    n = a.n
-    hash_a, hash_b = row_hash(a.values), row_hash(b.values)
-    distinct_a, distinct_b = n_distinct(hash_a), n_distinct(hash_b)
-    if distinct_a == n and distinct_b == n:
-        return a, b, ()
-    both = hash_a ^ (hash_b * np.uint64(0xD6E8FEB86659FD93))
-    distinct = n_distinct(both)
-    repeated_pairs = distinct == distinct_a == distinct_b  # x always comes with its own y: rows were repeated
-    if repeated_pairs and distinct > 1:
-        text = f"{n - distinct} of {n} rows of ({a.name}, {b.name}) are exact repeats"
-        if not drop:
-            return a, b, (f"{text}: they read as information; pass duplicates='drop'",)
-        first_rows = np.sort(np.unique(both, return_index=True)[1])
-        kept = a._replace(values=a.values[first_rows]), b._replace(values=b.values[first_rows])
-        return *kept, (f"{text} and were dropped",)
-    warnings = ()
-    for variable, distinct_rows in ((a, distinct_a), (b, distinct_b)):
-        if distinct_rows < FEW_TIES * n and variable.stored not in LOW_PRECISION:
-            warnings += (
-                f"{variable.name} has ties ({distinct_rows} distinct values in {n} rows): KSG is for "
-                f"continuous values; use mixed_ksg_gao, or mixed_ksg_ross for labels",
-            )
-    return a, b, warnings
-
-
-def reach_warnings(a: Samples, b: Samples, value: float, ceiling: float) -> tuple[str, ...]:
-    """What is known to go wrong with KSG: too many dimensions, too few rows, too strong a dependence."""
-    warnings = tuple(_dims_warning(variable) for variable in (a, b) if variable.d > MAX_DIMS)
-    if a.n < FEW_ROWS:
-        warnings += (_few_rows(a.n),)
-    if value > 0.8 * ceiling:
-        warnings += (
-            f"the estimate is near its ceiling ψ(n) - ψ(k) = {ceiling:.2f}: the dependence may be stronger, "
-            f"or deterministic (infinite mutual information); it grows with log n then",
-        )
-    return warnings
-
-
-def _marginal_warnings(variable: Samples) -> tuple[str, ...]:
-    warnings = (_dims_warning(variable),) if variable.d > MAX_DIMS else ()
-    if variable.n < FEW_ROWS:
-        warnings += (_few_rows(variable.n),)
-    distinct = n_distinct(row_hash(variable.values))
-    if distinct < FEW_TIES * variable.n:
-        warnings += (f"{variable.name} has ties ({distinct} distinct values in {variable.n} rows)",)
-    return warnings
-
-
-def _dims_warning(variable: Samples) -> str:
-    return (
-        f"{variable.name} has {variable.d} dimensions: KSG reads too little above {MAX_DIMS}; project first "
-        f"(projections.CCA fitted on other rows), and read a lower bound"
-    )
-
-
-def _few_rows(n: int) -> str:
-    return f"n = {n} rows are few: below {FEW_ROWS} the bias can exceed the standard error"
 
 
 def _psi(count):

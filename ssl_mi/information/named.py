@@ -56,7 +56,7 @@ CATALOGUE: dict[str, Entry] = {
         "continuous samples of up to 4 dimensions a side",
     ),
     "lnc": Entry(
-        "knn",
+        "locally_corrected",
         "lnc",
         "I(x; y), a point estimate, less short of the truth than ksg where x nearly determines y",
         "ksg is near its ceiling, and x and y have few dimensions",
@@ -71,7 +71,7 @@ CATALOGUE: dict[str, Entry] = {
         "a side is partly continuous, partly repeated values: zeros of a ReLU, clipped or censored data",
     ),
     "sliced_mi": Entry(
-        "knn",
+        "slices",
         "sliced_mi",
         "sliced mutual information: another quantity, never above I(x; y), that shrinks as dimensions grow",
         "many dimensions, compared with itself: more or less than before, or than none",

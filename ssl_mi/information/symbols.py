@@ -11,7 +11,8 @@ import torch
 from ssl_mi.information import discrete
 from ssl_mi.information.estimate import Estimate
 from ssl_mi.information.gaussian import rank_gaussianize
-from ssl_mi.information.knn import MAX_DIMS, mixed_ksg_ross
+from ssl_mi.information.knn import mixed_ksg_ross
+from ssl_mi.information.preparation import MAX_DIMS
 from ssl_mi.information.projections import CCA
 from ssl_mi.information.samples import check_paired, n_distinct, read, read_labels, row_hash
 from ssl_mi.information.trust import SUBSETS, assess, derangement, disagreement, with_interval
