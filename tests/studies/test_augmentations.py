@@ -28,7 +28,7 @@ def counted(symbols, hue):
 
 
 def test_a_hue_turn_leaves_what_the_largest_channel_and_the_difference_of_hues_tell():
-    n = 200_000
+    n = 80_000
     (hue, ink), (_, paper) = pixels(n, INK, 0), pixels(n, PAPER, 1)
     jitter = ColorJitter(0, 0, 0, 0.5, p=1.0)
     both = jitter(torch.cat([ink, paper], 3), Draws(2, 0, 0, torch.arange(n), 0))
