@@ -88,8 +88,7 @@ class JointEmbedding(pl.LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             online_all = gather_views([z.float() for z in online])
             target_all = online_all if target is online else gather_views([z.float() for z in target])
-            labels = {"labels": self._labels(batch)} if self.objective.supervised else {}
-            loss = self.objective(online_all, target_all, **labels)
+            loss = self.objective(online_all, target_all, **self._beside(batch))
         total = loss.total
         self._stop_if_not_finite(loss.terms, total)
         # Every process holds the loss of the whole batch: there is nothing to average.
@@ -99,9 +98,10 @@ class JointEmbedding(pl.LightningModule):
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=rows)
         return total
 
-    @staticmethod
-    def _labels(batch) -> Tensor | None:
-        return None if batch.labels is None else gather(batch.labels)
+    def _beside(self, batch) -> dict[str, Tensor | None]:
+        """What this objective takes beside embeddings, of all processes."""
+        found = {name: getattr(batch, name) for name in self.objective.takes}
+        return {name: None if rows is None else gather(rows) for name, rows in found.items()}
 
     def _stop_if_not_finite(self, terms: dict[str, Tensor], total: Tensor) -> None:
         if torch.isfinite(total):

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from specs import DIM, OBJECTIVES
+from specs import DIM, OBJECTIVES, beside
 from torch import nn
 
 from ssl_mi.distributed import SyncBatchNorm, gather, gather_objects, gather_views, synchronise_batch_norm, world
@@ -39,13 +39,13 @@ def images(views: int) -> list[torch.Tensor]:
 def two_steps(model: nn.ModuleDict, name: str, rows: slice) -> dict[str, torch.Tensor]:
     """Loss and gradients of the second step, whose queues, centres and averages the first one filled."""
     row, objective = OBJECTIVES[name], model["objective"]
-    labels = {"labels": gather(torch.arange(N)[rows] % 4)} if objective.supervised else {}
+    others = {k: gather(v[rows]) for k, v in beside(objective.takes, N).items()}
     views = [v[rows] for v in images(row.views)]
     for _ in range(2):
         model.zero_grad()
         online = gather_views(model["towers"](views).z)
         target = gather_views(model["teacher"](views).z) if row.teacher else online
-        total = objective(online, target, **labels).total
+        total = objective(online, target, **others).total
         total.backward()
     return {"loss": total.detach(), **{n: p.grad for n, p in model.named_parameters() if p.requires_grad}}
 

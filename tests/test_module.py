@@ -18,8 +18,9 @@ def weights(run) -> dict[str, torch.Tensor]:
         ["objective=mine", "objective_optimizer={_target_: torch.optim.Adam, _partial_: true, lr: 0.01}"],
         # A queue of 100 rows wraps within an epoch of 256 keys.
         ["objective=moco", "objective.negatives.size=100", "teacher=ema", "encoder.widths=[8]"],
+        ["objective=deepcluster", "objective.images=128", "objective.prototypes=8", "encoder.widths=[8]"],
     ],
-    ids=["simclr", "mine", "queue and teacher"],
+    ids=["simclr", "mine", "queue and teacher", "bank and clusters"],
 )
 def test_two_epochs_and_two_more_after_a_stop_are_four(run, tmp_path, overrides):
     whole = weights(run("trainer.max_epochs=4", f"run_dir={tmp_path / 'whole'}", *overrides))
