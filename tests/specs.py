@@ -18,6 +18,7 @@ from ssl_mi.objectives.covariance import MMCR, CodingRate, TiCo
 from ssl_mi.objectives.deepcluster import DeepClusterV2
 from ssl_mi.objectives.distillation import BYOL, SimSiam
 from ssl_mi.objectives.infomax import Infomax
+from ssl_mi.objectives.local import AMDIM, LocalInfomax
 from ssl_mi.objectives.negatives import OtherSamples, OtherSamplesAndViews, OtherTargets, PastTargets
 from ssl_mi.objectives.neighbours import NNCLR, ReSSL
 from ssl_mi.objectives.objective import Objective
@@ -55,8 +56,8 @@ class Row:
 
 
 def beside(takes, n: int) -> dict[str, torch.Tensor]:
-    """What an objective takes beside the embeddings of n images."""
-    return {name: {"labels": torch.arange(n) % 4, "index": torch.arange(n)}[name] for name in takes}
+    """What an objective takes beside the embeddings of n images; maps are not made of nothing."""
+    return {name: {"labels": torch.arange(n) % 4, "index": torch.arange(n)}[name] for name in takes if name != "maps"}
 
 
 def infomax(critic, bound, negatives, **kwargs) -> Infomax:
@@ -98,6 +99,13 @@ OBJECTIVES = {
     "mine": Row(lambda: infomax(distance, MINE(), OtherSamples()), slow.mine, reads=True),
     "nwj": Row(lambda: infomax(distance, NWJ(), OtherSamples()), slow.nwj, reads=True),
     "deep_infomax": Row(lambda: infomax(distance, JS(), OtherSamples()), slow.js, reads=True),
+    "deep_infomax_local": Row(lambda: LocalInfomax(DIM, Bilinear, JS()), slow.local_js, largest=3.0),
+    "local_infonce": Row(
+        lambda: LocalInfomax(DIM, Bilinear, InfoNCE(), across=True),
+        slow.local_infonce,
+        yaml="deep_infomax_local",
+    ),
+    "amdim": Row(lambda: AMDIM(DIM), slow.amdim),
     "smile": Row(lambda: infomax(distance, SMILE(), OtherSamples()), slow.smile, reads=True),
     "moco": Row(
         lambda: infomax(Cosine(0.2), InfoNCE(), partial(PastTargets, size=80)),

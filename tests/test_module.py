@@ -1,5 +1,7 @@
 """What a training step does, and what a stopped run keeps."""
 
+import math
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -121,6 +123,15 @@ def test_a_supervised_objective_reads_the_labels_of_its_rows(run, tmp_path):
     assert made.history.epochs[0]["train/supcon"] > 0
     with pytest.raises(ValueError, match="images have no labels"):
         run("objective=supcon", "data.labels=false", "trainer.max_epochs=1", f"run_dir={tmp_path / 'b'}")
+
+
+def test_an_objective_of_maps_and_towers_that_hand_them_out_need_each_other(run):
+    made = run("objective=amdim", "towers=siamese_local", "trainer.max_epochs=1")
+    assert made.history.epochs[0]["train/local_nats"] < math.log(32)
+    with pytest.raises(Exception, match="'amdim' reads feature maps: set towers=siamese_local"):
+        run("objective=amdim")
+    with pytest.raises(Exception, match="'nt_xent' reads no feature maps: set towers=siamese"):
+        run("towers=siamese_local")
 
 
 def test_a_predictor_may_keep_its_rate_while_the_towers_follow_a_schedule(run):

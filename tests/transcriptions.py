@@ -92,6 +92,55 @@ def js(o, online, target, beside):
     return -_with_gradient_of(joint.mean() + 1 - false.exp().mean(), _js(joint, false))
 
 
+def _local(o, online, maps, of_scores):
+    """Mean over paired views, scales and locations: of_scores takes scores [image of the summary][image of the map]."""
+    met = [(v, w, s) for v in range(2) for w in range(2) for s in range(len(maps[w])) if (v != w) == o.across]
+
+    def scores(z, m, place):
+        return [[a @ o.critic.weight @ b[place] for b in m] for a in z]
+
+    def at(v, w, s):
+        return mean(of_scores(scores(online[v], maps[w][s], place)) for place in range(maps[w][s].shape[1]))
+
+    return mean(at(*pair) for pair in met)
+
+
+def local_js(o, online, target, beside):
+    def one(scores):
+        n = range(len(scores))
+        joint = torch.stack([scores[i][i] for i in n])
+        return _js(joint, torch.stack([scores[i][j] for i in n for j in n if i != j]))
+
+    def read(scores):
+        n = range(len(scores))
+        return mean(scores[i][i] for i in n) + 1 - mean(scores[i][j].exp() for i in n for j in n if i != j)
+
+    maps = beside["maps"]
+    return -_with_gradient_of(_local(o, online, maps, read), _local(o, online, maps, one))
+
+
+def local_infonce(o, online, target, beside):
+    return _local(o, online, beside["maps"], lambda s: mean(find(s, i, i) for i in range(len(s))))
+
+
+def amdim(o, online, target, beside):
+    maps, d = beside["maps"], online[0].shape[1]
+    r = int(torch.randint(maps[0][0].shape[1], (), generator=torch.Generator().manual_seed(int(o.steps))))
+
+    def nce(a, b):
+        raw = [[[x @ y / d**0.5 for y in locations] for locations in b] for x in a]
+        e = [[[(o.clip * torch.tanh(s / o.clip)).exp() for s in row] for row in rows] for rows in raw]
+        n, places = range(len(a)), range(b.shape[1])
+        false = [sum(e[i][j][m] for j in n if j != i for m in places) for i in n]
+        loss = mean(-(e[i][i][p] / (e[i][i][p] + false[i])).log() for i in n for p in places)
+        return loss + o.penalty * mean(s**2 for rows in raw for row in rows for s in row)
+
+    return mean(
+        nce(online[v], maps[w][0]) + nce(online[v], maps[w][1]) + nce(maps[v][0][:, r], maps[w][0])
+        for v, w in swapped(online, online)
+    )
+
+
 def smile(o, online, target, beside):
     joint, false = _critic(o, online)
     return -_with_gradient_of(joint.mean() - false.clamp(-5, 5).exp().mean().log(), _js(joint, false))

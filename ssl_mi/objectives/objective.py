@@ -44,7 +44,7 @@ class Objective(nn.Module):
 
     takes:       what forward takes beside embeddings, by name, of the rows of all processes:
                  "labels" int64 [n], or None where the images have none; "index" int64 [n], the image's row in the
-                 training set.
+                 training set; "maps" maps[v][s] [n, locations, d], local embeddings of view v at scale s.
     information: what the loss has to do with mutual information, in a line, for those that estimate none.
     """
 

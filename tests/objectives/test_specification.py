@@ -21,13 +21,29 @@ def batch(name, n=12, seed=0, noise=None, dtype=torch.float64):
     row, generator = OBJECTIVES[name], torch.Generator().manual_seed(seed)
     image = torch.randn(n, DIM, dtype=torch.float64, generator=generator)
 
-    def view():
-        other = torch.randn(n, DIM, dtype=torch.float64, generator=generator)
-        return (other if noise is None else image + noise * other).to(dtype)
+    def view(*locations):
+        other = torch.randn(n, *locations, DIM, dtype=torch.float64, generator=generator)
+        there = image if not locations else image[:, None]
+        return (other if noise is None else there + noise * other).to(dtype)
 
     online = [view() for _ in range(row.views)]
     target = [view() for _ in range(row.targets or row.views)] if row.teacher else online
-    return online, target, beside(row.make().takes, n)
+    takes = row.make().takes
+    others = beside(takes, n)
+    if "maps" in takes:
+        others["maps"] = [[view(4), view(5)] for _ in online]
+    return online, target, others
+
+
+def on_maps(function, others):
+    """What an objective takes beside embeddings, with another value for each of its maps."""
+    if "maps" not in others:
+        return others
+    return {**others, "maps": [[function(m) for m in scales] for scales in others["maps"]]}
+
+
+def maps_of(others):
+    return [m for scales in others.get("maps", []) for m in scales]
 
 
 def made(name, dtype=torch.float64):
@@ -51,8 +67,12 @@ def ready(name, parts, dtype=None):
     return after_a_step(name) if dtype is None else made(name, dtype)
 
 
+def needing_gradient(tensor):
+    return tensor.clone().requires_grad_()
+
+
 def needing_gradients(views):
-    return [z.clone().requires_grad_() for z in views]
+    return [needing_gradient(z) for z in views]
 
 
 def total(objective, parts):
@@ -77,9 +97,10 @@ def test_value_and_gradients_are_those_of_the_papers_equation(name):
     for o, results in ((objective, found), (twin, expected)):
         mine = needing_gradients(online)
         held = mine if target is online else target
-        loss = OBJECTIVES[name].twin(o, mine, held, others) if o is twin else total(o, (mine, held, others))
+        local = on_maps(needing_gradient, others)
+        loss = OBJECTIVES[name].twin(o, mine, held, local) if o is twin else total(o, (mine, held, local))
         loss.backward()
-        results += [loss.detach(), *(z.grad for z in mine), *(p.grad for p in o.parameters())]
+        results += [loss.detach(), *(t.grad for t in (*mine, *maps_of(local), *o.parameters()))]
     for a, b in zip(found, expected, strict=True):
         a, b = (torch.zeros(()) if g is None else g for g in (a, b))
         torch.testing.assert_close(a, b.expand_as(a).to(a.dtype), rtol=1e-8, atol=1e-10)
@@ -91,11 +112,12 @@ def test_extreme_embeddings_have_finite_losses_and_gradients(name):
         online, target, others = batch(name, dtype=torch.float32)
         mine = needing_gradients([z * scale for z in online])
         held = mine if target is online else [z * scale for z in target]
-        objective = ready(name, (mine, held, others), torch.float32)
-        loss = total(objective, (mine, held, others))
+        local = on_maps(lambda m, s=scale: needing_gradient(m * s), others)
+        objective = ready(name, (mine, held, local), torch.float32)
+        loss = total(objective, (mine, held, local))
         loss.backward()
         assert torch.isfinite(loss), scale
-        for tensor in [*mine, *objective.parameters()]:
+        for tensor in [*mine, *maps_of(local), *objective.parameters()]:
             assert tensor.grad is None or torch.isfinite(tensor.grad).all(), scale
 
 
@@ -108,7 +130,7 @@ def test_embeddings_from_half_precision_lose_only_float32_rounding(name, half):
     for dtype in (torch.float32, torch.float64):
         mine = [z.to(dtype) for z in online]
         held = mine if target is online else [z.to(dtype) for z in target]
-        parts = (mine, held, others)
+        parts = (mine, held, on_maps(lambda m, d=dtype: m.to(d), others))
         losses[dtype] = total(ready(name, parts, dtype), parts).item()
     assert losses[torch.float32] == pytest.approx(losses[torch.float64], rel=2e-5, abs=1e-5)
 
@@ -119,7 +141,9 @@ def test_a_gradient_reaches_every_embedding_and_parameter_that_learns_and_no_tar
     online, target, others = batch(name)
     mine = needing_gradients(online)
     held = mine if target is online else needing_gradients(target)
-    total(objective, (mine, held, others)).backward()
+    local = on_maps(needing_gradient, others)
+    total(objective, (mine, held, local)).backward()
+    assert all(m.grad.abs().sum() > 0 for m in maps_of(local))
     assert all(z.grad.abs().sum() > 0 for z in mine[1 if row.targets == 1 else 0 :])
     if row.teacher:
         assert all(z.grad is None for z in held)
@@ -133,7 +157,9 @@ def test_the_order_of_the_batch_does_not_matter(name):
     order = torch.randperm(len(online[0]), generator=torch.Generator().manual_seed(1))
     shuffled = [z[order] for z in online]
     held = shuffled if target is online else [z[order] for z in target]
-    there = total(other, (shuffled, held, {k: v[order] for k, v in others.items()}))
+    moved = on_maps(lambda m: m[order], others)
+    moved = {k: v if k == "maps" else v[order] for k, v in moved.items()}
+    there = total(other, (shuffled, held, moved))
     assert there.item() == pytest.approx(total(first, (online, target, others)).item(), rel=1e-9, abs=1e-10)
 
 
@@ -148,7 +174,8 @@ def test_collapse_does_to_the_loss_what_the_method_claims(name):
     online, target, others = batch(name, n=32, noise=0.01)
     aligned = total(ready(name, (online, target, others)), (online, target, others))
     constant = [online[0][:1].expand(32, -1)] * len(online)
-    parts = (constant, constant if target is online else constant[: len(target)], others)
+    flat = on_maps(lambda m: m[:1, :1].expand_as(m), others)
+    parts = (constant, constant if target is online else constant[: len(target)], flat)
     objective = ready(name, parts)
     if OBJECTIVES[name].collapse == "lowers":
         objective.predictor[-1].bias.data.copy_(constant[0][0])  # a predictor of the constant, soon learned
@@ -193,7 +220,8 @@ def test_the_loss_is_read_as_mutual_information_only_where_it_bounds_it(name):
     else:
         assert reading is None
         assert "no estimate" in facts["mutual information"] or "not bounded" in facts["mutual information"]
-        loss = objective.train()(*batch(name, dtype=torch.float32)[:2], **batch(name)[2])
+        online, target, others = batch(name, dtype=torch.float32)
+        loss = objective.train()(online, target, **others)
         assert "bound_nats" not in loss.metrics
 
 
