@@ -85,9 +85,10 @@ class AMDIM(Objective):
     for each image, with the same expectation. clip: c. penalty: lambda; both are those of the authors' code.
 
     Mutual information: locations of one image depend on each other, so the (n - 1) L of them are not as many
-    independent negatives, and log(1 + (n - 1) L) - nce may read above the truth. log(n) - nce never does, in
-    expectation: with their mean over m in place of the sum, n - 1 false pairs of less variance stand beside the true
-    one, and the sum is larger. That is `local_nats`, averaged over the three.
+    independent negatives, and log(1 + (n - 1) L) - nce may read above the truth. With their *mean* over m in place of
+    the sum it is log(n) less the loss that bounds: n - 1 false pairs of less variance beside the true one, at most
+    InfoNCE's with a location of each drawn at random (Jensen, 1 / (a + b) being convex in b). That is `local_nats`, the
+    mean over the three.
     """
 
     name = "amdim"
@@ -113,21 +114,22 @@ class AMDIM(Objective):
                     summary, part, (coarse, fine) = online[v], maps[v][0][:, place], maps[w]
                     both += [self._nce(a, b) for a, b in ((summary, coarse), (summary, fine), (part, coarse))]
         pairs = len(both) // 3
-        nce, square = (sum(terms) / pairs for terms in zip(*both, strict=True))
+        nce, square, nats = (sum(terms) / pairs for terms in zip(*both, strict=True))
         if self.training:
             self.steps += 1
-        nats = math.log(online[0].shape[0]) - nce.detach() / 3
-        return Loss({self.name: nce, "penalty": self.penalty * square}, {"local_nats": nats})
+        return Loss({self.name: nce, "penalty": self.penalty * square}, {"local_nats": nats / 3})
 
-    def _nce(self, a: Tensor, locations: Tensor) -> tuple[Tensor, Tensor]:
-        """a: [n, d], locations: [n, L, d] -> cross-entropy, mean square of the raw scores."""
+    def _nce(self, a: Tensor, locations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """a: [n, d], locations: [n, L, d] -> cross-entropy, mean square of the raw scores, the bound in nats."""
         n, count, d = locations.shape
         raw = (a @ locations.flatten(0, 1).T / math.sqrt(d)).view(n, n, count)
         scores = self.clip * torch.tanh(raw / self.clip)
         itself = torch.eye(n, dtype=torch.bool, device=a.device)
         true = scores[itself]  # [n, L]
         false = scores.masked_fill(itself[:, :, None], -math.inf).flatten(1).logsumexp(1, keepdim=True)
-        return (torch.logaddexp(true, false) - true).mean(), raw.square().mean()
+        with torch.no_grad():
+            nats = math.log(n) - (torch.logaddexp(true, false - math.log(count)) - true).mean()
+        return (torch.logaddexp(true, false) - true).mean(), raw.square().mean(), nats
 
     def facts(self, rows: int) -> dict[str, str]:
         ceiling = f"log of {rows} images = {math.log(rows):.2f} nats, of each scale"
