@@ -25,7 +25,7 @@ class NotFinite(RuntimeError):
 class JointEmbedding(pl.LightningModule):
     """Two or more views, one or more towers, an objective over their embeddings.
 
-    towers:    views -> Embeddings(h, z), see networks/towers.py.
+    towers:    views -> Embeddings(h, z, maps), see networks/towers.py.
     objective: factory that takes `dim`, the width of z; see objectives/objective.py.
     optimizer: factory that takes parameter groups. `lr` is the rate that is used: nothing scales it.
     schedule:  factory that takes (optimizer, total_steps, steps_per_epoch); None for a constant rate.
@@ -64,6 +64,11 @@ class JointEmbedding(pl.LightningModule):
         self.objective_schedule = objective_schedule
         self.sync_batchnorm = sync_batchnorm
         self.seed = seed
+        local, wanted = getattr(towers, "hands_out_maps", False), "maps" in self.objective.takes
+        if wanted and not local:
+            raise ValueError(f"'{self.objective.name}' reads feature maps: set towers=siamese_local")
+        if local and not wanted:
+            raise ValueError(f"'{self.objective.name}' reads no feature maps: set towers=siamese")
         if objective_optimizer is None and not objective_schedule:
             raise ValueError(
                 "objective_schedule=false keeps the rate of objective_optimizer, and there is none: set one"
@@ -82,14 +87,14 @@ class JointEmbedding(pl.LightningModule):
                     synchronise_batch_norm(part, self.trainer.strategy.root_device)
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
-        online = self.towers(batch.views).z
+        seen = self.towers(batch.views)
+        online = seen.z
         target = online if self.teacher is None else self.teacher(batch.views).z
         # Scores, logarithms and sums of exponentials are taken in float32 whatever the towers run in.
         with torch.autocast(self.device.type, enabled=False):
             online_all = gather_views([z.float() for z in online])
             target_all = online_all if target is online else gather_views([z.float() for z in target])
-            labels = {"labels": self._labels(batch)} if self.objective.supervised else {}
-            loss = self.objective(online_all, target_all, **labels)
+            loss = self.objective(online_all, target_all, **self._beside(batch, seen))
         total = loss.total
         self._stop_if_not_finite(loss.terms, total)
         # Every process holds the loss of the whole batch: there is nothing to average.
@@ -99,9 +104,16 @@ class JointEmbedding(pl.LightningModule):
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=rows)
         return total
 
-    @staticmethod
-    def _labels(batch) -> Tensor | None:
-        return None if batch.labels is None else gather(batch.labels)
+    def _beside(self, batch, seen) -> dict:
+        """What this objective takes beside embeddings, of all processes."""
+        found: dict = {}
+        for name in self.objective.takes:
+            if name == "maps":
+                found[name] = [[gather(m.float()) for m in scales] for scales in seen.maps]
+            else:
+                rows = getattr(batch, name)
+                found[name] = None if rows is None else gather(rows)
+        return found
 
     def _stop_if_not_finite(self, terms: dict[str, Tensor], total: Tensor) -> None:
         if torch.isfinite(total):

@@ -15,8 +15,10 @@ from ssl_mi.information.critics import Bilinear, Concat, Cosine
 from ssl_mi.objectives.clustering import DINO, SwAV
 from ssl_mi.objectives.contrastive import DCL, AlignmentUniformity, SpectralContrastive, SupCon
 from ssl_mi.objectives.covariance import MMCR, CodingRate, TiCo
+from ssl_mi.objectives.deepcluster import DeepClusterV2
 from ssl_mi.objectives.distillation import BYOL, SimSiam
 from ssl_mi.objectives.infomax import Infomax
+from ssl_mi.objectives.local import AMDIM, LocalInfomax
 from ssl_mi.objectives.negatives import OtherSamples, OtherSamplesAndViews, OtherTargets, PastTargets
 from ssl_mi.objectives.neighbours import NNCLR, ReSSL
 from ssl_mi.objectives.objective import Objective
@@ -37,6 +39,7 @@ class Row:
     teacher:   targets come from another network. targets: how many views that sees; None for all.
     collapse:  what a constant embedding does to the loss beside aligned ones: "raises" or "lowers" it; None: unsaid.
     reads:     `read` returns a bound on mutual information.
+    past:      an image is compared with what it was an epoch ago: specifications show it every image once before.
     largest:   scale of embeddings that the value can bear in float32: all of half precision's, unless it has e^T in it.
     """
 
@@ -48,7 +51,13 @@ class Row:
     targets: int | None = None
     collapse: str | None = "raises"
     reads: bool = False
+    past: bool = False
     largest: float = 6e4
+
+
+def beside(takes, n: int) -> dict[str, torch.Tensor]:
+    """What an objective takes beside the embeddings of n images; maps are not made of nothing."""
+    return {name: {"labels": torch.arange(n) % 4, "index": torch.arange(n)}[name] for name in takes if name != "maps"}
 
 
 def infomax(critic, bound, negatives, **kwargs) -> Infomax:
@@ -90,6 +99,13 @@ OBJECTIVES = {
     "mine": Row(lambda: infomax(distance, MINE(), OtherSamples()), slow.mine, reads=True),
     "nwj": Row(lambda: infomax(distance, NWJ(), OtherSamples()), slow.nwj, reads=True),
     "deep_infomax": Row(lambda: infomax(distance, JS(), OtherSamples()), slow.js, reads=True),
+    "deep_infomax_local": Row(lambda: LocalInfomax(DIM, Bilinear, JS()), slow.local_js, largest=3.0),
+    "local_infonce": Row(
+        lambda: LocalInfomax(DIM, Bilinear, InfoNCE(), across=True),
+        slow.local_infonce,
+        yaml="deep_infomax_local",
+    ),
+    "amdim": Row(lambda: AMDIM(DIM), slow.amdim),
     "smile": Row(lambda: infomax(distance, SMILE(), OtherSamples()), slow.smile, reads=True),
     "moco": Row(
         lambda: infomax(Cosine(0.2), InfoNCE(), partial(PastTargets, size=80)),
@@ -124,5 +140,8 @@ OBJECTIVES = {
     "coding_rate": Row(lambda: CodingRate(DIM, invariance=2.0), slow.coding_rate, views=3, largest=1e20),
     "lejepa": Row(lambda: LeJEPA(DIM, slices=3), slow.lejepa, views=3),
     "swav": Row(lambda: SwAV(DIM, prototypes=9, queue=40), slow.swav, views=3, largest=1e20),
+    "deepcluster": Row(
+        lambda: DeepClusterV2(DIM, images=48, prototypes=5, heads=3), slow.deepcluster, views=3, past=True, largest=1e20
+    ),
     "dino": Row(lambda: DINO(DIM), slow.dino, teacher=True, views=3, targets=2, collapse=None),
 }

@@ -1,16 +1,17 @@
 """W processes compute what one would: values and gradients, batch norm included."""
 
 import socket
+from functools import partial
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from specs import DIM, OBJECTIVES
+from specs import DIM, OBJECTIVES, beside
 from torch import nn
 
 from ssl_mi.distributed import SyncBatchNorm, gather, gather_objects, gather_views, synchronise_batch_norm, world
-from ssl_mi.networks.heads import MLP
+from ssl_mi.networks.heads import MLP, LocalHeads
 from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.towers import Siamese
 
@@ -18,14 +19,22 @@ N = 16  # images of the whole batch
 
 
 class Encoder(nn.Sequential):
+    """Convolution, norm, ReLU; average; flatten."""
+
     out_dim = 8
+    map_dims = (8, 8)
+
+    def with_maps(self, x):
+        grid = self[:3](x)
+        return self[3:](grid), [nn.functional.avg_pool2d(grid, 2), grid]
 
 
 def parts(name: str) -> nn.ModuleDict:
     """Towers, a teacher and an objective, the same in every process."""
     torch.manual_seed(0)
     encoder = Encoder(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    towers = Siamese(encoder, lambda d: MLP(d, [8, DIM], batch_norm=True, final_norm="plain"))
+    local = partial(LocalHeads, scales=[0, 1], hidden=[4]) if "maps" in OBJECTIVES[name].make().takes else None
+    towers = Siamese(encoder, lambda d: MLP(d, [8, DIM], batch_norm=True, final_norm="plain"), local=local)
     teacher = EMA(views=OBJECTIVES[name].targets)
     teacher.adopt(towers)
     return nn.ModuleDict({"towers": towers, "teacher": teacher, "objective": OBJECTIVES[name].make()}).double()
@@ -39,13 +48,16 @@ def images(views: int) -> list[torch.Tensor]:
 def two_steps(model: nn.ModuleDict, name: str, rows: slice) -> dict[str, torch.Tensor]:
     """Loss and gradients of the second step, whose queues, centres and averages the first one filled."""
     row, objective = OBJECTIVES[name], model["objective"]
-    labels = {"labels": gather(torch.arange(N)[rows] % 4)} if objective.supervised else {}
+    others = {k: gather(v[rows]) for k, v in beside(objective.takes, N).items()}
     views = [v[rows] for v in images(row.views)]
     for _ in range(2):
         model.zero_grad()
-        online = gather_views(model["towers"](views).z)
+        seen = model["towers"](views)
+        online = gather_views(seen.z)
+        if "maps" in objective.takes:
+            others["maps"] = [[gather(m) for m in scales] for scales in seen.maps]
         target = gather_views(model["teacher"](views).z) if row.teacher else online
-        total = objective(online, target, **labels).total
+        total = objective(online, target, **others).total
         total.backward()
     return {"loss": total.detach(), **{n: p.grad for n, p in model.named_parameters() if p.requires_grad}}
 

@@ -1,5 +1,7 @@
 """What a training step does, and what a stopped run keeps."""
 
+import math
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -18,8 +20,9 @@ def weights(run) -> dict[str, torch.Tensor]:
         ["objective=mine", "objective_optimizer={_target_: torch.optim.Adam, _partial_: true, lr: 0.01}"],
         # A queue of 100 rows wraps within an epoch of 256 keys.
         ["objective=moco", "objective.negatives.size=100", "teacher=ema", "encoder.widths=[8]"],
+        ["objective=deepcluster", "objective.images=128", "objective.prototypes=8", "encoder.widths=[8]"],
     ],
-    ids=["simclr", "mine", "queue and teacher"],
+    ids=["simclr", "mine", "queue and teacher", "bank and clusters"],
 )
 def test_two_epochs_and_two_more_after_a_stop_are_four(run, tmp_path, overrides):
     whole = weights(run("trainer.max_epochs=4", f"run_dir={tmp_path / 'whole'}", *overrides))
@@ -120,6 +123,15 @@ def test_a_supervised_objective_reads_the_labels_of_its_rows(run, tmp_path):
     assert made.history.epochs[0]["train/supcon"] > 0
     with pytest.raises(ValueError, match="images have no labels"):
         run("objective=supcon", "data.labels=false", "trainer.max_epochs=1", f"run_dir={tmp_path / 'b'}")
+
+
+def test_an_objective_of_maps_and_towers_that_hand_them_out_need_each_other(run):
+    made = run("objective=amdim", "towers=siamese_local", "trainer.max_epochs=1")
+    assert made.history.epochs[0]["train/local_nats"] < math.log(32)
+    with pytest.raises(Exception, match="'amdim' reads feature maps: set towers=siamese_local"):
+        run("objective=amdim")
+    with pytest.raises(Exception, match="'nt_xent' reads no feature maps: set towers=siamese"):
+        run("towers=siamese_local")
 
 
 def test_a_predictor_may_keep_its_rate_while_the_towers_follow_a_schedule(run):

@@ -1,7 +1,8 @@
 """Slow and obvious twins of every objective: its paper's equation, a pair or a coordinate at a time.
 
-twin(o, online, target, labels) -> the loss, differentiable; `o` is a copy of the objective as it was before the step,
-of which a twin takes parameters, hyper-parameters and state, and no formula.
+twin(o, online, target, beside) -> the loss, differentiable; `o` is a copy of the objective as it was before the step,
+of which a twin takes parameters, hyper-parameters and state, and no formula. beside: what the objective takes beside
+embeddings, by name.
 """
 
 import math
@@ -35,7 +36,7 @@ def swapped(online, target):
 # ---- bounds -------------------------------------------------------------------------------------------------------
 
 
-def nt_xent(o, online, target, labels):
+def nt_xent(o, online, target, beside):
     z = [*online[0], *online[1]]
     n2 = len(z)
     scores = [[cos(a, b) * o.critic.log_inverse.exp() if a is not b else None for b in z] for a in z]
@@ -48,11 +49,11 @@ def both_ways(scores):
     return mean([find(scores, i, i) for i in range(n)] + [find(turned, i, i) for i in range(n)])
 
 
-def clip(o, online, target, labels):
+def clip(o, online, target, beside):
     return both_ways([[cos(a, b) * o.critic.log_inverse.exp() for b in online[1]] for a in online[0]])
 
 
-def infonce(o, online, target, labels):
+def infonce(o, online, target, beside):
     return both_ways([[a @ o.critic.weight @ b for b in online[1]] for a in online[0]])
 
 
@@ -69,7 +70,7 @@ def _with_gradient_of(value, surrogate):
     return value.detach() + surrogate - surrogate.detach()
 
 
-def mine(o, online, target, labels):
+def mine(o, online, target, beside):
     joint, false = _critic(o, online)
     partition = false.exp().mean()
     decay = o.bound.decay
@@ -77,7 +78,7 @@ def mine(o, online, target, labels):
     return -_with_gradient_of(joint.mean() - partition.log(), joint.mean() - partition / average.detach())
 
 
-def nwj(o, online, target, labels):
+def nwj(o, online, target, beside):
     joint, false = _critic(o, online)
     return -(joint.mean() - false.exp().mean() / math.e)
 
@@ -86,17 +87,66 @@ def _js(joint, false):
     return -(1 + (-joint).exp()).log().mean() - (1 + false.exp()).log().mean()
 
 
-def js(o, online, target, labels):
+def js(o, online, target, beside):
     joint, false = _critic(o, online)
     return -_with_gradient_of(joint.mean() + 1 - false.exp().mean(), _js(joint, false))
 
 
-def smile(o, online, target, labels):
+def _local(o, online, maps, of_scores):
+    """Mean over paired views, scales and locations: of_scores takes scores [image of the summary][image of the map]."""
+    met = [(v, w, s) for v in range(2) for w in range(2) for s in range(len(maps[w])) if (v != w) == o.across]
+
+    def scores(z, m, place):
+        return [[a @ o.critic.weight @ b[place] for b in m] for a in z]
+
+    def at(v, w, s):
+        return mean(of_scores(scores(online[v], maps[w][s], place)) for place in range(maps[w][s].shape[1]))
+
+    return mean(at(*pair) for pair in met)
+
+
+def local_js(o, online, target, beside):
+    def one(scores):
+        n = range(len(scores))
+        joint = torch.stack([scores[i][i] for i in n])
+        return _js(joint, torch.stack([scores[i][j] for i in n for j in n if i != j]))
+
+    def read(scores):
+        n = range(len(scores))
+        return mean(scores[i][i] for i in n) + 1 - mean(scores[i][j].exp() for i in n for j in n if i != j)
+
+    maps = beside["maps"]
+    return -_with_gradient_of(_local(o, online, maps, read), _local(o, online, maps, one))
+
+
+def local_infonce(o, online, target, beside):
+    return _local(o, online, beside["maps"], lambda s: mean(find(s, i, i) for i in range(len(s))))
+
+
+def amdim(o, online, target, beside):
+    maps, d = beside["maps"], online[0].shape[1]
+    r = int(torch.randint(maps[0][0].shape[1], (), generator=torch.Generator().manual_seed(int(o.steps))))
+
+    def nce(a, b):
+        raw = [[[x @ y / d**0.5 for y in locations] for locations in b] for x in a]
+        e = [[[(o.clip * torch.tanh(s / o.clip)).exp() for s in row] for row in rows] for rows in raw]
+        n, places = range(len(a)), range(b.shape[1])
+        false = [sum(e[i][j][m] for j in n if j != i for m in places) for i in n]
+        loss = mean(-(e[i][i][p] / (e[i][i][p] + false[i])).log() for i in n for p in places)
+        return loss + o.penalty * mean(s**2 for rows in raw for row in rows for s in row)
+
+    return mean(
+        nce(online[v], maps[w][0]) + nce(online[v], maps[w][1]) + nce(maps[v][0][:, r], maps[w][0])
+        for v, w in swapped(online, online)
+    )
+
+
+def smile(o, online, target, beside):
     joint, false = _critic(o, online)
     return -_with_gradient_of(joint.mean() - false.clamp(-5, 5).exp().mean().log(), _js(joint, false))
 
 
-def moco(o, online, target, labels):
+def moco(o, online, target, beside):
     def score(a, b):
         return cos(a, b) * o.critic.log_inverse.exp()
 
@@ -108,7 +158,7 @@ def moco(o, online, target, labels):
     return mean(find(rows, i, 0) for i in range(len(rows)))
 
 
-def moco_v3(o, online, target, labels):
+def moco_v3(o, online, target, beside):
     temperature = 1 / o.critic.log_inverse.exp()
 
     def ctr(q, k):
@@ -119,7 +169,7 @@ def moco_v3(o, online, target, labels):
     return ctr(q1, target[1]) + ctr(q2, target[0])
 
 
-def siglip(o, online, target, labels):
+def siglip(o, online, target, beside):
     x, y = online
     total = 0
     for i in range(len(x)):
@@ -132,7 +182,7 @@ def siglip(o, online, target, labels):
 # ---- contrastive, no bound ----------------------------------------------------------------------------------------
 
 
-def dcl(o, online, target, labels):
+def dcl(o, online, target, beside):
     x, y = online
     n, t = len(x), o.temperature
 
@@ -149,16 +199,16 @@ def dcl(o, online, target, labels):
     return mean(one(a, b, i) for a, b in ((x, y), (y, x)) for i in range(n))
 
 
-def supcon(o, online, target, labels):
+def supcon(o, online, target, beside):
     z = [row for view in online for row in view]
-    label = [int(k) for k in labels] * len(online)
+    label = [int(k) for k in beside["labels"]] * len(online)
     n = len(z)
     scores = [[cos(z[i], z[j]) / o.temperature if i != j else None for j in range(n)] for i in range(n)]
     partners = {i: [p for p in range(n) if p != i and label[p] == label[i]] for i in range(n)}
     return mean(mean(find(scores, i, p) for p in partners[i]) for i in range(n))
 
 
-def spectral(o, online, target, labels):
+def spectral(o, online, target, beside):
     x, y = ([row if row.norm() <= o.radius**0.5 else unit(row) * o.radius**0.5 for row in view] for view in online)
     n = len(x)
     return -2 * mean(x[i] @ y[i] for i in range(n)) + mean(
@@ -166,7 +216,7 @@ def spectral(o, online, target, labels):
     )
 
 
-def alignment_uniformity(o, online, target, labels):
+def alignment_uniformity(o, online, target, beside):
     x, y = ([unit(row) for row in view] for view in online)
     n = len(x)
     align = mean((x[i] - y[i]).norm() ** o.power for i in range(n))
@@ -177,7 +227,7 @@ def alignment_uniformity(o, online, target, labels):
     return o.alignment * align + o.uniformity * (uniform(x) + uniform(y)) / 2
 
 
-def nnclr(o, online, target, labels):
+def nnclr(o, online, target, beside):
     def nearest(z):
         return max(o.support.rows, key=lambda row: float(cos(row, z.detach())))
 
@@ -189,7 +239,7 @@ def nnclr(o, online, target, labels):
     return one(online[0], p2) / 2 + one(online[1], p1) / 2
 
 
-def ressl(o, online, target, labels):
+def ressl(o, online, target, beside):
     def relation(z, temperature):
         weights = torch.stack([(unit(z) @ row / temperature).exp() for row in o.queue.rows])
         return weights / weights.sum()
@@ -204,14 +254,14 @@ def ressl(o, online, target, labels):
 # ---- prediction ---------------------------------------------------------------------------------------------------
 
 
-def byol(o, online, target, labels):
+def byol(o, online, target, beside):
     def one(p, z):
         return mean(((unit(a) - unit(b.detach())) ** 2).sum() for a, b in zip(p, z, strict=True))
 
     return one(o.predictor(online[0]), target[1]) + one(o.predictor(online[1]), target[0])
 
 
-def simsiam(o, online, target, labels):
+def simsiam(o, online, target, beside):
     def d(p, z):
         return mean(-cos(a, b.detach()) for a, b in zip(p, z, strict=True))
 
@@ -221,7 +271,7 @@ def simsiam(o, online, target, labels):
 # ---- second moments -----------------------------------------------------------------------------------------------
 
 
-def barlow_twins(o, online, target, labels):
+def barlow_twins(o, online, target, beside):
     x, y = (view - view.mean(0) for view in online)
     d = x.shape[1]
 
@@ -250,7 +300,7 @@ def _vicreg(o, online, covariance):
     return o.invariance * s + o.variance * (v(x) + v(y)) / 2 + o.covariance * (covariance(x) + covariance(y))
 
 
-def vicreg(o, online, target, labels):
+def vicreg(o, online, target, beside):
     def c(z):
         d = z.shape[1]
         return sum(_covariance(z, i, j) ** 2 for i in range(d) for j in range(d) if i != j) / d
@@ -258,7 +308,7 @@ def vicreg(o, online, target, labels):
     return _vicreg(o, online, c)
 
 
-def vibcreg(o, online, target, labels):
+def vibcreg(o, online, target, beside):
     def c(z):
         d = z.shape[1]
         own = [_covariance(z, i, i) for i in range(d)]
@@ -267,7 +317,7 @@ def vibcreg(o, online, target, labels):
     return _vicreg(o, online, c)
 
 
-def w_mse(o, online, target, labels):
+def w_mse(o, online, target, beside):
     def white(z):
         d = z.shape[1]
         own = torch.stack([torch.stack([_covariance(z, i, j) for j in range(d)]) for i in range(d)])
@@ -277,7 +327,7 @@ def w_mse(o, online, target, labels):
     return mean(((unit(a) - unit(b)) ** 2).sum() for a, b in zip(*map(white, online), strict=True))
 
 
-def tico(o, online, target, labels):
+def tico(o, online, target, beside):
     x = [[unit(row) for row in view] for view in online]
     y = [[unit(row.detach()) for row in view] for view in target]
     now = mean(torch.outer(row, row) for view in x for row in view)
@@ -286,12 +336,12 @@ def tico(o, online, target, labels):
     return -agree + o.contrast * mean(row @ c @ row for view in x for row in view)
 
 
-def mmcr(o, online, target, labels):
+def mmcr(o, online, target, beside):
     c = torch.stack([mean(unit(view[i]) for view in online) for i in range(len(online[0]))])
     return -torch.linalg.eigvalsh(c.T @ c).clamp(min=0).sqrt().sum()
 
 
-def coding_rate(o, online, target, labels):
+def coding_rate(o, online, target, beside):
     n, d = online[0].shape
     views = [[unit(row) for row in view] for view in online]
 
@@ -304,7 +354,7 @@ def coding_rate(o, online, target, labels):
     return -mean(rate(view) for view in views) - o.invariance * agree
 
 
-def lejepa(o, online, target, labels):
+def lejepa(o, online, target, beside):
     n, d = online[0].shape
     centre = mean(online[: o.global_views])
     predict = mean(((z - centre) ** 2).mean() for z in online)
@@ -325,7 +375,7 @@ def lejepa(o, online, target, labels):
 # ---- assignments --------------------------------------------------------------------------------------------------
 
 
-def swav(o, online, target, labels):
+def swav(o, online, target, beside):
     prototypes = [unit(c) for c in o.prototypes]
 
     def scores(z):
@@ -349,7 +399,33 @@ def swav(o, online, target, labels):
     return mean(one(codes(v), online[w]) for v in range(o.code_views) for w in range(len(online)) if v != w)
 
 
-def dino(o, online, target, labels):
+def deepcluster(o, online, target, beside):
+    known = [i for i in range(len(o.known)) if o.known[i]]
+
+    def clustered(h):
+        points = {i: o.bank[h % len(o.bank)][i] for i in known}
+        draw = torch.Generator().manual_seed(int(o.clusterings) * len(o.centroids) + h)
+        start = torch.randperm(len(known), generator=draw)[: len(o.centroids[h])]
+        centroids = [points[known[i]] for i in start]
+
+        def nearest(i):
+            return max(range(len(centroids)), key=lambda k: float(points[i] @ centroids[k]))
+
+        for _ in range(o.iterations):
+            own = {i: nearest(i) for i in known}
+            members = [[points[i] for i in known if own[i] == k] for k in range(len(centroids))]
+            centroids = [unit(sum(m)) if m else c for m, c in zip(members, centroids, strict=True)]
+        return centroids, {i: nearest(i) for i in known}
+
+    def one(z, i, centroids, own):
+        e = torch.stack([(unit(z) @ c / o.temperature).exp() for c in centroids])
+        return -(e[own[i]] / e.sum()).log()
+
+    heads = [clustered(h) for h in range(len(o.centroids))]
+    return mean(one(z[n], int(i), *head) for head in heads for z in online for n, i in enumerate(beside["index"]))
+
+
+def dino(o, online, target, beside):
     def share(z, temperature):
         e = (z / temperature).exp()
         return e / e.sum()

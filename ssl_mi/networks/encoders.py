@@ -2,6 +2,8 @@
 
 Every encoder has `out_dim` and refuses, with the reason, images that it was not made for. Inputs are
 normalised floats; `.to(memory_format=torch.channels_last)` and bfloat16 autocast are safe on all of them.
+Those that have maps say their channels, the coarsest map first, in `map_dims`, and `with_maps(x)` gives
+(h, [map [n, c, rows, columns] for each]): ConvNet, ResNet and ViT.
 The Vision Transformer has a file of its own, `vit.py`.
 """
 
@@ -54,15 +56,29 @@ class ConvNet(nn.Module):
             if i < len(widths) - 1:
                 layers += [nn.MaxPool2d(2)]
         self.layers = nn.Sequential(*layers)
+        self.map_dims = [int(width) for width in reversed(widths)]
 
     def forward(self, x: Tensor) -> Tensor:
+        self._check(x)
+        return self.layers(x).mean(dim=(2, 3))
+
+    def with_maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """h, and the output of every block before it is pooled."""
+        self._check(x)
+        maps = []
+        for layer in self.layers:
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                maps.append(x)
+        return x.mean(dim=(2, 3)), maps[::-1]
+
+    def _check(self, x: Tensor) -> None:
         check_images(x, self.in_channels, "ConvNet")
         if min(x.shape[2:]) < self.smallest:
             raise ValueError(
                 f"ConvNet: images of {list(x.shape[2:])} vanish in the pooling, which needs sides of "
                 f"{self.smallest} or more: use fewer widths or larger images"
             )
-        return self.layers(x).mean(dim=(2, 3))
 
 
 class ResNet(nn.Module):
@@ -104,10 +120,21 @@ class ResNet(nn.Module):
         self.in_channels, self.out_dim = in_channels, net.fc.in_features
         net.fc = nn.Identity()
         self.net = net
+        self.map_dims = [self.out_dim // 2**i for i in range(4)]
 
     def forward(self, x: Tensor) -> Tensor:
         check_images(x, self.in_channels, "ResNet")
         return self.net(x)
+
+    def with_maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """h, and the outputs of the four stages. A location of the last has seen the whole of a small image."""
+        check_images(x, self.in_channels, "ResNet")
+        x = self.net.maxpool(self.net.relu(self.net.bn1(self.net.conv1(x))))
+        maps = []
+        for stage in (self.net.layer1, self.net.layer2, self.net.layer3, self.net.layer4):
+            x = stage(x)
+            maps.append(x)
+        return self.net.avgpool(x).flatten(1), maps[::-1]
 
 
 def _first_convolution(in_channels: int, **shape: int) -> nn.Conv2d:

@@ -1,4 +1,4 @@
-"""Heads: the projector h -> z of a tower."""
+"""Heads: the projector h -> z of a tower, and the local heads of its maps."""
 
 from __future__ import annotations
 
@@ -78,6 +78,44 @@ class PrototypeHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(normalize(self.mlp(x), dim=-1), normalize(self.prototypes, dim=1))
+
+
+class LocalHeads(nn.Module):
+    """Maps [n, c, rows, columns] -> local embeddings [n, rows * columns, out_dim], one for each of `scales`.
+
+    At every location the same MLP of widths [*hidden, out_dim], which is a stack of 1 x 1 convolutions: the local side
+    of Deep InfoMax's encode-and-dot-product (Hjelm et al. 2019, arXiv:1808.06670). Batch norms see every location of
+    every image.
+
+    map_dims: the encoder's. out_dim: the projector's, so that summaries and locations can be compared.
+    scales:   which maps, counted from the coarsest. final_norm: as in `MLP`.
+
+    Raises ValueError on a scale that the encoder does not have, and on none.
+    """
+
+    def __init__(
+        self,
+        map_dims: Sequence[int],
+        out_dim: int,
+        scales: Sequence[int] = (0,),
+        hidden: Sequence[int] = (512,),
+        final_norm: str | None = "plain",
+    ):
+        super().__init__()
+        if not scales or not all(0 <= scale < len(map_dims) for scale in scales):
+            raise ValueError(f"LocalHeads: scales={list(scales)}, and the encoder has maps 0 to {len(map_dims) - 1}")
+        self.scales = list(scales)
+        self.heads = nn.ModuleList(
+            [MLP(map_dims[scale], [*hidden, out_dim], final_norm=final_norm) for scale in self.scales]
+        )
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return [self._at_every_location(head, maps[s]) for head, s in zip(self.heads, self.scales, strict=True)]
+
+    @staticmethod
+    def _at_every_location(head: MLP, grid: Tensor) -> Tensor:
+        n, _, rows, columns = grid.shape
+        return head(grid.permute(0, 2, 3, 1).flatten(0, 2)).view(n, rows * columns, -1)
 
 
 class Identity(nn.Identity):

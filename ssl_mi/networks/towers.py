@@ -20,31 +20,43 @@ class Embeddings(NamedTuple):
 
     h: representations [n, h_dim], the encoder's output; what probes read.
     z: embeddings [n, out_dim], the projector's output; what objectives read.
+    maps: local embeddings, one [n, locations, out_dim] for each scale, of towers with local heads; else no entry.
     """
 
     h: list[Tensor]
     z: list[Tensor]
+    maps: Sequence[Sequence[Tensor]] = ()
 
 
 class Tower(nn.Module):
-    """x -> (h, z) = (encoder(x), projector(h)).
+    """x -> (h, z) = (encoder(x), projector(h)), and where there are local heads (h, z, *local embeddings).
 
     encoder:   a module with `out_dim`.
     projector: what makes a module from the width of h, e.g. `partial(MLP, dims=[512, 128])`; None for z = h.
+    local:     what makes a module from the encoder's `map_dims` and out_dim, `heads.LocalHeads`; None for no maps.
 
-    Raises ValueError when either part does not say its `out_dim`.
+    Raises ValueError when a part does not say its `out_dim`, or an encoder without maps gets local heads.
     """
 
-    def __init__(self, encoder: nn.Module, projector: Callable[[int], nn.Module] | None = None):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        projector: Callable[[int], nn.Module] | None = None,
+        local: Callable[[Sequence[int], int], nn.Module] | None = None,
+    ):
         super().__init__()
         self.encoder = encoder
         self.h_dim = _out_dim(encoder)
         self.projector = (projector or Identity)(self.h_dim)
         self.out_dim = _out_dim(self.projector)
+        self.local = None if local is None else local(_map_dims(encoder), self.out_dim)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.encoder(x)
-        return h, self.projector(h)
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        if self.local is None:
+            h = self.encoder(x)
+            return h, self.projector(h)
+        h, maps = self.encoder.with_maps(x)
+        return h, self.projector(h), *self.local(maps)
 
 
 class Siamese(nn.Module):
@@ -61,9 +73,10 @@ class Siamese(nn.Module):
         encoder: nn.Module,
         projector: Callable[[int], nn.Module] | None = None,
         together: bool = True,
+        local: Callable[[Sequence[int], int], nn.Module] | None = None,
     ):
         super().__init__()
-        self.tower = Tower(encoder, projector)
+        self.tower = Tower(encoder, projector, local)
         self.together = together
 
     @property
@@ -73,6 +86,10 @@ class Siamese(nn.Module):
     @property
     def out_dim(self) -> int:
         return self.tower.out_dim
+
+    @property
+    def hands_out_maps(self) -> bool:
+        return self.tower.local is not None
 
     def for_view(self, view: int) -> Tower:
         """The tower that sees view `view`."""
@@ -89,11 +106,12 @@ class Siamese(nn.Module):
         passes: dict[torch.Size, list[int]] = {}
         for v, x in enumerate(views):
             passes.setdefault(x.shape[1:], []).append(v)
-        seen: dict[int, tuple[Tensor, Tensor]] = {}
+        seen: dict[int, tuple[Tensor, ...]] = {}
         for members in passes.values():
             sizes = [len(views[v]) for v in members]
-            h, z = self.tower(torch.cat([views[v] for v in members]))
-            seen.update(zip(members, zip(h.split(sizes), z.split(sizes), strict=True), strict=True))
+            outputs = self.tower(torch.cat([views[v] for v in members]))
+            shares = zip(*(output.split(sizes) for output in outputs), strict=True)
+            seen.update(zip(members, shares, strict=True))
         return _embeddings([seen[v] for v in range(len(views))])
 
 
@@ -119,6 +137,10 @@ class Independent(nn.Module):
     @property
     def out_dim(self) -> int:
         return self._same("out_dim")
+
+    @property
+    def hands_out_maps(self) -> bool:
+        return any(tower.local is not None for tower in self.towers)
 
     def for_view(self, view: int) -> Tower:
         """The tower that sees view `view`."""
@@ -146,8 +168,9 @@ class Independent(nn.Module):
         return widths[0]
 
 
-def _embeddings(pairs: list[tuple[Tensor, Tensor]]) -> Embeddings:
-    return Embeddings(h=[h for h, _ in pairs], z=[z for _, z in pairs])
+def _embeddings(seen: list[tuple[Tensor, ...]]) -> Embeddings:
+    maps = [locals_ for _, _, *locals_ in seen]
+    return Embeddings([h for h, *_ in seen], [z for _, z, *_ in seen], maps if any(maps) else ())
 
 
 def _check_views(views: Sequence[Tensor]) -> None:
@@ -163,3 +186,13 @@ def _out_dim(part: nn.Module) -> int:
     if not isinstance(width, int):
         raise ValueError(f"{type(part).__name__} must say the width of its output as an int `out_dim`")
     return width
+
+
+def _map_dims(encoder: nn.Module) -> Sequence[int]:
+    dims = getattr(encoder, "map_dims", None)
+    if not dims:
+        raise ValueError(
+            f"{type(encoder).__name__} hands out no feature maps, and local heads need them: use encoder=convnet, "
+            "a resnet or a vit"
+        )
+    return dims

@@ -43,6 +43,7 @@ class ViT(nn.Module):
         if width % heads:
             raise ValueError(f"ViT: width {width} is not a multiple of heads {heads}")
         self.patch_size, self.pool, self.in_channels, self.out_dim = patch_size, pool, in_channels, width
+        self.map_dims = [width]
         self.net = VisionTransformer(image_size, patch_size, depth, heads, width, mlp_dim=4 * width)
         self.net.heads = nn.Identity()
         if in_channels != 3:
@@ -51,6 +52,18 @@ class ViT(nn.Module):
             nn.init.zeros_(self.net.conv_proj.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self._pool(self._tokens(x)[0])
+
+    def with_maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """h, and the patch tokens after the last norm as one map [n, width, rows, columns]."""
+        tokens, grid = self._tokens(x)
+        return self._pool(tokens), [tokens[:, 1:].transpose(1, 2).unflatten(2, grid)]
+
+    def _pool(self, tokens: Tensor) -> Tensor:
+        return tokens[:, 0] if self.pool == "class" else tokens[:, 1:].mean(dim=1)
+
+    def _tokens(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """[n, 1 + rows * columns, width] and (rows, columns)."""
         check_images(x, self.in_channels, "ViT")
         height, width = x.shape[2:]
         if height % self.patch_size or width % self.patch_size:
@@ -64,8 +77,7 @@ class ViT(nn.Module):
         tokens = torch.cat([self.net.class_token.expand(len(x), -1, -1), tokens], dim=1)
         transformer = self.net.encoder
         tokens = transformer.dropout(tokens + self._positions(*grid))
-        tokens = transformer.ln(transformer.layers(tokens))
-        return tokens[:, 0] if self.pool == "class" else tokens[:, 1:].mean(dim=1)
+        return transformer.ln(transformer.layers(tokens)), tuple(grid)
 
     def _positions(self, rows: int, columns: int) -> Tensor:
         """[1, 1 + rows * columns, d]: the learned positions, resized where the grid is another."""

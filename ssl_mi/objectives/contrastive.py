@@ -66,7 +66,7 @@ class SupCon(Objective):
     """
 
     name = "supcon"
-    supervised = True
+    takes = ("labels",)
     information = "no estimate: labels choose the partners, which breaks the bound"
 
     def __init__(self, dim: int, temperature: float = 0.1) -> None:

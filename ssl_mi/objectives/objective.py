@@ -42,12 +42,14 @@ class Reading(NamedTuple):
 class Objective(nn.Module):
     """The contract. `name` heads plots and tables.
 
-    supervised:  True where forward also takes `labels`: int64 [n].
+    takes:       what forward takes beside embeddings, by name, of the rows of all processes:
+                 "labels" int64 [n], or None where the images have none; "index" int64 [n], the image's row in the
+                 training set; "maps" maps[v][s] [n, locations, d], local embeddings of view v at scale s.
     information: what the loss has to do with mutual information, in a line, for those that estimate none.
     """
 
     name = "objective"
-    supervised = False
+    takes: tuple[str, ...] = ()
     information = "estimated by none of the loss"
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:

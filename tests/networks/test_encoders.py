@@ -36,6 +36,27 @@ def test_every_encoder_gives_rows_of_out_dim_in_either_memory_format(encoder):
     torch.testing.assert_close(last, h, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [
+        ("convnet", [16, 32]),
+        ("convnet_wide_stride", [4, 8, 16]),
+        ("resnet18_cifar", [4, 8, 16, 32]),
+        ("resnet18_imagenet", [1, 2, 4, 8]),
+        ("vit", [4]),
+    ],
+)
+def test_maps_are_those_that_h_is_made_of_and_have_the_channels_the_encoder_says(name, sides):
+    encoder = SMALL[name]().eval()
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        h, maps = encoder.with_maps(x)
+        assert torch.equal(h, encoder(x))
+    assert [m.shape for m in maps] == [(2, c, s, s) for c, s in zip(encoder.map_dims, sides, strict=True)]
+    if name != "vit":  # whose summary is the class token
+        torch.testing.assert_close(maps[0].mean((2, 3)), h)
+
+
 @pytest.mark.parametrize("name", ["convnet", "resnet18_imagenet", "mlp", "vit"])
 def test_encoders_give_finite_rows_under_bfloat16_autocast(name):
     encoder = SMALL[name]()

@@ -82,8 +82,8 @@ def test_buffers_are_copied_with_the_count_of_batches():
 def test_targets_carry_no_gradient():
     teacher = EMA()
     teacher.adopt(towers())
-    h, z = teacher(views())
-    assert not any(t.requires_grad for t in [*h, *z])
+    seen = teacher(views())
+    assert not any(t.requires_grad for t in [*seen.h, *seen.z])
 
 
 def test_a_teacher_may_see_the_first_views_only():

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from torch import nn
 
 from ssl_mi.networks.encoders import ConvNet, MLPEncoder
-from ssl_mi.networks.heads import MLP
+from ssl_mi.networks.heads import MLP, LocalHeads
 from ssl_mi.networks.towers import Independent, Siamese, Tower
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -65,7 +65,7 @@ def test_together_normalises_by_the_statistics_of_all_views():
     torch.manual_seed(0)
     siamese = Siamese(convnet(), projector)
     a, b = views(8, 8)
-    h, z = siamese([a, b])
+    h, z, _ = siamese([a, b])
     twin_h, twin_z = siamese.tower(torch.cat([a, b]))
     torch.testing.assert_close(torch.cat(h), twin_h)
     torch.testing.assert_close(torch.cat(z), twin_z)
@@ -75,7 +75,7 @@ def test_apart_normalises_each_view_by_its_own():
     torch.manual_seed(0)
     siamese = Siamese(convnet(), projector, together=False)
     a, b = views(8, 8)
-    _, z = siamese([a, b])
+    _, z, _ = siamese([a, b])
     torch.testing.assert_close(z[1], siamese.tower(b)[1])
     assert not torch.allclose(z[1], siamese.tower(torch.cat([a, b]))[1][6:])
 
@@ -94,11 +94,11 @@ def test_views_of_other_sizes_go_in_passes_of_their_own_and_come_back_in_order()
     torch.manual_seed(0)
     siamese = Siamese(convnet(), projector)
     batch = views(8, 4, 8, 4, 4)
-    h, z = siamese(batch)
+    h, z, _ = siamese(batch)
     assert {int(bn.num_batches_tracked) for bn in batch_norms(siamese)} == {2}
     assert len(h) == len(z) == 5
     siamese.eval()
-    h, z = siamese(batch)
+    h, z, _ = siamese(batch)
     for v, x in enumerate(batch):
         torch.testing.assert_close(z[v], siamese.tower(x)[1])
         torch.testing.assert_close(h[v], siamese.tower(x)[0])
@@ -107,9 +107,54 @@ def test_views_of_other_sizes_go_in_passes_of_their_own_and_come_back_in_order()
 def test_views_of_different_numbers_of_images_are_kept_apart_in_order():
     siamese = Siamese(convnet(), projector).eval()
     a, b = torch.randn(2, 3, 8, 8), torch.randn(5, 3, 8, 8)
-    _, z = siamese([a, b])
+    _, z, _ = siamese([a, b])
     torch.testing.assert_close(z[0], siamese.tower(a)[1])
     torch.testing.assert_close(z[1], siamese.tower(b)[1])
+
+
+def local(scales=(0, 1)):
+    return partial(LocalHeads, scales=scales, hidden=[7])
+
+
+def test_a_tower_with_local_heads_embeds_every_location_of_its_maps_by_itself():
+    tower = Tower(convnet(), projector, local()).eval()
+    (x,) = views(8)
+    h, z, coarse, fine = tower(x)
+    torch.testing.assert_close((h, z), Tower.forward(_without_local(tower), x))
+    assert (coarse.shape, fine.shape) == ((6, 4 * 4, 5), (6, 8 * 8, 5))
+    _, maps = tower.encoder.with_maps(x)
+    for embedded, head, grid in zip((coarse, fine), tower.local.heads, maps, strict=True):
+        columns = grid.shape[3]
+        torch.testing.assert_close(embedded[2, 1 * columns + 3], head(grid[2, :, 1, 3][None])[0])
+
+
+def _without_local(tower):
+    other = Tower(tower.encoder, lambda d: tower.projector)
+    return other.eval()
+
+
+def test_maps_come_back_in_the_order_of_the_views_and_only_from_towers_with_local_heads():
+    batch = views(8, 4, 8)
+    siamese = Siamese(convnet(), projector, local=local()).eval()
+    seen = siamese(batch)
+    for v, x in enumerate(batch):
+        expected = siamese.tower(x)[2:]
+        torch.testing.assert_close(tuple(seen.maps[v]), expected)
+    independent = Independent([Tower(convnet(), projector, local()) for _ in range(2)]).eval()
+    assert [len(scales) for scales in independent(views(8, 8)).maps] == [2, 2]
+    assert Siamese(convnet(), projector)(batch).maps == ()
+    assert siamese.hands_out_maps
+    assert independent.hands_out_maps
+    assert not Siamese(convnet(), projector).hands_out_maps
+
+
+def test_local_heads_need_an_encoder_with_maps_and_the_scales_it_has():
+    with pytest.raises(ValueError, match=r"MLPEncoder hands out no feature maps.*encoder=convnet"):
+        Tower(MLPEncoder([3, 8, 8], [7]), projector, local())
+    with pytest.raises(ValueError, match=r"scales=\[2\], and the encoder has maps 0 to 1"):
+        Tower(convnet(), projector, local([2]))
+    with pytest.raises(ValueError, match=r"scales=\[\]"):
+        Tower(convnet(), projector, local([]))
 
 
 def test_one_tensor_is_not_taken_for_a_list_of_views():
@@ -123,7 +168,7 @@ def test_independent_tower_v_sees_view_v():
     torch.manual_seed(0)
     both = Independent([Tower(convnet(), projector), Tower(MLPEncoder([3, 8, 8], [7]), projector)]).eval()
     batch = views(8, 8)
-    h, z = both(batch)
+    h, z, _ = both(batch)
     for v in range(2):
         expected = both.for_view(v)(batch[v])
         torch.testing.assert_close((h[v], z[v]), expected)

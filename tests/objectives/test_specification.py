@@ -8,7 +8,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from specs import DIM, OBJECTIVES
+from specs import DIM, OBJECTIVES, beside
 
 from ssl_mi.objectives.objective import Reading
 
@@ -21,14 +21,29 @@ def batch(name, n=12, seed=0, noise=None, dtype=torch.float64):
     row, generator = OBJECTIVES[name], torch.Generator().manual_seed(seed)
     image = torch.randn(n, DIM, dtype=torch.float64, generator=generator)
 
-    def view():
-        other = torch.randn(n, DIM, dtype=torch.float64, generator=generator)
-        return (other if noise is None else image + noise * other).to(dtype)
+    def view(*locations):
+        other = torch.randn(n, *locations, DIM, dtype=torch.float64, generator=generator)
+        there = image if not locations else image[:, None]
+        return (other if noise is None else there + noise * other).to(dtype)
 
     online = [view() for _ in range(row.views)]
     target = [view() for _ in range(row.targets or row.views)] if row.teacher else online
-    labels = {"labels": torch.arange(n) % 4} if row.make().supervised else {}
-    return online, target, labels
+    takes = row.make().takes
+    others = beside(takes, n)
+    if "maps" in takes:
+        others["maps"] = [[view(4), view(5)] for _ in online]
+    return online, target, others
+
+
+def on_maps(function, others):
+    """What an objective takes beside embeddings, with another value for each of its maps."""
+    if "maps" not in others:
+        return others
+    return {**others, "maps": [[function(m) for m in scales] for scales in others["maps"]]}
+
+
+def maps_of(others):
+    return [m for scales in others.get("maps", []) for m in scales]
 
 
 def made(name, dtype=torch.float64):
@@ -39,18 +54,30 @@ def made(name, dtype=torch.float64):
 def after_a_step(name):
     """An objective whose queues are full and whose centres and averages are those of a step."""
     objective = made(name)
-    online, target, labels = batch(name, n=40, seed=5)
-    objective(online, target, **labels)
+    total(objective, batch(name, n=40, seed=5))
     return objective
 
 
+def ready(name, parts, dtype=None):
+    """After a step; and where an objective compares images with their past, the past is of these very embeddings."""
+    if OBJECTIVES[name].past:
+        objective = made(name, dtype or torch.float64)
+        total(objective, parts)
+        return objective
+    return after_a_step(name) if dtype is None else made(name, dtype)
+
+
+def needing_gradient(tensor):
+    return tensor.clone().requires_grad_()
+
+
 def needing_gradients(views):
-    return [z.clone().requires_grad_() for z in views]
+    return [needing_gradient(z) for z in views]
 
 
 def total(objective, parts):
-    online, target, labels = parts
-    return objective(online, target, **labels).total
+    online, target, others = parts
+    return objective(online, target, **others).total
 
 
 def test_every_configuration_has_a_row_and_builds_what_the_row_builds():
@@ -65,17 +92,15 @@ def test_every_configuration_has_a_row_and_builds_what_the_row_builds():
 def test_value_and_gradients_are_those_of_the_papers_equation(name):
     objective = after_a_step(name)
     twin = copy.deepcopy(objective)
-    online, target, labels = batch(name, n=8)
+    online, target, others = batch(name, n=8)
     found, expected = [], []
     for o, results in ((objective, found), (twin, expected)):
         mine = needing_gradients(online)
         held = mine if target is online else target
-        if o is twin:
-            loss = OBJECTIVES[name].twin(o, mine, held, labels.get("labels"))
-        else:
-            loss = total(o, (mine, held, labels))
+        local = on_maps(needing_gradient, others)
+        loss = OBJECTIVES[name].twin(o, mine, held, local) if o is twin else total(o, (mine, held, local))
         loss.backward()
-        results += [loss.detach(), *(z.grad for z in mine), *(p.grad for p in o.parameters())]
+        results += [loss.detach(), *(t.grad for t in (*mine, *maps_of(local), *o.parameters()))]
     for a, b in zip(found, expected, strict=True):
         a, b = (torch.zeros(()) if g is None else g for g in (a, b))
         torch.testing.assert_close(a, b.expand_as(a).to(a.dtype), rtol=1e-8, atol=1e-10)
@@ -84,14 +109,15 @@ def test_value_and_gradients_are_those_of_the_papers_equation(name):
 @every
 def test_extreme_embeddings_have_finite_losses_and_gradients(name):
     for scale in (0.0, 1e-20, OBJECTIVES[name].largest):
-        objective = made(name, torch.float32)
-        online, target, labels = batch(name, dtype=torch.float32)
+        online, target, others = batch(name, dtype=torch.float32)
         mine = needing_gradients([z * scale for z in online])
         held = mine if target is online else [z * scale for z in target]
-        loss = total(objective, (mine, held, labels))
+        local = on_maps(lambda m, s=scale: needing_gradient(m * s), others)
+        objective = ready(name, (mine, held, local), torch.float32)
+        loss = total(objective, (mine, held, local))
         loss.backward()
         assert torch.isfinite(loss), scale
-        for tensor in [*mine, *objective.parameters()]:
+        for tensor in [*mine, *maps_of(local), *objective.parameters()]:
             assert tensor.grad is None or torch.isfinite(tensor.grad).all(), scale
 
 
@@ -99,22 +125,25 @@ def test_extreme_embeddings_have_finite_losses_and_gradients(name):
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
 def test_embeddings_from_half_precision_lose_only_float32_rounding(name, half):
     # As the module hands them over: numbers that a half-precision network made, in float32.
-    online, target, labels = batch(name, dtype=half)
+    online, target, others = batch(name, dtype=half)
     losses = {}
     for dtype in (torch.float32, torch.float64):
         mine = [z.to(dtype) for z in online]
         held = mine if target is online else [z.to(dtype) for z in target]
-        losses[dtype] = total(made(name, dtype), (mine, held, labels)).item()
+        parts = (mine, held, on_maps(lambda m, d=dtype: m.to(d), others))
+        losses[dtype] = total(ready(name, parts, dtype), parts).item()
     assert losses[torch.float32] == pytest.approx(losses[torch.float64], rel=2e-5, abs=1e-5)
 
 
 @every
 def test_a_gradient_reaches_every_embedding_and_parameter_that_learns_and_no_target(name):
     row, objective = OBJECTIVES[name], after_a_step(name)
-    online, target, labels = batch(name)
+    online, target, others = batch(name)
     mine = needing_gradients(online)
     held = mine if target is online else needing_gradients(target)
-    total(objective, (mine, held, labels)).backward()
+    local = on_maps(needing_gradient, others)
+    total(objective, (mine, held, local)).backward()
+    assert all(m.grad.abs().sum() > 0 for m in maps_of(local))
     assert all(z.grad.abs().sum() > 0 for z in mine[1 if row.targets == 1 else 0 :])
     if row.teacher:
         assert all(z.grad is None for z in held)
@@ -124,29 +153,33 @@ def test_a_gradient_reaches_every_embedding_and_parameter_that_learns_and_no_tar
 @every
 def test_the_order_of_the_batch_does_not_matter(name):
     first, other = after_a_step(name), after_a_step(name)
-    online, target, labels = batch(name)
+    online, target, others = batch(name)
     order = torch.randperm(len(online[0]), generator=torch.Generator().manual_seed(1))
     shuffled = [z[order] for z in online]
     held = shuffled if target is online else [z[order] for z in target]
-    there = total(other, (shuffled, held, {k: v[order] for k, v in labels.items()}))
-    assert there.item() == pytest.approx(total(first, (online, target, labels)).item(), rel=1e-9, abs=1e-10)
+    moved = on_maps(lambda m: m[order], others)
+    moved = {k: v if k == "maps" else v[order] for k, v in moved.items()}
+    there = total(other, (shuffled, held, moved))
+    assert there.item() == pytest.approx(total(first, (online, target, others)).item(), rel=1e-9, abs=1e-10)
 
 
 @every
 def test_views_that_agree_have_a_lower_loss(name):
-    apart, near = (total(after_a_step(name), batch(name, n=32, noise=noise)) for noise in (None, 0.1))
+    apart, near = (total(ready(name, b), b) for b in (batch(name, n=32, noise=noise) for noise in (None, 0.1)))
     assert near < apart - 0.02 * apart.abs()
 
 
 @pytest.mark.parametrize("name", [name for name, row in OBJECTIVES.items() if row.collapse])
 def test_collapse_does_to_the_loss_what_the_method_claims(name):
-    online, target, labels = batch(name, n=32, noise=0.01)
-    aligned = total(after_a_step(name), (online, target, labels))
+    online, target, others = batch(name, n=32, noise=0.01)
+    aligned = total(ready(name, (online, target, others)), (online, target, others))
     constant = [online[0][:1].expand(32, -1)] * len(online)
-    objective = after_a_step(name)
+    flat = on_maps(lambda m: m[:1, :1].expand_as(m), others)
+    parts = (constant, constant if target is online else constant[: len(target)], flat)
+    objective = ready(name, parts)
     if OBJECTIVES[name].collapse == "lowers":
         objective.predictor[-1].bias.data.copy_(constant[0][0])  # a predictor of the constant, soon learned
-    collapsed = total(objective, (constant, constant if target is online else constant[: len(target)], labels))
+    collapsed = total(objective, parts)
     assert collapsed > aligned if OBJECTIVES[name].collapse == "raises" else collapsed < aligned
 
 
@@ -187,15 +220,16 @@ def test_the_loss_is_read_as_mutual_information_only_where_it_bounds_it(name):
     else:
         assert reading is None
         assert "no estimate" in facts["mutual information"] or "not bounded" in facts["mutual information"]
-        loss = objective.train()(*batch(name, dtype=torch.float32)[:2], **batch(name)[2])
+        online, target, others = batch(name, dtype=torch.float32)
+        loss = objective.train()(online, target, **others)
         assert "bound_nats" not in loss.metrics
 
 
 @every
 def test_terms_and_metrics_are_scalars_and_metrics_hold_no_graph(name):
-    online, target, labels = batch(name)
+    online, target, others = batch(name)
     mine = needing_gradients(online)
-    loss = made(name)(mine, mine if target is online else target, **labels)
+    loss = made(name)(mine, mine if target is online else target, **others)
     assert all(v.shape == () for v in [*loss.terms.values(), *loss.metrics.values()])
     assert not any(v.requires_grad for v in loss.metrics.values())
     assert loss.total.requires_grad
@@ -203,7 +237,7 @@ def test_terms_and_metrics_are_scalars_and_metrics_hold_no_graph(name):
 
 @every
 def test_one_view_is_too_few(name):
-    online, target, labels = batch(name)
+    online, target, others = batch(name)
     one = online[:1]
     with pytest.raises(ValueError, match="2 views"):
-        made(name)(one, one if target is online else target[:1], **labels)
+        made(name)(one, one if target is online else target[:1], **others)
