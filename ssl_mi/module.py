@@ -149,9 +149,13 @@ class JointEmbedding(pl.LightningModule):
         torch.manual_seed((self.seed * 1_000_003 + self.trainer.current_epoch) * 65_537 + world()[0])
 
     def optimizer_step(self, *args, **kwargs) -> None:
+        # In float16 a step whose scaled gradients overflowed is left out, and the scale lowered.
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = None if scaler is None else scaler.get_scale()
         super().optimizer_step(*args, **kwargs)
+        skipped = scaler is not None and scaler.get_scale() < scale
         # Lightning calls this once per real step, so accumulated batches move the teacher once.
-        if self.teacher is not None:
+        if self.teacher is not None and not skipped:
             done = self.trainer.global_step + 1  # counted by Lightning after this returns
             self.teacher.update(self.towers, min(1.0, done / self.trainer.estimated_stepping_batches))
 
