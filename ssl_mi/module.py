@@ -64,6 +64,11 @@ class JointEmbedding(pl.LightningModule):
         self.objective_schedule = objective_schedule
         self.sync_batchnorm = sync_batchnorm
         self.seed = seed
+        own = f"{type(self).__module__}.{type(self).__qualname__}"
+        if self.objective.step != own:
+            raise ValueError(
+                f"'{self.objective.name}' has a step of its own: set module._target_={self.objective.step}"
+            )
         local, wanted = getattr(towers, "hands_out_maps", False), "maps" in self.objective.takes
         if wanted and not local:
             raise ValueError(f"'{self.objective.name}' reads feature maps: set towers=siamese_local")
@@ -87,6 +92,18 @@ class JointEmbedding(pl.LightningModule):
                     synchronise_batch_norm(part, self.trainer.strategy.root_device)
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
+        loss = self.loss(batch)
+        total = loss.total
+        self._stop_if_not_finite(loss.terms, total)
+        # Every process holds the loss of the whole batch: there is nothing to average.
+        values = {f"train/{k}": v.detach() for k, v in {**loss.terms, **loss.metrics}.items()}
+        rows = len(batch.views[0]) * world()[1]
+        self.log("train/loss", total.detach(), prog_bar=True, on_step=True, on_epoch=True, batch_size=rows)
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=rows)
+        return total
+
+    def loss(self, batch):
+        """The objective's Loss on the rows of all processes."""
         seen = self.towers(batch.views)
         online = seen.z
         target = online if self.teacher is None else self.teacher(batch.views).z
@@ -94,15 +111,7 @@ class JointEmbedding(pl.LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             online_all = gather_views([z.float() for z in online])
             target_all = online_all if target is online else gather_views([z.float() for z in target])
-            loss = self.objective(online_all, target_all, **self._beside(batch, seen))
-        total = loss.total
-        self._stop_if_not_finite(loss.terms, total)
-        # Every process holds the loss of the whole batch: there is nothing to average.
-        values = {f"train/{k}": v.detach() for k, v in {**loss.terms, **loss.metrics}.items()}
-        rows = online_all[0].shape[0]
-        self.log("train/loss", total.detach(), prog_bar=True, on_step=True, on_epoch=True, batch_size=rows)
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=rows)
-        return total
+            return self.objective(online_all, target_all, **self._beside(batch, seen))
 
     def _beside(self, batch, seen) -> dict:
         """What this objective takes beside embeddings, of all processes."""
@@ -140,9 +149,13 @@ class JointEmbedding(pl.LightningModule):
         torch.manual_seed((self.seed * 1_000_003 + self.trainer.current_epoch) * 65_537 + world()[0])
 
     def optimizer_step(self, *args, **kwargs) -> None:
+        # In float16 a step whose scaled gradients overflowed is left out, and the scale lowered.
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = None if scaler is None else scaler.get_scale()
         super().optimizer_step(*args, **kwargs)
+        skipped = scaler is not None and scaler.get_scale() < scale
         # Lightning calls this once per real step, so accumulated batches move the teacher once.
-        if self.teacher is not None:
+        if self.teacher is not None and not skipped:
             done = self.trainer.global_step + 1  # counted by Lightning after this returns
             self.teacher.update(self.towers, min(1.0, done / self.trainer.estimated_stepping_batches))
 

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 # Offsets and scales that happen to have more than one axis, by the names torchvision gives them.
-OFFSETS = ("class_token", "pos_embedding", "relative_position_bias_table", "layer_scale")
+OFFSETS = ("class_token", "mask_token", "pos_embedding", "relative_position_bias_table", "layer_scale")
 
 
 def parameter_groups(module: nn.Module, weight_decay: float | None = None) -> list[dict]:

@@ -68,6 +68,7 @@ class Run:
             "data": self.data.describe(),
             **({} if self.data.has_labels else {"probes": "left out: the images have no labels"}),
             "views": self.data.augmentation.describe().replace("\n", "; "),
+            "passes": module.towers.passes,
             "effective batch": split,
             "objective": module.objective.name,
             **module.objective.facts(self.data.batch_size),

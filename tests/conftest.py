@@ -15,12 +15,11 @@ TINY = [
     "data.sets.train=160",
     "data.sets.test=60",
     "data.batch_size=32",
-    "encoder=convnet",
-    "encoder.widths=[8,16]",
     "trainer.accelerator=cpu",
     "trainer.devices=1",
     "progress=none",
 ]
+CONVNET = ["encoder=convnet", "encoder.widths=[8,16]"]  # unless another is chosen
 NO_EVALUATION = [
     "evaluation.every_n_epochs=0",
     *(f"evaluation.evaluations.{e}=null" for e in ("mi", "linear_probe", "knn", "geometry", "pictures")),
@@ -34,7 +33,9 @@ def configure(tmp_path):
     def make(*overrides: str, tiny: bool = True):
         GlobalHydra.instance().clear()
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            return compose("train", [*(TINY if tiny else []), f"run_dir={tmp_path / 'run'}", *overrides])
+            chosen = any(o.startswith("encoder=") for o in overrides)
+            first = [*TINY, *([] if chosen else CONVNET)] if tiny else []
+            return compose("train", [*first, f"run_dir={tmp_path / 'run'}", *overrides])
 
     return make
 

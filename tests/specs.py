@@ -86,6 +86,8 @@ def distance(dim_x: int, dim_y: int) -> Concat:
     return critic
 
 
+SIBLINGS = {"mae"}  # whose step is another, with a specification of its own: test_masked.py
+
 OBJECTIVES = {
     "simclr": Row(
         lambda: infomax(Cosine(0.5), InfoNCE(), OtherSamplesAndViews()), slow.nt_xent, reads=True, largest=1e20

@@ -10,10 +10,14 @@ import torch.multiprocessing as mp
 from specs import DIM, OBJECTIVES, beside
 from torch import nn
 
+from ssl_mi.data.batch import Batch
 from ssl_mi.distributed import SyncBatchNorm, gather, gather_objects, gather_views, synchronise_batch_norm, world
+from ssl_mi.masked import MaskedAutoencoder
 from ssl_mi.networks.heads import MLP, LocalHeads
 from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.towers import Siamese
+from ssl_mi.networks.vit import ViT
+from ssl_mi.objectives.masked import MaskedPixels
 
 N = 16  # images of the whole batch
 
@@ -62,6 +66,21 @@ def two_steps(model: nn.ModuleDict, name: str, rows: slice) -> dict[str, torch.T
     return {"loss": total.detach(), **{n: p.grad for n, p in model.named_parameters() if p.requires_grad}}
 
 
+def masked(rows: slice) -> dict[str, torch.Tensor]:
+    """Loss and gradients of a masked autoencoder's second step, in the float32 that it hands its objective."""
+    torch.manual_seed(0)
+    encoder = ViT(8, 4, width=12, depth=1, heads=3, pool="mean")
+    objective = partial(MaskedPixels, masked=0.5, width=8, depth=1, heads=2)
+    model = MaskedAutoencoder(Siamese(encoder), objective, optimizer=None)
+    generator = torch.Generator().manual_seed(1)
+    views = [torch.randn(N, 3, 8, 8, generator=generator)[rows] for _ in range(2)]
+    for _ in range(2):
+        model.zero_grad()
+        total = model.loss(Batch(views, torch.arange(N)[rows], None)).total
+        total.backward()
+    return {"loss": total.detach(), **{n: p.grad for n, p in model.named_parameters()}}
+
+
 def state(model: nn.ModuleDict) -> dict[str, torch.Tensor]:
     return {n: b.clone() for n, b in model.named_buffers() if "running" in n or n.startswith("objective")}
 
@@ -81,6 +100,12 @@ def work(rank: int, size: int, port: int, results) -> None:
             value /= size
         if rank == 0:
             results[name] = {k: v.numpy() for k, v in {**found, **state(model)}.items()}
+    found = masked(slice(rank * share, (rank + 1) * share))
+    for value in found.values():
+        dist.all_reduce(value)
+        value /= size
+    if rank == 0:
+        results["mae"] = {k: v.numpy() for k, v in found.items()}
     assert gather_objects(rank) == list(range(size))
     dist.destroy_process_group()
 
@@ -105,6 +130,9 @@ def test_several_processes_have_the_loss_gradients_and_statistics_of_one(size):
             got = torch.from_numpy(results[name][key])
             # In float64, with synchronised batch norms and their running statistics.
             torch.testing.assert_close(got, value, rtol=1e-9, atol=1e-10, msg=lambda m, k=key, o=name: f"{o} {k}: {m}")
+
+    for key, value in masked(slice(N)).items():
+        torch.testing.assert_close(torch.from_numpy(results["mae"][key]), value, rtol=1e-5, atol=1e-6, msg=f"mae {key}")
 
 
 def test_in_one_process_nothing_is_gathered():

@@ -15,6 +15,7 @@ MAY_IMPORT = {
     **{part: set() for part in ALONE},
     "objectives": {"information"},
     "module": {"distributed", "optim"},
+    "masked": {"module", "distributed", "objectives"},
     "callbacks": {"information", "distributed", "report"},
     # From here up everything meets; Hydra builds networks, objectives and data from the configuration.
     "cli": {"module", "overrides"},

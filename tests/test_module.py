@@ -174,3 +174,21 @@ def test_resuming_with_another_rate_is_refused_rather_than_ignored(run, tmp_path
 def test_too_few_images_to_measure_are_refused_before_training(run):
     with pytest.raises(ValueError, match="test images: 12 to read mutual information on"):
         run("data.sets.test=12", "data.sets.train=400", "trainer.max_epochs=1", evaluate=True)
+
+
+def test_lars_has_its_momentum_and_spares_norms_and_biases_of_towers_and_objective(run):
+    predictor = ["objective=byol", "objective.predictor.hidden=8", "teacher=ema"]
+    made = run("optimizer=lars", *predictor, "trainer.max_epochs=1")
+    (optimizer,) = made.trainer.optimizers
+    spared = {id(p) for g in optimizer.param_groups for p in g["params"] if not g["adapt"] and g["weight_decay"] == 0}
+    adapted = {id(p) for g in optimizer.param_groups for p in g["params"] if g["adapt"] and g["weight_decay"] > 0}
+    assert {g["momentum"] for g in optimizer.param_groups} == {0.9}
+    for part in (made.module.towers, made.module.objective):
+        assert {id(p) for p in part.parameters() if p.ndim == 1} <= spared
+        assert {id(p) for p in part.parameters() if p.ndim > 1} <= adapted
+
+
+def test_a_run_says_whether_views_share_a_pass(run, tmp_path):
+    assert "see them together" in run("trainer.max_epochs=1").facts()["passes"]
+    apart = run("trainer.max_epochs=1", "towers.together=false", f"run_dir={tmp_path / 'b'}")
+    assert apart.facts()["passes"] == "one for each view"

@@ -91,6 +91,11 @@ class Siamese(nn.Module):
     def hands_out_maps(self) -> bool:
         return self.tower.local is not None
 
+    @property
+    def passes(self) -> str:
+        """What a batch norm sees at once: different gradients, so a run says which."""
+        return "one for all views of a size: batch norms see them together" if self.together else "one for each view"
+
     def for_view(self, view: int) -> Tower:
         """The tower that sees view `view`."""
         return self.tower
@@ -137,6 +142,8 @@ class Independent(nn.Module):
     @property
     def out_dim(self) -> int:
         return self._same("out_dim")
+
+    passes = "one for each view, in a tower of its own"
 
     @property
     def hands_out_maps(self) -> bool:

@@ -43,7 +43,7 @@ class ViT(nn.Module):
         if width % heads:
             raise ValueError(f"ViT: width {width} is not a multiple of heads {heads}")
         self.patch_size, self.pool, self.in_channels, self.out_dim = patch_size, pool, in_channels, width
-        self.map_dims = [width]
+        self.image_size, self.map_dims = image_size, [width]
         self.net = VisionTransformer(image_size, patch_size, depth, heads, width, mlp_dim=4 * width)
         self.net.heads = nn.Identity()
         if in_channels != 3:
@@ -59,11 +59,18 @@ class ViT(nn.Module):
         tokens, grid = self._tokens(x)
         return self._pool(tokens), [tokens[:, 1:].transpose(1, 2).unflatten(2, grid)]
 
+    def visible(self, x: Tensor, keep: Tensor) -> Tensor:
+        """Tokens [n, 1 + kept, width] of the patches keep [n, kept] alone, in their places: the rest is never seen.
+
+        The class token comes first. What a masked autoencoder encodes (He et al. 2022, arXiv:2111.06377, section 3).
+        """
+        return self._tokens(x, keep)[0]
+
     def _pool(self, tokens: Tensor) -> Tensor:
         return tokens[:, 0] if self.pool == "class" else tokens[:, 1:].mean(dim=1)
 
-    def _tokens(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """[n, 1 + rows * columns, width] and (rows, columns)."""
+    def _tokens(self, x: Tensor, keep: Tensor | None = None) -> tuple[Tensor, tuple[int, int]]:
+        """[n, 1 + rows * columns, width] and (rows, columns); with `keep`, of these patches only."""
         check_images(x, self.in_channels, "ViT")
         height, width = x.shape[2:]
         if height % self.patch_size or width % self.patch_size:
@@ -74,9 +81,13 @@ class ViT(nn.Module):
         patches = self.net.conv_proj(x)  # [n, d, h/p, w/p]
         grid = patches.shape[2:]
         tokens = patches.flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.net.class_token.expand(len(x), -1, -1), tokens], dim=1)
+        positions = self._positions(*grid)
+        tokens = tokens + positions[:, 1:]
+        if keep is not None:
+            tokens = tokens.gather(1, keep[:, :, None].expand(-1, -1, tokens.shape[2]))
+        first = (self.net.class_token + positions[:, :1]).expand(len(x), -1, -1)
         transformer = self.net.encoder
-        tokens = transformer.dropout(tokens + self._positions(*grid))
+        tokens = transformer.dropout(torch.cat([first, tokens], dim=1))
         return transformer.ln(transformer.layers(tokens)), tuple(grid)
 
     def _positions(self, rows: int, columns: int) -> Tensor:

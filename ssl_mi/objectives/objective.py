@@ -42,6 +42,7 @@ class Reading(NamedTuple):
 class Objective(nn.Module):
     """The contract. `name` heads plots and tables.
 
+    step:        the module whose training step it is made for.
     takes:       what forward takes beside embeddings, by name, of the rows of all processes:
                  "labels" int64 [n], or None where the images have none; "index" int64 [n], the image's row in the
                  training set; "maps" maps[v][s] [n, locations, d], local embeddings of view v at scale s.
@@ -49,6 +50,7 @@ class Objective(nn.Module):
     """
 
     name = "objective"
+    step = "ssl_mi.module.JointEmbedding"
     takes: tuple[str, ...] = ()
     information = "estimated by none of the loss"
 

@@ -1,0 +1,115 @@
+"""What a masked autoencoder learns from: the pixels that its encoder did not see.
+
+A sibling of the objectives over views: it takes tokens and images, not embeddings, from `masked.MaskedAutoencoder`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.vision_transformer import EncoderBlock
+
+from ssl_mi.objectives.objective import Objective
+
+
+class MaskedPixels(Objective):
+    """MAE: He et al. 2022 (arXiv:2111.06377), section 3.
+
+        loss of an image = mean over its masked patches p and their pixels of (decoder(tokens)_p - pixels_p)^2
+
+    where the pixels of a patch are standardised by their own mean and variance (`normalised`, the paper's better
+    variant), and patches the encoder saw cost nothing. The decoder is `depth` transformer blocks of `width` on the
+    visible tokens, mapped to `width`, and a learned mask token in every other place, with positions of its own
+    (learned, where the paper's are fixed sines). It exists for the loss only, so it lives here and is not probed.
+
+    image_size, patch_size: the encoder's. masked: the share of patches that are hidden, rounded down to whole ones.
+    Which ones is drawn from the number of the step alone, an order of the patches for each image and view, for the
+    rows of all processes: each takes its own.
+
+    Mutual information: minus the loss is, up to constants, E log q(masked | visible) of a Gaussian, the second term of
+    I >= H(masked) + E log q (Barber & Agakov 2003). H of pixels is unknown, so nothing is bounded.
+
+    Raises ValueError on a share that leaves no patch visible or none masked, and a size the patches do not divide.
+    """
+
+    name = "mae"
+    step = "ssl_mi.masked.MaskedAutoencoder"
+    information = "no estimate: the likelihood of hidden pixels, whose entropy is unknown"
+
+    def __init__(
+        self,
+        dim: int,
+        image_size: int = 32,
+        patch_size: int = 4,
+        channels: int = 3,
+        masked: float = 0.75,
+        width: int = 512,
+        depth: int = 8,
+        heads: int = 16,
+        normalised: bool = True,
+    ) -> None:
+        super().__init__()
+        if image_size % patch_size or width % heads:
+            raise ValueError(
+                f"MaskedPixels: image_size={image_size} must be a multiple of patch_size={patch_size}, and "
+                f"width={width} of heads={heads}"
+            )
+        self.patches = (image_size // patch_size) ** 2
+        self.hidden = int(masked * self.patches)
+        if not 0 < self.hidden < self.patches:
+            raise ValueError(f"MaskedPixels: masked={masked} hides {self.hidden} of {self.patches} patches")
+        self.patch_size, self.channels, self.normalised = patch_size, channels, normalised
+        self.enter = nn.Linear(dim, width)
+        self.mask_token = nn.Parameter(torch.empty(1, 1, width).normal_(std=0.02))
+        self.pos_embedding = nn.Parameter(torch.empty(1, 1 + self.patches, width).normal_(std=0.02))
+        norm = partial(nn.LayerNorm, eps=1e-6)
+        self.blocks = nn.Sequential(
+            *(
+                EncoderBlock(heads, width, 4 * width, dropout=0.0, attention_dropout=0.0, norm_layer=norm)
+                for _ in range(depth)
+            ),
+            norm(width),
+        )
+        self.leave = nn.Linear(width, channels * patch_size**2)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def orders(self, rows: int, views: int) -> list[Tensor]:
+        """An order of the patches for each of the rows of all processes: int64 [rows, patches], for each view."""
+        draw = torch.Generator().manual_seed(int(self.steps))
+        return [torch.rand(rows, self.patches, generator=draw).argsort(1).to(self.steps.device) for _ in range(views)]
+
+    def seen(self, order: Tensor) -> Tensor:
+        """The patches that the encoder is shown: int64 [n, patches - hidden]."""
+        return order[:, self.hidden :]
+
+    def forward(self, tokens: Tensor, images: Tensor, order: Tensor) -> Tensor:
+        """tokens [n, 1 + patches - hidden, dim] of `seen(order)`, images [n, c, h, w] -> each image's loss: [n]."""
+        masked = order[:, : self.hidden]
+        wanted = self._pixels(images).gather(1, masked[:, :, None].expand(-1, -1, self.leave.out_features))
+        found = self._decoded(tokens, order).gather(1, masked[:, :, None].expand(-1, -1, self.leave.out_features))
+        return (found - wanted).square().mean((1, 2))
+
+    def _decoded(self, tokens: Tensor, order: Tensor) -> Tensor:
+        """[n, patches, c p p]: what the decoder says of every patch, in the order of the image."""
+        entered = self.enter(tokens)
+        n, _, width = entered.shape
+        # Masked first, then visible, as in `order`; the inverse order puts each in its place.
+        jumbled = torch.cat([self.mask_token.to(entered.dtype).expand(n, self.hidden, -1), entered[:, 1:]], 1)
+        placed = jumbled.gather(1, order.argsort(1)[:, :, None].expand(-1, -1, width))
+        everything = torch.cat([entered[:, :1], placed], 1) + self.pos_embedding
+        return self.leave(self.blocks(everything))[:, 1:]
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """[n, patches, c p p], row by row of patches."""
+        p = self.patch_size
+        cut = images.unfold(2, p, p).unfold(3, p, p)  # [n, c, rows, columns, p, p]
+        pixels = cut.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+        if not self.normalised:
+            return pixels
+        centred = pixels - pixels.mean(2, keepdim=True)
+        return centred * (pixels.var(2, keepdim=True) + 1e-6).rsqrt()
+
+    def facts(self, rows: int) -> dict[str, str]:
+        return {"masked": f"{self.hidden} of {self.patches} patches", **super().facts(rows)}
