@@ -12,7 +12,7 @@ CHUNK = 4096  # rows of the bank that are compared with all centroids at once
 
 
 class DeepClusterV2(Objective):
-    """Caron et al. 2020 (arXiv:2006.09882), appendix on DeepCluster-v2, after Caron et al. 2018 (arXiv:1807.05520):
+    """Caron et al. 2020 (arXiv:2006.09882), appendix D.1, after Caron et al. 2018 (arXiv:1807.05520):
 
         c_h(i) = argmax_k <m_i, C_hk>                                          m_i: bank, of the epoch before
         loss   = mean over heads h, views v, images i of - log softmax_k(<z_vi, C_hk> / t) at k = c_h(i)
