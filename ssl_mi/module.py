@@ -90,6 +90,11 @@ class JointEmbedding(pl.LightningModule):
                 if part is not None:
                     synchronise_batch_norm(part, self.trainer.strategy.root_device)
 
+    def on_fit_start(self) -> None:
+        images = getattr(getattr(self.trainer, "datamodule", None), "train", None)
+        if images is not None:
+            self.objective.check(len(images))
+
     def training_step(self, batch, batch_idx: int) -> Tensor:
         loss = self.loss(batch)
         total = loss.total

@@ -79,6 +79,13 @@ class DeepClusterV2(Objective):
             self._remember(views, index)
         return Loss({self.name: loss}, {"clusters_in_use": self._in_use()})
 
+    def check(self, images: int) -> None:
+        places, k = len(self.known), self.centroids.shape[1]
+        if images > places:
+            raise ValueError(f"{images} training images and a bank of {places}: set objective.images={images}")
+        if images < k:
+            raise ValueError(f"{images} training images can not be put in {k} clusters: lower objective.prototypes")
+
     def _loss(self, views: list[Tensor], classes: Tensor) -> Tensor:
         """views: [n, d] each; classes: [heads, n], -1 where there is none."""
         total = sum(
