@@ -64,8 +64,7 @@ class JointEmbedding(pl.LightningModule):
         self.objective_schedule = objective_schedule
         self.sync_batchnorm = sync_batchnorm
         self.seed = seed
-        own = f"{type(self).__module__}.{type(self).__qualname__}"
-        if self.objective.step != own:
+        if self.objective.step not in [f"{c.__module__}.{c.__qualname__}" for c in type(self).__mro__]:
             raise ValueError(
                 f"'{self.objective.name}' has a step of its own: set module._target_={self.objective.step}"
             )
@@ -90,6 +89,11 @@ class JointEmbedding(pl.LightningModule):
             for part in (self.towers, self.teacher):
                 if part is not None:
                     synchronise_batch_norm(part, self.trainer.strategy.root_device)
+
+    def on_fit_start(self) -> None:
+        images = getattr(getattr(self.trainer, "datamodule", None), "train", None)
+        if images is not None:
+            self.objective.check(len(images))
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
         loss = self.loss(batch)

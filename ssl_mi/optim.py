@@ -46,7 +46,7 @@ class LARS(Optimizer):
 
     For each parameter tensor w with gradient g and weight decay b:
 
-        ratio = eta |w| / (|g| + b |w|)       its step, as a share of its size  (eq. 6)
+        ratio = eta |w| / (|g| + b |w|)       its step, as a share of its size
         u     = ratio (g + b w)
         v     = momentum v + u
         w     = w - lr v                      nesterov: w - lr (u + momentum v)
@@ -134,7 +134,7 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int, fin
         final + (1 - final) (1 + cos(pi t)) / 2                    after, t = (s - warmup) / (total - warmup)
 
     The last warm-up step runs at the YAML's rate exactly, and no step at 0. Both lengths count optimiser
-    steps, so step the scheduler after every one of them (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5).
+    steps, so step the scheduler after every one of them (Loshchilov & Hutter 2017, arXiv:1608.03983).
 
     Raises ValueError when there are no steps after the warm-up, and on a final_ratio outside [0, 1].
     """

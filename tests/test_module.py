@@ -125,6 +125,18 @@ def test_a_supervised_objective_reads_the_labels_of_its_rows(run, tmp_path):
         run("objective=supcon", "data.labels=false", "trainer.max_epochs=1", f"run_dir={tmp_path / 'b'}")
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("objective.images=100", "128 training images and a bank of 100: set objective.images=128"),
+        ("objective.prototypes=129", "128 training images can not be put in 129 clusters"),
+    ],
+)
+def test_a_bank_that_does_not_fit_the_images_is_refused_before_training(run, setting, message):
+    with pytest.raises(ValueError, match=message):
+        run("objective=deepcluster", "objective.prototypes=8", setting)
+
+
 def test_an_objective_of_maps_and_towers_that_hand_them_out_need_each_other(run):
     made = run("objective=amdim", "towers=siamese_local", "trainer.max_epochs=1")
     assert made.history.epochs[0]["train/local_nats"] < math.log(32)

@@ -93,7 +93,7 @@ class Bound(nn.Module):
 class InfoNCE(Bound):
     """log(k + 1) + E[ T(x, y) - log sum of e^T over y and its k negatives ].
 
-    van den Oord et al. 2018 (arXiv:1807.03748) eq. 4 and section 2.3; as a bound, Poole et al. 2019
+    van den Oord et al. 2018 (arXiv:1807.03748), section 2.3; as a bound, Poole et al. 2019
     (arXiv:1905.06922), section 2.3. Written from score differences: the difference of two large log-sums
     would lose the digits that matter.
     """
@@ -145,7 +145,7 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 class DV(Bound):
-    """E[T] - log E[e^T]: Donsker & Varadhan 1983; Belghazi et al. 2018 (arXiv:1801.04062) eq. 5."""
+    """E[T] - log E[e^T]: Donsker & Varadhan 1983; Belghazi et al. 2018 (arXiv:1801.04062)."""
 
     def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
         self._check(joint, marginal)
@@ -156,7 +156,7 @@ class MINE(Bound):
     """DV, followed along a gradient whose denominator is a moving average.
 
     The gradient of -log mean e^T over a batch is -mean(e^T dT) / mean(e^T): a ratio of two noisy means,
-    biased in a batch. Belghazi et al. 2018 (arXiv:1801.04062, section 3.2, eq. 12) replace the
+    biased in a batch. Belghazi et al. 2018 (arXiv:1801.04062, section 3.2) replace the
     denominator by its exponential moving average over the steps, m_t. The value stays DV's, of
     this batch.
 
@@ -258,7 +258,7 @@ class Interpolated(Bound):
 class JS(Bound):
     """Follows the Jensen-Shannon objective, reads the density ratio.
 
-    E[-softplus(-T)] - E[softplus(T)] (Hjelm et al. 2019, arXiv:1808.06670, eq. 4) is largest at
+    E[-softplus(-T)] - E[softplus(T)] (Hjelm et al. 2019, arXiv:1808.06670) is largest at
     T = log r, but its value is no MI. The read-out puts T + 1 into NWJ: E[T] + 1 - E[e^T], which is
     I(X; Y) at that critic. Putting T itself there reads I - 1/e: a known mistake.
     """

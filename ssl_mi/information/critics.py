@@ -29,7 +29,7 @@ def mlp(dims: Sequence[int]) -> nn.Sequential:
 
 
 class Cosine(nn.Module):
-    """Cosine similarity over a temperature: Chen et al. 2020 (arXiv:2002.05709) eq. 1.
+    """Cosine similarity over a temperature: Chen et al. 2020 (arXiv:2002.05709).
 
     learned=True makes log(1/temperature) a parameter, as in Radford et al. 2021 (arXiv:2103.00020,
     section 2.5), with the temperature kept at or above `minimum` so that it can not run away.
@@ -61,7 +61,7 @@ class Cosine(nn.Module):
 
 
 class Bilinear(nn.Module):
-    """x^T W y: van den Oord et al. 2018 (arXiv:1807.03748) eq. 3, with log taken.
+    """x^T W y: van den Oord et al. 2018 (arXiv:1807.03748), with log taken.
 
     W starts as the identity over sqrt(dim): where the two towers agree, so do the first scores.
     """

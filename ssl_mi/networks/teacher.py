@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class EMA(nn.Module):
     """Mean teacher xi of the online towers theta: xi <- m xi + (1 - m) theta after every optimiser step.
 
-    BYOL's (Grill et al. 2020, arXiv:2006.07733, 3.1 and eq. 1): with p in [0, 1] the part of training done,
+    BYOL's (Grill et al. 2020, arXiv:2006.07733, section 3): with p in [0, 1] the part of training done,
 
         m(p) = final - (final - momentum) (cos(pi p) + 1) / 2,
 

@@ -32,7 +32,7 @@ def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
 
 
 class SwAV(Objective):
-    """Swapped prediction of balanced codes: Caron et al. 2020 (arXiv:2006.09882) eq. 1 to 5.
+    """Swapped prediction of balanced codes: Caron et al. 2020 (arXiv:2006.09882).
 
         codes(v) = sinkhorn(<z_v, c_k> / epsilon),   log p(v) = log softmax_k(<z_v, c_k> / t)
         loss     = - mean over pairs v != w of sum_k codes(v)_k log p(w)_k,   v one of the first `code_views` views
@@ -99,7 +99,7 @@ class SwAV(Objective):
 
 
 class DINO(Objective):
-    """Self-distillation without labels: Caron et al. 2021 (arXiv:2104.14294) eq. 1 to 4.
+    """Self-distillation without labels: Caron et al. 2021 (arXiv:2104.14294).
 
         p = softmax((y - centre) / t_target),   log q = log softmax(x / t_online)
         loss = mean over pairs of views i != j of - sum_k p_jk log q_ik,   j a view of the teacher

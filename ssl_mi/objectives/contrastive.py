@@ -20,7 +20,7 @@ class DCL(Objective):
     w_i = 2 - exp(<x_i, y_i>/sigma) / mean_k exp(<x_k, y_k>/sigma), the von Mises-Fisher weight of DCLW.
 
     Mutual information: the mean of T(x_i, y_i) - log mean_j e^T(x_i, y_j) without the partner is the leave-one-out form
-    (Poole et al. 2019, arXiv:1905.06922, section 2.2), an *upper* bound where T = log p(y | x) and, for any other
+    (Poole et al. 2019, arXiv:1905.06922), an *upper* bound where T = log p(y | x) and, for any other
     critic such as this one, no bound at all.
     """
 
@@ -53,12 +53,12 @@ class DCL(Objective):
 
 
 class SupCon(Objective):
-    """All samples of one's class are partners: Khosla et al. 2020 (arXiv:2004.11362) eq. 2, L_out.
+    """All samples of one's class are partners: Khosla et al. 2020 (arXiv:2004.11362), L_out.
 
         L_i = - 1/|P(i)| sum over p in P(i) of log( exp <z_i, z_p>/t / sum over a != i of exp <z_i, z_a>/t )
 
     on unit vectors, where i runs over the V n embeddings of all views and P(i) are the others of i's class. The mean
-    over P(i) stands outside the logarithm (L_in, with the sum inside, is the worse of the two: section 3.2.1).
+    over P(i) stands outside the logarithm (L_in, with the sum inside, is the worse of the two).
     With a class for each image it is NT-Xent.
 
     Mutual information: a row has many partners, and pairs of one class are no sample of two views of one image:
@@ -92,7 +92,7 @@ class SupCon(Objective):
 
 
 class SpectralContrastive(Objective):
-    """HaoChen et al. 2021 (arXiv:2106.04156) eq. 6:
+    """HaoChen et al. 2021 (arXiv:2106.04156):
 
         loss = -2 E[<x, y>] + E[<x, y'>^2]
 

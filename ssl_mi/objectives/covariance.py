@@ -67,7 +67,7 @@ class MMCR(Objective):
 
 
 class CodingRate(Objective):
-    """EMP-SSL: Tong et al. 2023 (arXiv:2304.03977), section 3.
+    """EMP-SSL: Tong et al. 2023 (arXiv:2304.03977).
 
         R(Z) = 1/2 log det(1 + d / (n distortion) Z^T Z)
         loss = - mean over views R(Z_v) - invariance mean over views cos(z_v, mean of z)

@@ -12,7 +12,7 @@ CHUNK = 4096  # rows of the bank that are compared with all centroids at once
 
 
 class DeepClusterV2(Objective):
-    """Caron et al. 2020 (arXiv:2006.09882), appendix on DeepCluster-v2, after Caron et al. 2018 (arXiv:1807.05520):
+    """Caron et al. 2020 (arXiv:2006.09882), appendix D.1, after Caron et al. 2018 (arXiv:1807.05520):
 
         c_h(i) = argmax_k <m_i, C_hk>                                          m_i: bank, of the epoch before
         loss   = mean over heads h, views v, images i of - log softmax_k(<z_vi, C_hk> / t) at k = c_h(i)
@@ -78,6 +78,13 @@ class DeepClusterV2(Objective):
         if self.training:
             self._remember(views, index)
         return Loss({self.name: loss}, {"clusters_in_use": self._in_use()})
+
+    def check(self, images: int) -> None:
+        places, k = len(self.known), self.centroids.shape[1]
+        if images > places:
+            raise ValueError(f"{images} training images and a bank of {places}: set objective.images={images}")
+        if images < k:
+            raise ValueError(f"{images} training images can not be put in {k} clusters: lower objective.prototypes")
 
     def _loss(self, views: list[Tensor], classes: Tensor) -> Tensor:
         """views: [n, d] each; classes: [heads, n], -1 where there is none."""

@@ -18,11 +18,11 @@ from ssl_mi.objectives.predictor import predicted
 
 
 class BYOL(Objective):
-    """Predict the teacher's embedding of the other view: Grill et al. 2020 (arXiv:2006.07733) eq. 2.
+    """Predict the teacher's embedding of the other view: Grill et al. 2020 (arXiv:2006.07733).
 
         L(x, y) = |q(x)/|q(x)| - y/|y||^2 = 2 - 2 cos(q(x), y),     loss = sum over the two directions
 
-    The factor 2 of eq. 2 and the *sum* L + L~ of section 3.1 are kept, so the loss lies in [0, 8] with two views;
+    The factor 2 and the *sum* L + L~ of the paper are kept, so the loss lies in [0, 8] with two views;
     code that prints 2 - 2 cos averaged, or 1 - cos, needs a learning rate twice or four times this one's. With
     multi-crop it is still the sum over two pairs: the mean over all pairs, times two.
 
@@ -44,7 +44,7 @@ class BYOL(Objective):
 
 
 class SimSiam(Objective):
-    """Predict the other view's own embedding, held still: Chen & He 2021 (arXiv:2011.10566) eq. 1 to 4.
+    """Predict the other view's own embedding, held still: Chen & He 2021 (arXiv:2011.10566).
 
         D(x, y) = -cos(q(x), stopgrad(y)),     loss = D(x1, y2) / 2 + D(x2, y1) / 2
 

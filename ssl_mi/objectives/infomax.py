@@ -35,7 +35,7 @@ class Infomax(Objective):
     for the others minus the bound. The metric `bound_nats` is the bound on the training batch; where the
     negatives break it, it is called `score_nats` and `read` returns None.
     With cosine critic, InfoNCE and OtherSamplesAndViews this is NT-Xent, Chen et al. 2020
-    (arXiv:2002.05709) eq. 1 averaged over all positive pairs; its bound is log(2N - 1) - loss.
+    (arXiv:2002.05709) averaged over all positive pairs; its bound is log(2N - 1) - loss.
 
     Raises ValueError when negatives or predictor tell the two sides apart and no teacher does.
     """

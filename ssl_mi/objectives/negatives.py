@@ -89,7 +89,7 @@ class OtherSamplesAndViews(Negatives):
 class OtherTargets(Negatives):
     """The other samples of the other view, in one direction: m = n, k = n - 1.
 
-    Row i of x, a query, must find y_i among all y, the keys (Chen et al. 2021, arXiv:2104.02057, eq. 1: MoCo v3).
+    Row i of x, a query, must find y_i among all y, the keys (Chen et al. 2021, arXiv:2104.02057: MoCo v3).
     """
 
     directed = True
@@ -107,7 +107,7 @@ class OtherTargets(Negatives):
 class PastTargets(Negatives):
     """A queue of the targets of past steps: m = n, k = size.
 
-    Row i of x, a query, must find y_i, its key, among y_i and the queue (He et al. 2020, arXiv:1911.05722, eq. 1:
+    Row i of x, a query, must find y_i, its key, among y_i and the queue (He et al. 2020, arXiv:1911.05722:
     MoCo). The keys of this step, of every view, enter after all pairs were scored, so that in the symmetric
     loss no query finds its own key among the negatives. A batch of n images takes V n places for V target views.
 

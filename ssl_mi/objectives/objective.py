@@ -62,6 +62,9 @@ class Objective(nn.Module):
         """The objective's own bound on paired [n, d], read in batches of `rows`; None if it bounds nothing."""
         return None
 
+    def check(self, images: int) -> None:
+        """Raise ValueError, with the key to set, before training on so many images where that can not go well."""
+
     def facts(self, rows: int) -> dict[str, str]:
         """What a user should know before a run of `rows` pairs a step: negatives, ceiling, ..."""
         return {"mutual information": self.information}

@@ -16,7 +16,7 @@ from ssl_mi.objectives.objective import Loss, Objective, view_pairs
 
 
 class BarlowTwins(Objective):
-    """The cross-correlation of two views is the identity: Zbontar et al. 2021 (arXiv:2103.03230) eq. 1 and 2.
+    """The cross-correlation of two views is the identity: Zbontar et al. 2021 (arXiv:2103.03230).
 
         C_ij = sum_b x_bi y_bj / (|x_.i| |y_.j|)   of centred columns
         loss = scale (sum_i (1 - C_ii)^2 + redundancy sum_i sum_{j != i} C_ij^2)
@@ -46,7 +46,7 @@ class BarlowTwins(Objective):
 
 
 class VICReg(Objective):
-    """Variance, invariance, covariance: Bardes, Ponce & LeCun 2022 (arXiv:2105.04906) eq. 1 to 6.
+    """Variance, invariance, covariance: Bardes, Ponce & LeCun 2022 (arXiv:2105.04906).
 
         s(X, Y) = mean over rows and coordinates of (x - y)^2
         v(X)    = mean over coordinates of max(0, 1 - sqrt(var + 1e-4)),   var over n - 1
@@ -54,7 +54,7 @@ class VICReg(Objective):
         loss    = invariance s + variance (v(X) + v(Y)) / 2 + covariance (c(X) + c(Y))
 
     The published weights 25, 25, 1 go with s averaged over coordinates too and with the *mean* of the two v, as in
-    the authors' code; eq. 5 and 6 as printed have the sums. Code that sums v trains with a variance weight of 50.
+    the authors' code; the equations as printed have the sums. Code that sums v trains with a variance weight of 50.
     """
 
     name = "vicreg"

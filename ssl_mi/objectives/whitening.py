@@ -15,7 +15,7 @@ class WMSE(Objective):
         loss = mean of 2 - 2 cos(W_x (x - mean x), W_y (y - mean y)),   W^T W = Cov^-1
 
     Each view is whitened by the Cholesky factor L of its own covariance, W = L^-1, with Cov over n - 1 shrunk to
-    (1 - shrinkage) Cov + shrinkage 1. Whitening a batch in parts keeps more of its spread (section 3.1): the rows are
+    (1 - shrinkage) Cov + shrinkage 1. Whitening a batch in parts keeps more of its spread: the rows are
     shuffled and cut into n / size parts, rounded, equal up to a row. The shuffle depends on the step alone, so that
     several processes, and a resumed run, cut alike. A part of fewer rows than twice the width whitens badly.
 
