@@ -9,11 +9,8 @@ exit status is 1 where a run failed.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import math
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,23 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(name: str, overrides: Sequence[str]) -> dict[str, float]:
     """Train one, and read what its last evaluation says."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    from ssl_mi import cli
-    from ssl_mi.run import Run
+    from ssl_mi.short_run import last_reading, short_run
 
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            cfg = compose("train", [f"objective={name}", f"run_dir={folder}", "progress=none", *overrides])
-        cli.check(cfg)
-        cli.start(cfg)
-        run = Run(cfg, cli.build(cfg, "data"), cli.build(cfg, "module"))
-        with contextlib.redirect_stdout(io.StringIO()):  # the facts of each run would bury the table
-            run.trainer.fit(run.module, run.data)
-    last = {(row.metric, row.encoder): row.value for row in run.evaluate.rows if row.split == "test"}
+    last = last_reading(short_run([f"objective={name}", *overrides]))
     read = {
         "probe": last.get(("linear_probe_accuracy", "trained")),
         "random": last.get(("linear_probe_accuracy", "random")),

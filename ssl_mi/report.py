@@ -54,7 +54,9 @@ def _commit(folder: Path) -> str:
         ).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + (" with uncommitted changes" if git("status", "--porcelain") else "")
+        # No number depends on what is written under docs, and results are kept there.
+        changed = git("status", "--porcelain", "--", ":/", ":(top,exclude)docs")
+        return git("rev-parse", "HEAD") + (" with uncommitted changes" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown: not a git checkout"
 

@@ -19,7 +19,9 @@ MAY_IMPORT = {
     # From here up everything meets; Hydra builds networks, objectives and data from the configuration.
     "cli": {"module", "overrides"},
     "run": {"callbacks", "cli", "report"},
-    "canaries": {"cli", "run"},
+    "short_run": {"cli", "run"},
+    "canaries": {"cli", "short_run"},
+    "studies": {"callbacks", "cli", "data", "information", "report", "short_run"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -88,6 +88,9 @@ def test_the_commit_is_that_of_the_code_or_says_that_there_is_none(tmp_path):
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     assert report.environment(tmp_path)["commit"] == head
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "result").write_text("x")
+    assert report.environment(tmp_path)["commit"] == head
     (tmp_path / "new").write_text("x")
     assert report.environment(tmp_path)["commit"] == f"{head} with uncommitted changes"
 

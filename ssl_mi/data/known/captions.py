@@ -74,7 +74,7 @@ class Caption(KnownViews):
         check_factors("named", named)
         if not named:
             raise ValueError("named=[]: a sentence needs at least one factor to name")
-        self.sprites = Sprites(FACTORS, size)
+        self.sprites = Sprites(list(FACTORS), size)
         self.size = size
         self.named = tuple(name for name in FACTORS if name in named)
         self.parts = {name: math.log(len(FACTORS[name])) if name in named else 0.0 for name in FACTORS}

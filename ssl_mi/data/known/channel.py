@@ -29,9 +29,10 @@ def channel_nats(error: float, symbols: int) -> float:
     return math.log(symbols) - spread - error * math.log(symbols - 1)
 
 
-def channel_error(nats: float, symbols: int, name: str) -> float:
-    """The error at which `channel_nats` is `nats`, 0 <= e <= (K - 1) / K. ValueError outside 0 .. ln K."""
-    check_nats(name, nats, 0.0, math.log(symbols), "data.nats=null shares all")
+def channel_error(nats: float, symbols: int, name: str, key: str = "data.nats") -> float:
+    """The error at which `channel_nats` is `nats`, 0 <= e <= (K - 1) / K. ValueError outside 0 .. ln K, naming the
+    key of the configuration that the nats came from."""
+    check_nats(name, nats, 0.0, math.log(symbols), "data.nats=null shares all" if key == "data.nats" else "", key)
     silent = (symbols - 1) / symbols  # here Y says nothing of X
     if nats >= channel_nats(0.0, symbols):
         return 0.0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from ssl_mi.data.known.channel import integers
+from ssl_mi.data.known.channel import channel_error, channel_nats, integers
 from ssl_mi.data.known.paint import between, paint, place
 from ssl_mi.data.known.views import SHARED, KnownViews, Pairs, check_size
 from ssl_mi.data.shapes import CLASSES, colour, coverage
@@ -36,6 +36,10 @@ class Sprites(KnownViews):
     value in both views (content); any other is drawn for each view alone (style: von Kuegelgen et al. 2021,
     arXiv:2106.04619). Nuisance: the place, by up to a pixel each way, and both intensities.
 
+    partly: name -> nats, of factors that are shared, but not wholly. Such a factor of K values is in view 2 that of
+    view 1 with probability 1 - r and drawn anew with probability r, which is a symmetric channel of error
+    e = r (K - 1) / K: ln K - h(e) - e ln(K - 1) nats.
+
         shape 5   colour 6   size 3   position 3 x 3   orientation 3   background 6     all of them: 9.59 nats
 
     Exact: intensity tells coverage, since the paper is darker than the ink; the coverages of all shapes, sizes and
@@ -50,17 +54,34 @@ class Sprites(KnownViews):
     label = "shape"
     class_names = SHAPES
 
-    def __init__(self, shared: Sequence[str] = ("shape", "position"), size: int = 32) -> None:
+    def __init__(
+        self,
+        shared: Sequence[str] = ("shape", "position"),
+        size: int = 32,
+        partly: Mapping[str, float] | None = None,
+    ) -> None:
+        partly = partly or {}
         check_size(self.name, size, 24)
         check_factors("shared", shared)
+        check_factors("partly", partly)
+        if twice := [name for name in partly if name in shared]:
+            raise ValueError(f"shared={list(shared)} and partly={dict(partly)}: '{twice[0]}' is in both; name it once")
         self.size, self.shared = size, tuple(name for name in FACTORS if name in shared)
-        self.parts = {name: math.log(len(FACTORS[name])) if name in shared else 0.0 for name in FACTORS}
+        self.parts, kept = {}, []
+        for name, values in FACTORS.items():
+            k, silent = len(values), 1 - 1 / len(values)
+            error = 0.0 if name in shared else silent
+            if name in partly:
+                error = channel_error(partly[name], k, name, f"data.known.partly.{name}")
+            self.parts[name] = 0.0 if error == silent else channel_nats(error, k)
+            kept.append(1 - error / silent)
+        self.kept = torch.tensor(kept)  # chance that view 2 has the value of view 1 because it is shared
         self.templates = _templates(size)
 
     def latents(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         counts = torch.tensor([len(values) for values in FACTORS.values()], device=pairs.index.device)
-        kept = torch.tensor([name in self.shared for name in FACTORS], device=pairs.index.device)
         first, other = (integers(pairs.draws(SHARED, op).uniform(len(counts)), counts) for op in (0, 1))
+        kept = pairs.draws(SHARED, 2).uniform(len(counts)) < self.kept.to(pairs.index.device)
         return first, torch.where(kept, first, other)
 
     def render(self, u: Tensor, pairs: Pairs, view: int) -> Tensor:
@@ -80,7 +101,7 @@ class Sprites(KnownViews):
         return paint(place(self.templates[which], top, left, self.size), ink, paper)
 
 
-def check_factors(argument: str, names: Sequence[str]) -> None:
+def check_factors(argument: str, names: Iterable[str]) -> None:
     if unknown := [name for name in names if name not in FACTORS]:
         raise ValueError(f"{argument}={list(names)}: '{unknown[0]}' is none of the factors {', '.join(FACTORS)}")
 

@@ -71,9 +71,9 @@ def check_size(name: str, size: int, smallest: int) -> None:
         raise ValueError(f"data.size={size}: {name} needs a whole number of pixels, {smallest} or more")
 
 
-def check_nats(name: str, nats: float, low: float, high: float, remedy: str = "") -> None:
+def check_nats(name: str, nats: float, low: float, high: float, remedy: str = "", key: str = "data.nats") -> None:
     """Raise ValueError with the reachable range unless low <= nats <= high."""
     if not low <= nats <= high:
         # Rounded inwards, so that both ends can be asked for.
         ends = f"{-(-low * 1e4 // 1) / 1e4:g} to {high * 1e4 // 1 / 1e4:g}"
-        raise ValueError(f"data.nats={nats}: {name} can share {ends} nats{'; ' + remedy if remedy else ''}")
+        raise ValueError(f"{key}={nats}: {name} can share {ends} nats{'; ' + remedy if remedy else ''}")

@@ -1,6 +1,7 @@
 """Known views on their way to training and evaluation."""
 
 import inspect
+import math
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,10 @@ def test_what_is_told_of_the_data_says_what_they_share():
         data_of(Sphere(), train=8)
     with pytest.raises(ValueError, match="a positive number of pairs"):
         data_of(Sphere(), test=0)
+
+
+def test_a_factor_is_shared_in_part_from_the_command_line(configure):
+    cfg = configure("data=known/sprites", "data.known.shared=[size]", "data.known.partly={shape:0.8}", tiny=False)
+    known = instantiate(cfg.data.known, _convert_="all")
+    assert known.parts["shape"] == pytest.approx(0.8)
+    assert known.nats == pytest.approx(0.8 + math.log(3))

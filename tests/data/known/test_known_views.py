@@ -33,6 +33,7 @@ ALL = {
     "sphere in 5 dimensions": lambda: Sphere(nats=1.0, dim=5),
     "gaussian_blob": lambda: GaussianBlob(nats=1.0, shared=["x", "colour"]),
     "sprites": lambda: Sprites(shared=["shape", "orientation"]),
+    "sprites in part": lambda: Sprites(["orientation"], partly={"shape": 0.7, "size": 0.25}),
     "caption": lambda: Caption(named=["size", "colour"]),
     "glyphs": lambda: Glyphs(letters=24),
     "halves": lambda: Halves(most=6, nats=1.1),
@@ -67,6 +68,8 @@ def test_counting_symbols_reads_the_closed_form_within_its_interval(generators, 
         u, v, nats = u[:, 1], v[:, 1], generator.parts["cell1"]
     if name == "sprites":  # the shared ones
         u, v = u[:, [0, 4]], v[:, [0, 4]]
+    if name == "sprites in part":
+        u, v = u[:, [0, 2, 4]], v[:, [0, 2, 4]]
     if name == "caption":  # those named
         u = u[:, [1, 2]]
     low, high = with_interval(partial(discrete.mutual_information, correction="grassberger"), codes(u), codes(v)).ci
@@ -115,6 +118,22 @@ def test_the_parts_add_up_and_an_error_less_generator_shares_an_entropy(generato
     assert sum(generators[name].parts.values()) == pytest.approx(generators[name].nats)
     assert SharedClass().nats == pytest.approx(math.log(10))
     assert Sprites(shared=["shape", "position"]).nats == pytest.approx(math.log(5 * 9))
+
+
+def test_a_factor_shared_in_part_agrees_as_often_as_its_channel_says_and_moves_no_other():
+    part, whole = Sprites(["colour"], partly={"shape": 0.7}), Sprites(shared=["shape", "colour"])
+    assert part.parts["shape"] == pytest.approx(0.7, abs=1e-12)
+    assert part.nats == pytest.approx(0.7 + math.log(6))
+    error = (part.latents(pairs(20_000))[0] != part.latents(pairs(20_000))[1]).double().mean(0)
+    assert SymmetricChannel(error[0].item(), 5).mi == pytest.approx(0.7, abs=0.03)
+    assert error[1] == 0
+    assert error[3] == pytest.approx(8 / 9, abs=0.01)
+    # The other factors are what they are without the channel.
+    for u, v in zip(part.latents(pairs(50)), whole.latents(pairs(50)), strict=True):
+        assert torch.equal(u[:, 1:], v[:, 1:])
+    assert torch.equal(
+        Sprites([], partly={"shape": 0.0}).latents(pairs(50))[1], Sprites(shared=[]).latents(pairs(50))[1]
+    )
 
 
 @pytest.mark.parametrize("name", DISCRETE)
@@ -231,6 +250,9 @@ def test_no_two_views_and_no_two_splits_show_the_same_digit():
         (lambda: GaussianBlob(nats=5, shared=["x", "y"]), "0 to 4.6051 nats"),
         (lambda: Halves(most=4, nats=2), "0 to 1.3862 nats"),
         (lambda: Sprites(shared=["colour", "form"]), "'form' is none of the factors shape, colour"),
+        (lambda: Sprites([], partly={"shape": 2}), "data.known.partly.shape=2: shape can share 0 to 1.6094 nats"),
+        (lambda: Sprites([], partly={"form": 1}), "partly=.*'form' is none of the factors"),
+        (lambda: Sprites(["shape"], partly={"shape": 1}), "'shape' is in both; name it once"),
         (lambda: Caption(named=[]), "at least one factor"),
         (lambda: Glyphs(letters=10_000), "letters=10000: the font has 2 to"),
         (lambda: FiniteSet(images=2000), "images=2000"),
