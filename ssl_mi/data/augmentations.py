@@ -16,7 +16,7 @@ from torch import Tensor
 from ssl_mi.data.batch import Source
 from ssl_mi.data.colour import Chrominance, ColorJitter, Grayscale, Luminance, Solarize
 from ssl_mi.data.draws import Draws
-from ssl_mi.data.geometry import GaussianBlur, HorizontalFlip, RandomResizedCrop
+from ssl_mi.data.geometry import GaussianBlur, HorizontalFlip, RandomResizedCrop, Rotation, WrapShift
 from ssl_mi.data.ops import Op
 
 __all__ = [
@@ -30,8 +30,10 @@ __all__ = [
     "Luminance",
     "Op",
     "RandomResizedCrop",
+    "Rotation",
     "Solarize",
     "View",
+    "WrapShift",
     "local_size",
 ]
 

@@ -1,4 +1,4 @@
-"""Ops on where pixels are: crop and resize, flip, blur.
+"""Ops on where pixels are: crop and resize, flip, shift, rotation, blur.
 
 Resizing and blurring are linear along each axis, so an image becomes `rows @ image @ columns.T` with two
 small matrices of its own, and a batch is two batched products: any box, any sigma, antialiasing and bicubic
@@ -88,6 +88,50 @@ class HorizontalFlip(Op):
 
     def apply(self, images: Tensor, active: Tensor) -> Tensor:
         return change_where(active, images, lambda chosen: chosen.flip(-1))
+
+
+class WrapShift(Op):
+    """The image moved by whole pixels, every shift equally likely; what leaves it on one side enters on the other.
+
+    So where a thing is in the image is lost without a trace, and nothing else is.
+    """
+
+    def draw(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
+        """-> {"shift": int64 [n, 2]}, pixels down and to the right."""
+        u = draws.uniform(2)
+        return {"shift": (u * u.new_tensor(tuple(shape[-2:]))).long()}
+
+    def apply(self, images: Tensor, shift: Tensor) -> Tensor:
+        n, c, h, w = images.shape
+        down, right = shift[:, 0, None], shift[:, 1, None]
+        row = (torch.arange(h, device=images.device) - down) % h
+        column = (torch.arange(w, device=images.device) - right) % w
+        pixel = row[:, :, None] * w + column[:, None, :]
+        return images.flatten(2).gather(2, pixel.view(n, 1, h * w).expand(-1, c, -1)).view(n, c, h, w)
+
+
+class Rotation(Op):
+    """The image turned about its centre by U(-degrees, degrees), bilinear; the outermost pixels go on outside.
+
+    180 degrees: every angle is equally likely.
+    """
+
+    def __init__(self, degrees: float = 180.0):
+        self.degrees = degrees
+        if not 0 <= degrees <= 180:
+            refuse(self, "degrees", degrees, "from 0 to 180, half a turn either way")
+
+    def draw(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
+        """-> {"angle": [n]} in radians, anticlockwise as one looks at the image."""
+        return {"angle": math.radians(self.degrees) * between(draws.uniform()[:, 0], -1.0, 1.0)}
+
+    def apply(self, images: Tensor, angle: Tensor) -> Tensor:
+        h, w = images.shape[-2:]
+        # Output pixel (x, y) reads the input at R (x, y), in lengths of half a side, y downwards.
+        cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+        rows = torch.stack([cos, -sin * h / w, zero, sin * w / h, cos, zero], 1).view(-1, 2, 3)
+        grid = F.affine_grid(rows, list(images.shape), align_corners=False)
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 class GaussianBlur(Op):

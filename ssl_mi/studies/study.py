@@ -104,7 +104,8 @@ def main(study: Study, argv: Sequence[str] | None = None) -> int:
 def measured(study: Study, seeds: Sequence[int], folder: Path, quick: bool = False) -> list[Row]:
     """The rows of every job at every seed, each measured now unless results.csv in `folder` has it.
 
-    Rows gain the columns of the job, `seed`, `seconds` (of the training, told in its first row) and `commit`.
+    Rows gain the columns of the job, `seed`, `commit` and, in the first of a training, what it took: `seconds` by the
+    clock and `cpu_seconds` of computing, which others on the machine do not lengthen (much).
     """
     path = folder / "results.csv"
     rows = read_rows(path)
@@ -119,11 +120,12 @@ def measured(study: Study, seeds: Sequence[int], folder: Path, quick: bool = Fal
             said = ", ".join(f"{name} {value}" for name, value in job.items())
             bar.update(task, description=said)
             if not any(_holds(row, job) for row in rows):
-                began = time.perf_counter()
+                began, busy = time.perf_counter(), time.process_time()
                 found = study.measure({k: v for k, v in job.items() if k != "seed"}, job["seed"], quick)
                 seconds = round(time.perf_counter() - began, 1)
+                took = {"seconds": seconds, "cpu_seconds": round(time.process_time() - busy, 1)}
                 for i, row in enumerate(found):
-                    rows.append({**job, **row, "seconds": seconds if i == 0 else 0.0, "commit": commit})
+                    rows.append({**job, **row, **(took if i == 0 else dict.fromkeys(took, 0.0)), "commit": commit})
                 write_rows(rows, path)
                 if not console.is_terminal:
                     console.print(f"{study.name}: {said}, {seconds:.0f} s", highlight=False, soft_wrap=True)
@@ -141,13 +143,18 @@ def store(study: Study, rows: Sequence[Row], folder: Path, quick: bool = False) 
     verdicts = list(study.verdicts(rows))
     study.picture(rows, folder / "picture.png")
     seeds = sorted({row["seed"] for row in rows})
+
+    def total(column: str) -> float:
+        return sum(row.get(column, 0.0) for row in rows)
+
     told = report.environment(Path(__file__).parent)
     command = f"python -m ssl_mi.studies.{study.name} --seeds {len(seeds)}" + (" --quick" if quick else "")
     facts = {
         "command": f"`{command}`",
         "commit": ", ".join(dict.fromkeys(str(row["commit"]) for row in rows)),
         "seeds": ", ".join(map(str, seeds)),
-        "seconds": f"{sum(row['seconds'] for row in rows):.0f}, of all trainings and readings",
+        "seconds": f"{total('seconds'):.0f} by the clock for all trainings and readings, "
+        f"{total('cpu_seconds'):.0f} of computing",
         "machine": told["machine"] + f", {_threads()} of torch",
         "versions": f"python {told['python']}, " + ", ".join(f"{k} {v}" for k, v in told["versions"].items()),
     }

@@ -40,10 +40,18 @@ def test_every_key_is_an_argument_and_every_number_is_written_down(path):
 
 
 def test_the_whole_list_is_there():
-    assert [path.stem for path in FILES] == ["cifar10", "cifar100", "digits", "image_folder", "shapes", "stl10"]
+    assert [path.stem for path in FILES] == [
+        "cifar10",
+        "cifar100",
+        "digits",
+        "image_folder",
+        "shapes",
+        "sprites",
+        "stl10",
+    ]
 
 
-@pytest.mark.parametrize("name", ["shapes", "digits"])
+@pytest.mark.parametrize("name", ["shapes", "sprites", "digits"])
 def test_sets_without_files_load_with_the_statistics_that_they_are_normalised_by(name):
     module = instantiate(page(CONF / f"{name}.yaml").data)
     module.setup()

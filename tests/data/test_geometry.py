@@ -1,4 +1,6 @@
-"""Crop, flip and blur equal torchvision's on every image, and are drawn by torchvision's laws."""
+"""Crop, flip, rotation and blur equal torchvision's on every image, and are drawn by torchvision's laws."""
+
+import math
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import RandomResizedCrop as TorchvisionCrop
 
 from ssl_mi.data.draws import Draws
-from ssl_mi.data.geometry import GaussianBlur, HorizontalFlip, RandomResizedCrop
+from ssl_mi.data.geometry import GaussianBlur, HorizontalFlip, RandomResizedCrop, Rotation, WrapShift
 
 
 def images(*shape, seed=0):
@@ -99,6 +101,40 @@ def test_chances_are_kept(p):
         assert abs(share - p) <= 4 * (p * (1 - p) / n) ** 0.5
 
 
+def test_a_shift_rolls_each_image_around_its_borders():
+    x = images(5, 3, 8, 11)
+    shift = torch.tensor([[0, 0], [1, 0], [0, 10], [7, 3], [5, 6]])
+    ours = WrapShift().apply(x, shift)
+    assert torch.equal(ours, torch.stack([i.roll(s.tolist(), (1, 2)) for i, s in zip(x, shift, strict=True)]))
+
+
+def test_every_shift_is_equally_likely():
+    n = 12_000
+    down, right = WrapShift().draw(draws(n), (n, 3, 6, 5))["shift"].T
+    assert stats.chisquare((down * 5 + right).bincount(minlength=30)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(6, 3, 32, 32), (6, 1, 20, 33)])
+def test_rotation_is_torchvisions_on_each_image_and_goes_on_outside(shape):
+    x = images(*shape)
+    degrees = torch.tensor([0.0, 10.0, -35.0, 90.0, 179.0, -120.0])
+    ours = Rotation().apply(x, torch.deg2rad(degrees))
+    torch.testing.assert_close(ours[0], x[0], rtol=0, atol=1e-5)
+    inside = torch.stack(
+        [TF.rotate(torch.ones_like(i), d.item(), InterpolationMode.BILINEAR) for i, d in zip(x, degrees, strict=True)]
+    )
+    theirs = torch.stack([TF.rotate(i, d.item(), InterpolationMode.BILINEAR) for i, d in zip(x, degrees, strict=True)])
+    assert inside.mean() > 0.5
+    assert ((ours - theirs).abs() * (inside > 0.999)).max() < 1e-4
+    plain = torch.full(shape, 0.3)
+    torch.testing.assert_close(Rotation()(plain, draws(6)), plain, rtol=0, atol=1e-6)
+
+
+def test_angles_are_uniform():
+    angle = Rotation(90).draw(draws(4000), (4000, 3, 8, 8))["angle"]
+    assert stats.kstest(angle.numpy() / math.pi + 0.5, "uniform").pvalue > 1e-3
+
+
 @pytest.mark.parametrize(("kernel_size", "taps"), [(None, 3), (3, 3), (7, 7), (23, 23), (1, 1)])
 def test_blur_is_torchvisions_on_each_image(kernel_size, taps):
     x = images(12, 3, 24, 30)
@@ -138,6 +174,7 @@ def test_a_blur_wider_than_the_image_is_refused():
         (lambda: RandomResizedCrop(8, ratio=(1,)), "ratio"),
         (lambda: RandomResizedCrop(8, interpolation="nearest"), "interpolation"),
         (lambda: HorizontalFlip(1.5), "p must"),
+        (lambda: Rotation(270), "degrees must be from 0 to 180"),
         (lambda: HorizontalFlip(float("nan")), "p must"),
         (lambda: GaussianBlur(p=-0.1), "p must"),
         (lambda: GaussianBlur(sigma=(2, 1)), "sigma"),

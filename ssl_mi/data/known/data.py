@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from ssl_mi.data.augmentations import Augmentation, View
 from ssl_mi.data.batch import Batch, Source
+from ssl_mi.data.known.images import first_views
 from ssl_mi.data.known.views import KnownViews, Pairs
 from ssl_mi.data.modules import SPLITS, ImageData
 from ssl_mi.data.sampler import EpochBatches, EpochLoader, check_batch_size, this_process
@@ -103,22 +104,7 @@ class KnownData(ImageData):
 
     def _images(self, split: str) -> ImageSet:
         """View 0 of further pairs of a split, and what u_1 says of each."""
-        index = torch.arange(self.pairs[split])
-        images, factors = [], []
-        for rows in index.split(_CPU_ROWS):
-            pairs = Pairs(self.seed, SPLITS[split], CLEAN, rows)
-            u, _ = self.known.latents(pairs)
-            images.append(self.known.render(u, pairs, 0))
-            factors.append(self.known.factors(u))
-        known = {name: torch.cat([f[name] for f in factors]) for name in factors[0]}
-        label = self.known.label
-        return ImageSet(
-            self.known.name,
-            torch.cat(images),
-            None if label is None else known[label],
-            () if label is None else self.known.class_names,
-            known,
-        )
+        return first_views(self.known, Pairs(self.seed, SPLITS[split], CLEAN, torch.arange(self.pairs[split])))
 
     def train_dataloader(self) -> EpochLoader:
         rank, world = this_process()

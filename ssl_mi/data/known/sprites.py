@@ -17,6 +17,7 @@ SHAPES = tuple(name for name in CLASSES if name != "disc")  # a disc has no orie
 HUES = ("red", "yellow", "green", "cyan", "blue", "magenta")  # 60 degrees apart
 SIZES = (0.08, 0.11, 0.15)  # radius of the disc of equal area, in image widths
 PLACES = tuple(f"{row} {column}" for row in ("top", "middle", "bottom") for column in ("left", "centre", "right"))
+INK, PAPER, CHROMA = (0.60, 0.72), (0.22, 0.34), 0.22  # mean intensities, distance from grey
 TILT = math.radians(20)  # less than a quarter of every shape's symmetry
 
 FACTORS = {
@@ -95,9 +96,9 @@ class Sprites(KnownViews):
         top = around + (position // 3 - 1) * step + moved[:, 0]
         left = around + (position % 3 - 1) * step + moved[:, 1]
         free = draws.uniform(2)
-        chroma = torch.full_like(free[:, 0], 0.22)
-        ink = colour(between((0.60, 0.72), free[:, 0]), chroma, hue * (math.pi / 3))
-        paper = colour(between((0.22, 0.34), free[:, 1]), chroma, ground * (math.pi / 3))
+        chroma = torch.full_like(free[:, 0], CHROMA)
+        ink = colour(between(INK, free[:, 0]), chroma, hue * (math.pi / 3))
+        paper = colour(between(PAPER, free[:, 1]), chroma, ground * (math.pi / 3))
         return paint(place(self.templates[which], top, left, self.size), ink, paper)
 
 

@@ -13,6 +13,7 @@ from ssl_mi.data.batch import Source
 from ssl_mi.data.known.captions import Caption
 from ssl_mi.data.known.data import KnownData
 from ssl_mi.data.known.digits import FiniteSet, Patches
+from ssl_mi.data.known.images import KnownImages
 from ssl_mi.data.known.sphere import Sphere
 from ssl_mi.data.known.sprites import Sprites
 from ssl_mi.data.modules import SPLITS
@@ -152,3 +153,13 @@ def test_a_factor_is_shared_in_part_from_the_command_line(configure):
     known = instantiate(cfg.data.known, _convert_="all")
     assert known.parts["shape"] == pytest.approx(0.8)
     assert known.nats == pytest.approx(0.8 + math.log(3))
+
+
+def test_images_to_be_augmented_come_with_all_their_factors_and_no_two_splits_share_one():
+    train, test, _ = KnownImages(Sprites(shared=[]), 300, 40, seed=1).load()
+    assert (len(train), len(test)) == (300, 40)
+    assert torch.equal(train.factors["shape"], train.labels)
+    assert torch.equal(KnownImages(Sprites(shared=[]), 20, 5, seed=1).load().train.images, train.images[:20])
+    assert not (train.images[:40] == test.images).flatten(1).all(1).any()
+    with pytest.raises(ValueError, match=r"data\.sets\.test=0"):
+        KnownImages(Sprites(), 10, 0)
