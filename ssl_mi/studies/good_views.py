@@ -129,7 +129,8 @@ def picture(rows: Sequence[Row], path: Path) -> None:
     left.axvline(TASK_NATS, color="black", lw=1, ls=":")
     random = np.mean(pick(rows, "accuracy", views="nothing", encoder="random"))
     left.axhline(random, color="0.45", lw=1, ls="--")
-    left.text(9.6, random - 0.006, "as initialised", fontsize=8, color="0.35", ha="right", va="top")
+    edge = {"transform": left.get_yaxis_transform(), "ha": "right", "va": "top", "fontsize": 8, "color": "0.35"}
+    left.text(0.99, random - 0.006, "as initialised", **edge)
     side = {"transform": left.get_xaxis_transform(), "ha": "right", "va": "top", "fontsize": 8}
     left.text(TASK_NATS - 0.1, 0.99, f"I(V; task)\n= ln 15 = {TASK_NATS:.2f}", **side)
     for place, (x, y) in enumerate(zip(nats, values.max(1), strict=True)):

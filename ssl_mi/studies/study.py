@@ -126,23 +126,27 @@ def measured(study: Study, seeds: Sequence[int], folder: Path, quick: bool = Fal
         for job in jobs:
             said = ", ".join(f"{name} {value}" for name, value in job.items())
             bar.update(task, description=said)
-            if not any(_holds(row, job) for row in rows):
+            if not any(_holds(row, job, quick) for row in rows):
                 began, busy = time.perf_counter(), time.process_time()
                 found = study.measure({k: v for k, v in job.items() if k != "seed"}, job["seed"], quick)
                 seconds = round(time.perf_counter() - began, 1)
                 took = {"seconds": seconds, "cpu_seconds": round(time.process_time() - busy, 1)}
+                told = {"commit": commit, **({"quick": 1} if quick else {})}
                 for i, row in enumerate(found):
-                    rows.append({**job, **row, **(took if i == 0 else dict.fromkeys(took, 0.0)), "commit": commit})
+                    rows.append({**job, **row, **(took if i == 0 else dict.fromkeys(took, 0.0)), **told})
                 write_rows(rows, path)
                 if not console.is_terminal:
                     console.print(f"{study.name}: {said}, {seconds:.0f} s", highlight=False, soft_wrap=True)
             bar.advance(task)
     # Seeds beyond those asked for, or settings that are no longer swept, would change the verdict unasked.
-    return [row for row in rows if any(_holds(row, job) for job in jobs)]
+    return [row for row in rows if any(_holds(row, job, quick) for job in jobs)]
 
 
-def _holds(row: Row, job: Row) -> bool:
-    return all(name in row and _cell(row[name]) == _cell(value) for name, value in job.items())
+def _holds(row: Row, job: Row, quick: bool) -> bool:
+    """Whether a row is of this training; what was hardly trained never stands for what was."""
+    return bool(row.get("quick")) == quick and all(
+        name in row and _cell(row[name]) == _cell(value) for name, value in job.items()
+    )
 
 
 def store(study: Study, rows: Sequence[Row], folder: Path, quick: bool = False) -> list[Verdict]:

@@ -81,3 +81,47 @@ def test_every_augmentation_is_one_the_command_line_takes(configure, name):
     made = cli.build(cfg, "augmentation")
     assert made.n_views == 2
     assert len(made.views[0].ops) == len(augmentations.AUGMENTATIONS[name])
+
+
+def made_up(nats):
+    """Rows as a study has them, from nats(augmentation, factor, column) and a little of each seed's own."""
+    return [
+        {
+            **{"augmentation": a, "seed": seed, "encoder": encoder, "factor": f},
+            **{column: nats(a, f, column) + 0.002 * seed for column in augmentations.WORDS},
+        }
+        for seed in range(3)
+        for a in augmentations.AUGMENTATIONS
+        for encoder in (["trained", "random"] if a == augmentations.NONE else ["trained"])
+        for f in FACTORS
+    ]
+
+
+def test_verdicts_ask_whether_less_is_read_and_never_more_than_is_left():
+    left = augmentations.left_in_views()
+
+    def destroyed(a, f, column):
+        return 0.9 * left.get(a, {}).get(f, 0.1)
+
+    claims = augmentations.verdicts(made_up(destroyed))
+    assert len(claims) == len(augmentations.TARGETS) + len(augmentations.INVARIANT) + 1
+    assert all(claim.passed for claim in claims)
+    untouched = augmentations.verdicts(made_up(lambda a, f, column: 0.9 * augmentations.ENTROPY[f]))
+    assert not any(claim.passed for claim in untouched)
+    # The position after a shift: nothing is left, 0.9 ln 9 is read.
+    assert untouched[-1].value == pytest.approx(0.9 * math.log(9), abs=0.01)
+
+
+def test_rows_become_a_picture_and_words(tmp_path):
+    rows = made_up(lambda a, f, column: 0.5)
+    augmentations.picture(rows, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 20_000
+    assert "| position under wrap-around shift | 0.000 | 0.502 ± 0.002 |" in augmentations.seen(rows)
+
+
+def test_one_training_reads_each_factor_of_views_images_and_embeddings_and_of_the_random_encoder():
+    rows = augmentations.measure({"augmentation": augmentations.NONE}, 0, quick=True)
+    assert [(row["encoder"], row["factor"]) for row in rows] == [(e, f) for e in ("trained", "random") for f in FACTORS]
+    # Nothing was done to the views: they are the images.
+    assert all(row["views"] == pytest.approx(row["clean"], abs=1e-4) for row in rows)
+    assert all(math.isfinite(row["clean_z"]) for row in rows)

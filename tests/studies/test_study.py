@@ -95,6 +95,17 @@ def test_a_study_that_was_stopped_goes_on_and_a_finished_one_measures_nothing(tm
     assert "**seeds**: 0, 1\n" in (tmp_path / "README.md").read_text()
 
 
+def test_what_was_measured_quickly_does_not_stand_for_the_study(tmp_path):
+    studies.main(STUDY, ["--quick", "--seeds", "2", "--out", str(tmp_path)])
+    assert len(measured) == 4
+    assert "the numbers mean nothing" in (tmp_path / "README.md").read_text()
+    studies.main(STUDY, ["--quick", "--seeds", "2", "--out", str(tmp_path)])
+    assert len(measured) == 4
+    studies.main(STUDY, ["--seeds", "2", "--out", str(tmp_path)])
+    assert len(measured) == 8
+    assert "the numbers mean nothing" not in (tmp_path / "README.md").read_text()
+
+
 def test_a_claim_that_fails_is_the_exit_status(tmp_path, capsys):
     hopeless = Study(**vars(STUDY) | {"verdicts": lambda rows: [over_seeds("more", [0.1, -0.1], above=0)]})
     assert studies.main(hopeless, ["--out", str(tmp_path)]) == 1
