@@ -42,8 +42,8 @@ Self-supervised losses are bounds on the mutual information of two views; so doe
 make a better representation? Tschannen et al. 2020 ([arXiv:1907.13625](https://arxiv.org/abs/1907.13625)) say no: an
 invertible encoder keeps all information whatever its weights, and critics that give a higher bound can give a worse
 representation. They could not know the information; here it is exact. X is the top half of a real 8 x 8 digit, Y the
-bottom half of another digit of its class, each with ink and paper exchanged at random: I(X; Y) = ln 10 = {NATS:.3f}
-nats. Both encoders are affine coupling layers (32 pixels in, 32 coordinates out, invertible), so that
+bottom half of a digit of its class, drawn apart, each with ink and paper exchanged at random: I(X; Y) = ln 10 =
+{NATS:.3f} nats, because no two of these halves are equal. Both encoders are affine coupling layers (32 pixels in, 32 coordinates out, invertible), so that
 I(f(X); g(Y)) = ln 10 before, during and after every training below. They are trained on half of the digits (drawn
 anew for each seed); accuracy (linear probes of f(X) and g(Y) for the digit, their mean) and bounds are read on the
 other half. Batches of {BATCH}, {STEPS} steps of Adam.
@@ -114,8 +114,7 @@ def look(f: nn.Module, g: nn.Module, objective: Infomax, train: HalfDigits, held
     """Accuracy, bounds and what comes back of the pictures, mean of the two encoders.
 
     accuracy: of a linear probe fitted on z of the training digits, on the others. nats: the bound, read on 8,192 pairs
-    of these,
-    in batches as in training; nats_train: of training digits. restored: the share of pictures, of both, that
+    of these, in batches as in training; nats_train: of training digits. restored: the share of pictures, of both, that
     f^-1 and rounding to a grey level bring back without a wrong pixel. error: the largest of f^-1(f(x)) - x, in levels.
     """
     fit, told_of = train.all(), held.all()
