@@ -43,10 +43,10 @@ make a better representation? Tschannen et al. 2020 ([arXiv:1907.13625](https://
 invertible encoder keeps all information whatever its weights, and critics that give a higher bound can give a worse
 representation. They could not know the information; here it is exact. X is the top half of a real 8 x 8 digit, Y the
 bottom half of a digit of its class, drawn apart, each with ink and paper exchanged at random: I(X; Y) = ln 10 =
-{NATS:.3f} nats, because no two of these halves are equal. Both encoders are affine coupling layers (32 pixels in, 32 coordinates out, invertible), so that
-I(f(X); g(Y)) = ln 10 before, during and after every training below. They are trained on half of the digits (drawn
-anew for each seed); accuracy (linear probes of f(X) and g(Y) for the digit, their mean) and bounds are read on the
-other half. Batches of {BATCH}, {STEPS} steps of Adam.
+{NATS:.3f} nats, because no two of these halves are equal. Both encoders are affine coupling layers (32 pixels in, 32
+coordinates out, invertible), so that I(f(X); g(Y)) = ln 10 before, during and after every training below. They are
+trained on half of the digits (drawn anew for each seed); accuracy (linear probes of f(X) and g(Y) for the digit, their
+mean) and bounds are read on the other half. Batches of {BATCH}, {STEPS} steps of Adam.
 
 (a) The bilinear critic with InfoNCE and with NWJ. And an adversary: after {STEPS} steps with a separable critic, for
 {AGAINST} more the loss has in it, {WEIGHT:g}-fold, the share of the variance of the class that a ridge regression
