@@ -68,6 +68,8 @@ class Study:
     verdicts: all rows -> claims. picture: (all rows, path) draws them.
     seen:     all rows -> Markdown: what is seen in the picture, with its numbers.
     quick: a look at the machinery in a minute or less, whose numbers mean nothing.
+    seeds:    how many, where the command line says nothing. pilots: the first so many of them settle what is claimed of
+              the others, and are no part of a verdict.
     """
 
     name: str
@@ -78,6 +80,8 @@ class Study:
     verdicts: Callable[[Sequence[Row]], Sequence[Verdict]]
     picture: Callable[[Sequence[Row], Path], object]
     seen: Callable[[Sequence[Row]], str]
+    seeds: int = 3
+    pilots: int = 0
 
 
 def main(study: Study, argv: Sequence[str] | None = None) -> int:
@@ -85,12 +89,15 @@ def main(study: Study, argv: Sequence[str] | None = None) -> int:
     from ssl_mi.cli import clear_errors
 
     parser = argparse.ArgumentParser(prog=f"python -m ssl_mi.studies.{study.name}", description=study.title)
-    parser.add_argument("--seeds", type=int, default=3, help="seeds 0 .. N - 1, 2 or more (default: %(default)s)")
+    fewest = 2 + study.pilots
+    seeds = f"seeds 0 .. N - 1, {fewest} or more (default: %(default)s)"
+    parser.add_argument("--seeds", type=int, default=study.seeds, help=seeds)
     parser.add_argument("--out", type=Path, help=f"default: docs/studies/{study.name}, quick: runs/studies/...")
     parser.add_argument("--quick", action="store_true", help="hardly trained: shows that everything runs, no more")
     arguments = parser.parse_args(argv)
-    if arguments.seeds < 2:
-        parser.error(f"--seeds {arguments.seeds}: an interval over seeds needs two or more")
+    if arguments.seeds < fewest:
+        beside = f" beside {study.pilots} for the pilot" if study.pilots else ""
+        parser.error(f"--seeds {arguments.seeds}: an interval over seeds needs two or more{beside}")
     folder = arguments.out or Path("runs" if arguments.quick else "docs") / "studies" / study.name
     with clear_errors():
         rows = measured(study, range(arguments.seeds), folder, arguments.quick)

@@ -7,6 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from ssl_mi.networks.coupling import CouplingEncoder
 from ssl_mi.networks.encoders import ConvNet, MLPEncoder, ResNet, TorchvisionEncoder
 from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.text import TextEncoder
@@ -27,6 +28,7 @@ def options(group):
 
 ENCODERS = {
     "convnet": (ConvNet, 256),
+    "coupling": (CouplingEncoder, 3072),
     "mlp": (MLPEncoder, 256),
     "resnet18": (ResNet, 512),
     "resnet18_imagenet": (ResNet, 512),
@@ -52,7 +54,7 @@ def test_every_encoder_of_the_configuration_has_the_width_of_its_name(name):
     assert encoder.out_dim == out_dim
 
 
-@pytest.mark.parametrize("name", ["vit_tiny", "mlp"])
+@pytest.mark.parametrize("name", ["vit_tiny", "mlp", "coupling"])
 def test_the_size_of_the_images_is_said_once_in_the_data(name):
     encoder = instantiate(composed(f"+encoder={name}", "data.size=16").encoder)
     assert encoder(torch.randn(2, 3, 16, 16)).shape == (2, encoder.out_dim)

@@ -120,6 +120,13 @@ def test_one_seed_is_refused_before_anything_is_trained(tmp_path, capsys):
     assert not measured
 
 
+def test_a_pilot_is_no_seed_of_an_interval(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        studies.main(Study(**vars(STUDY) | {"pilots": 1}), ["--seeds", "2", "--out", str(tmp_path)])
+    assert "two or more beside 1 for the pilot" in capsys.readouterr().err
+    assert not measured
+
+
 def test_picking_is_one_value_a_seed_in_the_order_of_seeds():
     rows = [{"seed": 1, "a": "x", "n": 3.0}, {"seed": 0, "a": "x", "n": 2.0}, {"seed": 0, "a": "y", "n": 9.0}]
     assert pick(rows, "n", a="x") == [2.0, 3.0]
