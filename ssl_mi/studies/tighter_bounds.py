@@ -247,6 +247,13 @@ def seen(rows: Sequence[Row]) -> str:
         "| critic | bound | read on held-out pairs, nats | on training pairs | accuracy |",
         "|---|---|---|---|---|",
     ]
+    gap = over_seeds("A less B", at(rows, "nats", STEPS, a) - at(rows, "nats", STEPS, b), above=0)
+    if not gap.passed:
+        lines[4:4] = [
+            f"That A's bound is the higher one is not shown: the {gap.value:.3f} nats between A and B are within what "
+            "seeds differ by, and the one seed of the pilot saw more. What is shown is that the orders differ.",
+            "",
+        ]
     train = final(rows, "nats_train")
     for k in (-bound.mean(1)).argsort():
         critic, how = settings()[k]

@@ -48,7 +48,7 @@ def picture(
             panel.plot(at, values, color=colour, lw=0.6, alpha=0.4)
             panel.plot(at, values.mean(1), color=colour, lw=2, label=label)
     below.axhline(nats, color="black", lw=2)
-    below.text(0, nats + 0.06, f"I(f(X); g(Y)) = ln 10 = {nats:.3f}, exact", fontsize=9, va="bottom")
+    below.text(15, nats + 0.06, f"I(f(X); g(Y)) = ln 10 = {nats:.3f}, exact", fontsize=9, va="bottom")
     below.set(ylim=(-0.6, nats + 0.5), xlabel="step", ylabel="nats")
     below.text(steps / 2, 0.55, "bounds, read on digits never trained on", fontsize=8.5, color="0.35", ha="center")
     above.set(ylim=(0, 1), ylabel="linear-probe accuracy")
@@ -81,7 +81,8 @@ def picture(
     handles = [right.scatter([], [], color=colour, s=60, marker="o") for colour in COLOURS.values()]
     handles += [right.scatter([], [], color="0.4", s=60, marker=marker) for marker in MARKERS.values()]
     said = [*(f"{critic} critic" for critic in COLOURS), *(names[bound] for bound in MARKERS)]
-    right.legend(handles, said, fontsize=8.5, loc="lower left", framealpha=0.9)
+    under = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.09), "frameon": False, "columnspacing": 1.0}
+    right.legend(handles, said, fontsize=8.5, ncols=len(said), handletextpad=0.2, **under)
     right.set(xlabel=f"bound on held-out pairs, nats (of {nats:.3f}, exact and the same for all)")
     right.set_ylabel("linear-probe accuracy")
     seeds = len({row["seed"] for row in rows})
