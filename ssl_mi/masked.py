@@ -23,11 +23,17 @@ class MaskedAutoencoder(JointEmbedding):
     Optimisers, schedules, checkpoints and evaluations are JointEmbedding's; only the step differs. Views do not meet:
     each is an image of its own. Evaluation embeds whole images, z = h.
 
-    Raises ValueError on an encoder without `visible`, a projector, which nothing would train, and a teacher.
+    Raises ValueError on an objective over embeddings, an encoder without `visible`, a projector, which nothing would
+    train, and a teacher.
     """
 
     def __init__(self, towers, objective, optimizer, teacher=None, **settings) -> None:
-        tower = towers.for_view(0)
+        tower, made = towers.for_view(0), getattr(objective, "func", objective)  # Hydra gives a partial of the class
+        if not hasattr(made, "orders"):
+            raise ValueError(
+                f"{getattr(made, '__name__', made)} is no objective over masked patches: set objective=mae, or "
+                "module._target_=ssl_mi.module.JointEmbedding"
+            )
         if not hasattr(tower.encoder, "visible"):
             raise ValueError(
                 f"{type(tower.encoder).__name__} can not be shown a part of an image: use encoder=vit_tiny"

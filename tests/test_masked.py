@@ -15,6 +15,7 @@ from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.towers import Siamese
 from ssl_mi.networks.vit import ViT
 from ssl_mi.objectives.masked import MaskedPixels
+from ssl_mi.objectives.redundancy import BarlowTwins
 
 N, SIZE, PATCH = 4, 8, 4  # four patches of 16 pixels
 
@@ -143,6 +144,8 @@ def test_parts_that_do_not_go_together_are_refused_with_what_to_set(run):
         MaskedAutoencoder(Siamese(ConvNet([4])), objective, None)
     with pytest.raises(ValueError, match=r"set towers.projector=null"):
         MaskedAutoencoder(Siamese(vit, lambda d: MLP(d, [4])), objective, None)
+    with pytest.raises(ValueError, match="BarlowTwins is no objective over masked patches: set objective=mae"):
+        MaskedAutoencoder(Siamese(ViT(SIZE, PATCH, width=12, depth=1, heads=3)), partial(BarlowTwins), optimizer=None)
     with pytest.raises(ValueError, match="set teacher=none"):
         MaskedAutoencoder(Siamese(vit), objective, None, teacher=EMA())
     with pytest.raises(Exception, match=r"'mae' has a step of its own: set module._target_=ssl_mi.masked"):
