@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 
 class UnknownOverride(ValueError):
@@ -64,7 +64,7 @@ def find_unknown(folder: Path, overrides: Sequence[str]) -> None:
             cfg = compose("train", overrides=chosen)
     except HydraException as error:
         raise UnknownOverride(str(error)) from error
-    keys = set(_keys(cfg))
+    keys = set(_keys(OmegaConf.to_container(cfg, resolve=False)))
     for override in parsed:
         key = override.key_or_group
         if key in groups or override.is_add() or override.is_force_add() or key in keys:
@@ -81,15 +81,12 @@ def _is_open(cfg: DictConfig, key: str) -> bool:
     return isinstance(part, DictConfig) and len(part) == 0
 
 
-def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key in cfg:
+def _keys(part: Any, prefix: str = "") -> Iterator[str]:
+    """The full key of every entry of a plain container, list entries by their place."""
+    entries = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+    for key, inner in entries:
         yield f"{prefix}{key}"
-        if not OmegaConf.is_interpolation(cfg, key) and not OmegaConf.is_missing(cfg, key):
-            part = cfg[key]
-            if isinstance(part, DictConfig):
-                yield from _keys(part, f"{prefix}{key}.")
-            elif isinstance(part, ListConfig):
-                yield from _keys(OmegaConf.create(dict(enumerate(part))), f"{prefix}{key}.")
+        yield from _keys(inner, f"{prefix}{key}.")
 
 
 def _nearest(word: str, words: Sequence[str]) -> str:

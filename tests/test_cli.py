@@ -49,6 +49,11 @@ def test_what_does_not_exist_is_named_with_the_nearest_that_does(override, neare
     assert nearest in str(error.value)
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "augmentation").glob("*.yaml")))
+def test_every_augmentation_can_be_chosen_on_the_command_line(name):
+    find_unknown(CONF, [f"augmentation={name}", "augmentation.views.0.count=2"])
+
+
 def test_a_misspelt_option_lists_all_there_are():
     with pytest.raises(UnknownOverride, match=r"there are: .*mine.*simclr"):
         find_unknown(CONF, ["objective=nothing_like_it"])
