@@ -19,7 +19,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,6 @@ READINGS = {  # column of sweep.csv -> metric of a run's last evaluation
     "true_nats": "mi_views_nats",
     "captured_nats": "mi_z_nats",
     "capture_ratio": "capture_ratio",
-    "ksg_nats": "mi_ksg_cca4_nats",
     "linear_probe": "linear_probe_accuracy",
     "knn": "knn_accuracy",
 }
@@ -49,7 +48,7 @@ class Line(NamedTuple):
     captured_high: float
     reach_nats: float  # the most that the estimator could read in so many pairs
     capture_ratio: float
-    ksg_nats: float
+    ksg_nats: float  # through the run's first projection
     bound_nats: float
     ceiling_nats: float  # of the bound
     linear_probe: float
@@ -90,7 +89,7 @@ def read(path: Path) -> Line:
     # The test split comes after the validation split of the same epoch.
     found = {row["metric"]: row for row in rows if row["epoch"] == last}
     captured = found.get("mi_z_nats", {})
-    bound = next((row for metric, row in found.items() if metric.startswith("mi_bound_")), {})
+    bound, ksg = (_first(found, prefix) for prefix in ("mi_bound_", "mi_ksg_"))
     values = {column: _number(found.get(metric, {}).get("value")) for column, metric in READINGS.items()}
     return Line(
         run=path.parent.name,
@@ -101,12 +100,17 @@ def read(path: Path) -> Line:
         captured_low=_number(captured.get("low")),
         captured_high=_number(captured.get("high")),
         reach_nats=reach(captured["n"]) if captured else math.nan,
+        ksg_nats=_number(ksg.get("value")),
         bound_nats=_number(bound.get("value")),
         ceiling_nats=_number(bound.get("ceiling")),
         seconds=report["seconds"],
         captured_warnings=captured.get("note", ""),
         **values,
     )
+
+
+def _first(rows: Mapping[str, Mapping[str, Any]], prefix: str) -> Mapping[str, Any]:
+    return next((row for metric, row in rows.items() if metric.startswith(prefix)), {})
 
 
 def reach(n: int, k: int = 3) -> float:

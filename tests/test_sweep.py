@@ -20,6 +20,8 @@ def run(folder, true, captured, bound=1.0, ceiling=None, objective="infonce", ov
         row | {"metric": "mi_z_nats", "value": captured, "low": captured - 0.1, "high": captured + 0.2, "n": 2000},
         row | {"metric": "mi_z_nats", "value": 7.0, "n": 2000, "encoder": "random"},
         row | {"metric": "capture_ratio", "value": captured / true},
+        row | {"metric": "mi_ksg_cca4_nats", "value": 1.4},
+        row | {"metric": "mi_ksg_pca4_nats", "value": 1.3},
         row | {"metric": f"mi_bound_{objective}_nats", "value": bound, "ceiling": ceiling},
         row | {"metric": "linear_probe_accuracy", "value": 0.3, "epoch": 2},  # not of the last evaluation
     ]
@@ -35,6 +37,7 @@ def test_a_line_holds_what_the_last_evaluation_says_of_the_trained_encoder(tmp_p
     assert (line.true_nats, line.captured_nats, line.capture_ratio) == (2.0, 1.5, 0.75)
     assert (line.captured_low, line.captured_high) == pytest.approx((1.4, 1.7))
     assert (line.bound_nats, line.ceiling_nats) == (1.2, 4.85)
+    assert line.ksg_nats == 1.4
     assert math.isnan(line.linear_probe)
     assert (line.objective, line.seed, line.overrides) == ("infonce", 4, "data.nats=2 objective=infonce")
     # psi(1000) = ln 1000 - 1/2000 - 1/(12 1000^2); psi(3) = 3/2 - 0.57722
