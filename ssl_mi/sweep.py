@@ -82,8 +82,13 @@ def gather(folders: Sequence[str | Path]) -> list[Line]:
 
 
 def read(path: Path) -> Line:
-    """A run's report.json -> its line."""
-    report = json.loads(path.read_text())
+    """A run's report.json -> its line. ValueError where it is something else."""
+    try:
+        report = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    if not isinstance(report, dict) or not {"rows", "ended", "seconds"} <= set(report):
+        raise ValueError(f"{path} is no report of a run: leave its folder out")
     rows = [row for row in report["rows"] if row["encoder"] == "trained"]
     last = max((row["epoch"] for row in rows), default=0)
     # The test split comes after the validation split of the same epoch.
@@ -265,7 +270,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folders", nargs="+", type=Path, help="of runs, or of sweeps")
     parser.add_argument("--out", type=Path, default=Path("."), help="where sweep.csv and staircase.png go")
     arguments = parser.parse_args(argv)
-    lines = gather(arguments.folders)
+    try:
+        lines = gather(arguments.folders)
+    except ValueError as error:
+        parser.error(str(error))
     if not lines:
         parser.error(f"no report.json in {', '.join(map(str, arguments.folders))} nor one level below")
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -84,3 +84,11 @@ def test_folders_without_a_run_are_an_error_that_names_them(tmp_path, capsys):
     with pytest.raises(SystemExit):
         sweep.main([str(tmp_path)])
     assert f"no report.json in {tmp_path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "said"), [("{", "is no JSON"), ('{"rows": []}', "is no report of a run")])
+def test_what_is_no_report_is_named(tmp_path, capsys, text, said):
+    (tmp_path / "report.json").write_text(text)
+    with pytest.raises(SystemExit):
+        sweep.main([str(tmp_path)])
+    assert f"{tmp_path / 'report.json'} {said}" in capsys.readouterr().err
