@@ -99,11 +99,17 @@ def main(study: Study, argv: Sequence[str] | None = None) -> int:
         beside = f" beside {study.pilots} for the pilot" if study.pilots else ""
         parser.error(f"--seeds {arguments.seeds}: an interval over seeds needs two or more{beside}")
     folder = arguments.out or Path("runs" if arguments.quick else "docs") / "studies" / study.name
-    with clear_errors():
-        rows = measured(study, range(arguments.seeds), folder, arguments.quick)
+    try:
+        with clear_errors():
+            rows = measured(study, range(arguments.seeds), folder, arguments.quick)
+    except KeyboardInterrupt:
+        print(f"\nstopped; the same command goes on from {folder}/results.csv")
+        return 1
     verdicts = store(study, rows, folder, arguments.quick)
     for verdict in verdicts:
         print(verdict)
+    if arguments.quick:
+        print("quick: hardly trained, these numbers and verdicts mean nothing")
     print(f"written: {folder}/README.md, results.csv, picture.png")
     return int(not all(verdict.passed for verdict in verdicts))
 

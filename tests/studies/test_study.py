@@ -74,15 +74,16 @@ def test_a_study_leaves_rows_a_picture_and_a_page_that_says_how_they_came_to_be(
     assert "PASS  a strong one keeps more" in capsys.readouterr().out
 
 
-def test_a_study_that_was_stopped_goes_on_and_a_finished_one_measures_nothing(tmp_path):
+def test_a_study_that_was_stopped_goes_on_and_a_finished_one_measures_nothing(tmp_path, capsys):
     def stopped(job, seed, quick):
         if seed == 1 and job["strength"] == 0.5:
             raise KeyboardInterrupt
         return measure(job, seed, quick)
 
     arguments = ["--out", str(tmp_path)]
-    with pytest.raises(KeyboardInterrupt):
-        studies.main(Study(**vars(STUDY) | {"measure": stopped}), arguments)
+    assert studies.main(Study(**vars(STUDY) | {"measure": stopped}), arguments) == 1
+    assert f"goes on from {tmp_path}/results.csv" in capsys.readouterr().out
+    assert not (tmp_path / "README.md").exists()  # nothing is judged on half of the rows
     assert measured == [(0, 0), (0.5, 0), (0, 1)]
     studies.main(STUDY, arguments)
     assert measured[3:] == [(0.5, 1), (0, 2), (0.5, 2)]
