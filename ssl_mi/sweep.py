@@ -3,7 +3,8 @@
     python train.py -m experiment=known/patches data.nats=1,2,4,6,8,12 objective=infonce,mine,nwj,smile
 
 `Summary` is a Hydra callback, named in conf/train.yaml, that writes them after every run of a sweep: one that is
-stopped leaves those of its finished runs. Runs that were started one by one (a job each under SLURM) are put together by
+stopped leaves those of its finished runs. Runs that were started one by one (a job each under SLURM) are put together
+by
 
     python -m ssl_mi.sweep runs/patches/*/ --out runs/patches
 
