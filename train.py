@@ -8,8 +8,8 @@ python train.py --help                       what there is to choose
 import hydra
 from omegaconf import DictConfig
 
-from ssl_mi import cli
-from ssl_mi.run import Run
+from ssl_mi.app import startup as cli
+from ssl_mi.app.runner import Run
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")

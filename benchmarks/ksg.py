@@ -28,7 +28,7 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma
 
 from ssl_mi.information import gaussian_mi, ksg
-from ssl_mi.information.knn import ksg_pointwise, null_values
+from ssl_mi.information.estimators.ksg import ksg_pointwise, null_values
 
 RHO = 0.6
 MOST_ROWS = 20_000  # of a peer; beyond, they take minutes

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from ssl_mi.information.bounds import InfoNCE
-from ssl_mi.information.critics import Cosine
+from ssl_mi.information.variational.bounds import InfoNCE
+from ssl_mi.information.variational.critics import Cosine
 from ssl_mi.objectives.infomax import Infomax
 from ssl_mi.objectives.negatives import OtherSamplesAndViews
 

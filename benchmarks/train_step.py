@@ -38,8 +38,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 from torchvision.transforms.functional import to_pil_image
 
+from ssl_mi.app.startup import build, start
 from ssl_mi.callbacks.history import History
-from ssl_mi.cli import build, start
 from ssl_mi.optim import parameter_groups
 
 CONF = Path(__file__).parents[1] / "conf"

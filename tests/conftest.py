@@ -6,8 +6,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from ssl_mi import cli
-from ssl_mi.run import Run
+from ssl_mi.app import startup as cli
+from ssl_mi.app.runner import Run
 
 CONF = Path(__file__).parent.parent / "conf"
 TINY = [

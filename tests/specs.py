@@ -10,8 +10,8 @@ from functools import partial
 import torch
 import transcriptions as slow
 
-from ssl_mi.information.bounds import JS, MINE, NWJ, SMILE, InfoNCE
-from ssl_mi.information.critics import Bilinear, Concat, Cosine
+from ssl_mi.information.variational.bounds import JS, MINE, NWJ, SMILE, InfoNCE
+from ssl_mi.information.variational.critics import Bilinear, Concat, Cosine
 from ssl_mi.objectives.clustering import DINO, SwAV
 from ssl_mi.objectives.contrastive import DCL, AlignmentUniformity, SpectralContrastive, SupCon
 from ssl_mi.objectives.covariance import MMCR, CodingRate, TiCo

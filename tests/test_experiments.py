@@ -6,8 +6,9 @@ import pytest
 from conftest import CONF, NO_EVALUATION
 from omegaconf import OmegaConf
 
-from ssl_mi import cli, overrides
-from ssl_mi.run import Run
+from ssl_mi.app import config_checks as overrides
+from ssl_mi.app import startup as cli
+from ssl_mi.app.runner import Run
 
 EXPERIMENTS = sorted(
     str(p.relative_to(CONF / "experiment").with_suffix("")) for p in (CONF / "experiment").rglob("*.yaml")

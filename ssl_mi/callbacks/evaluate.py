@@ -13,10 +13,10 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from ssl_mi.callbacks.bench import Bench, Evaluation
-from ssl_mi.callbacks.probes import _Probe
-from ssl_mi.callbacks.rows import Row, write_csv
 from ssl_mi.distributed import world
+from ssl_mi.evaluation.context import Bench, Evaluation
+from ssl_mi.evaluation.measurement import Row, write_csv
+from ssl_mi.evaluation.probes import _Probe
 
 
 class Evaluate(pl.Callback):

@@ -1,12 +1,10 @@
 """Mutual information: estimators that say how far they can be trusted. Knows no images and no training."""
 
-from ssl_mi.information.automatic import mutual_information
-from ssl_mi.information.consistency import all_checks
-from ssl_mi.information.discrete import conditional_entropy, entropy
-from ssl_mi.information.estimate import Estimate
-from ssl_mi.information.flows import flow_mi
-from ssl_mi.information.gaussian import cca_mi, copula_mi, gaussian_mi, rank_gaussianize
-from ssl_mi.information.knn import (
+from ssl_mi.information.core.estimate import Estimate
+from ssl_mi.information.estimators.auto.pipeline import mutual_information
+from ssl_mi.information.estimators.discrete import conditional_entropy, entropy
+from ssl_mi.information.estimators.gaussian import cca_mi, copula_mi, gaussian_mi, rank_gaussianize
+from ssl_mi.information.estimators.ksg import (
     conditional_ksg,
     entropy_kl,
     ksg,
@@ -14,13 +12,15 @@ from ssl_mi.information.knn import (
     mixed_ksg_ross,
     pointwise_mi,
 )
-from ssl_mi.information.learned import Learned
-from ssl_mi.information.locally_corrected import lnc
-from ssl_mi.information.neural import neural_mi
-from ssl_mi.information.projections import CCA, PCA, Random
-from ssl_mi.information.slices import sliced_mi
-from ssl_mi.information.trust import assess, with_interval, with_null
-from ssl_mi.information.upper import club, difference_of_entropies, leave_one_out
+from ssl_mi.information.estimators.lnc import lnc
+from ssl_mi.information.estimators.sliced import sliced_mi
+from ssl_mi.information.inference.axioms import all_checks
+from ssl_mi.information.inference.uncertainty import assess, with_interval, with_null
+from ssl_mi.information.projections.linear import CCA, PCA, Random
+from ssl_mi.information.projections.neural import Learned
+from ssl_mi.information.variational.flow import flow_mi
+from ssl_mi.information.variational.neural import neural_mi
+from ssl_mi.information.variational.upper_bounds import club, difference_of_entropies, leave_one_out
 
 __all__ = [
     "CCA",

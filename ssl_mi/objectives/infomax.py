@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ssl_mi.information.bounds import Bound, InfoNCE
+from ssl_mi.information.variational.bounds import Bound, InfoNCE
 from ssl_mi.objectives.negatives import Negatives
 from ssl_mi.objectives.objective import Loss, Objective, Reading, crossings, view_pairs
 from ssl_mi.objectives.predictor import predicted

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ssl_mi.information.bounds import Bound
+from ssl_mi.information.variational.bounds import Bound
 from ssl_mi.objectives.objective import Loss, Objective, need_views
 
 

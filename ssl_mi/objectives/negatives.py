@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ssl_mi.information.bounds import pairs
+from ssl_mi.information.variational.bounds import pairs
 from ssl_mi.objectives.queue import Queue
 
 

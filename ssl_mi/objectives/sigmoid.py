@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ssl_mi.information.bounds import NWJ, pairs, softplus
-from ssl_mi.information.critics import Cosine
+from ssl_mi.information.variational.bounds import NWJ, pairs, softplus
+from ssl_mi.information.variational.critics import Cosine
 from ssl_mi.objectives.objective import Loss, Objective, Reading, view_pairs
 
 

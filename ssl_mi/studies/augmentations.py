@@ -33,12 +33,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_mi.callbacks.bench import Bench
-from ssl_mi.callbacks.embed import untouched
+from ssl_mi.app.api import short_run
 from ssl_mi.data.colour import LUMA
 from ssl_mi.data.known.sprites import CHROMA, FACTORS, INK, PAPER
 from ssl_mi.data.shapes import colour
-from ssl_mi.short_run import short_run
+from ssl_mi.evaluation.context import Bench
+from ssl_mi.evaluation.embed import untouched
 from ssl_mi.studies.readings import NO_EVALUATION, factor_nats
 from ssl_mi.studies.study import Row, Study, Verdict, main, over_seeds, pick
 

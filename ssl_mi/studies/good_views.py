@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ssl_mi.callbacks.bench import Bench
+from ssl_mi.app.api import short_run
 from ssl_mi.data.known.sprites import FACTORS
-from ssl_mi.short_run import short_run
+from ssl_mi.evaluation.context import Bench
 from ssl_mi.studies.readings import NO_EVALUATION, factor_nats, linear_accuracy
 from ssl_mi.studies.study import Row, Study, Verdict, main, over_seeds, pick
 

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from scipy import stats
 
-from ssl_mi import report
+from ssl_mi.report import run_report as report
 
 Row = dict[str, str | int | float]  # a line of results.csv
 
@@ -86,7 +86,7 @@ class Study:
 
 def main(study: Study, argv: Sequence[str] | None = None) -> int:
     """The command line of a study -> its exit status."""
-    from ssl_mi.cli import clear_errors
+    from ssl_mi.app.startup import clear_errors
 
     parser = argparse.ArgumentParser(prog=f"python -m ssl_mi.studies.{study.name}", description=study.title)
     fewest = 2 + study.pilots

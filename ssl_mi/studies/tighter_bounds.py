@@ -12,7 +12,7 @@ import torch
 from scipy.stats import kendalltau
 from torch import Tensor, nn
 
-from ssl_mi.information import bounds, critics
+from ssl_mi.information.variational import bounds, critics
 from ssl_mi.networks.coupling import CouplingEncoder
 from ssl_mi.objectives.infomax import Infomax
 from ssl_mi.objectives.negatives import OtherSamples

@@ -10,10 +10,10 @@ import standins
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from ssl_mi.callbacks.bench import Evaluation
 from ssl_mi.callbacks.evaluate import Evaluate
 from ssl_mi.callbacks.history import History
-from ssl_mi.callbacks.probes import KNN, LinearProbe
+from ssl_mi.evaluation.context import Evaluation
+from ssl_mi.evaluation.probes import KNN, LinearProbe
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),

@@ -38,8 +38,8 @@ def sentences(expression):
 
 
 def warnings_of_the_code():
-    programs = {"benchmark", "command", "staircase", "staircase_picture"}
-    files = (path for path in sorted(HOME.glob("*.py")) if path.stem not in programs)
+    programs = {"benchmark", "command", "staircase", "staircase_plot"}
+    files = (path for path in sorted(HOME.rglob("*.py")) if path.stem not in programs)
     patterns = {p for path in files for e in gathered(ast.parse(path.read_text())) for p in sentences(e)}
     return {p for p in patterns if p.count(" ") > 2}
 

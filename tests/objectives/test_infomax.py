@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_mi.information.bounds import JS, MINE, InfoNCE
-from ssl_mi.information.critics import Bilinear, Concat, Cosine
+from ssl_mi.information.variational.bounds import JS, MINE, InfoNCE
+from ssl_mi.information.variational.critics import Bilinear, Concat, Cosine
 from ssl_mi.objectives.infomax import Infomax
 from ssl_mi.objectives.negatives import OtherSamples, OtherSamplesAndViews
 from ssl_mi.objectives.objective import view_pairs

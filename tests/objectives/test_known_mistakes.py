@@ -8,8 +8,8 @@ import torch
 from specs import copying
 from torch.nn.functional import normalize
 
-from ssl_mi.information.bounds import InfoNCE
-from ssl_mi.information.critics import Cosine
+from ssl_mi.information.variational.bounds import InfoNCE
+from ssl_mi.information.variational.critics import Cosine
 from ssl_mi.objectives.clustering import DINO, SwAV, sinkhorn
 from ssl_mi.objectives.contrastive import SupCon
 from ssl_mi.objectives.covariance import MMCR

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from ssl_mi.information.bounds import InfoNCE
-from ssl_mi.information.critics import Bilinear
+from ssl_mi.information.variational.bounds import InfoNCE
+from ssl_mi.information.variational.critics import Bilinear
 from ssl_mi.objectives.local import AMDIM, LocalInfomax
 
 

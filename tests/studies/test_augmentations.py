@@ -11,7 +11,7 @@ from ssl_mi.data.draws import Draws
 from ssl_mi.data.known.paint import between
 from ssl_mi.data.known.sprites import CHROMA, FACTORS, INK, PAPER, Sprites
 from ssl_mi.data.shapes import colour
-from ssl_mi.information.discrete import mutual_information
+from ssl_mi.information.estimators.discrete import mutual_information
 from ssl_mi.studies import augmentations
 
 
@@ -73,7 +73,7 @@ def test_what_is_left_is_between_nothing_and_all():
 
 @pytest.mark.parametrize("name", list(augmentations.AUGMENTATIONS))
 def test_every_augmentation_is_one_the_command_line_takes(configure, name):
-    from ssl_mi import cli
+    from ssl_mi.app import startup as cli
 
     given = f"augmentation.views={augmentations.views(augmentations.AUGMENTATIONS[name])}"
     cfg = configure("data=sprites", given, tiny=False)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_mi.information.discrete import mutual_information
+from ssl_mi.information.estimators.discrete import mutual_information
 from ssl_mi.studies import half_digits, study
 from ssl_mi.studies import tighter_bounds as bounds
 

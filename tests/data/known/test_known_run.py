@@ -7,15 +7,15 @@ import standins
 import torch
 from torch import nn
 
-from ssl_mi import cli
-from ssl_mi.callbacks.bench import Bench
-from ssl_mi.callbacks.pictures import Pictures
+from ssl_mi.app import startup as cli
+from ssl_mi.app.runner import Run
 from ssl_mi.data.known.captions import Caption
 from ssl_mi.data.known.data import KnownData
+from ssl_mi.evaluation.context import Bench
+from ssl_mi.evaluation.pictures import Pictures
 from ssl_mi.networks.encoders import ConvNet
 from ssl_mi.networks.text import TextEncoder
 from ssl_mi.networks.towers import Independent, Tower
-from ssl_mi.run import Run
 
 FEW = [
     *("data.train=96", "data.val=48", "data.test=48", "data.batch_size=32", "encoder.widths=[8,16]"),

@@ -1,0 +1,152 @@
+"""A run: its trainer, what is printed before and after it, and its report."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ssl_mi.app.startup import build, check_checkpoint, first_process
+
+
+class Run:
+    """The trainer of a configuration, what is printed before and after it, and its report."""
+
+    def __init__(self, cfg: DictConfig, data, module) -> None:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+        from hydra.utils import instantiate
+        from pytorch_lightning.callbacks import LambdaCallback
+
+        from ssl_mi.callbacks.history import History
+        from ssl_mi.callbacks.progress import progress_bar
+
+        self.cfg, self.data, self.module = cfg, data, module
+        self.folder = Path(cfg.run_dir)
+        self.began = time.perf_counter()
+        bar = progress_bar(cfg.progress)
+        self.history = History(lines=bar is None and cfg.progress != "none")
+        self.evaluate = build(cfg, "evaluation")
+        announce = LambdaCallback(on_fit_start=lambda trainer, module: self._print_facts())
+        parts = [announce, self.history, self.evaluate, build(cfg, "checkpoint"), bar]
+        callbacks = [part for part in parts if part is not None]
+        logger = build(cfg, "logger") or False
+        self.trainer = instantiate(
+            cfg.trainer,
+            callbacks=callbacks,
+            logger=logger,
+            enable_progress_bar=bar is not None,
+            _convert_="all",
+        )
+        sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+        if sweep and self.trainer.world_size > 1:
+            raise ValueError(
+                "a sweep (-m) runs its jobs in one process and can not start several processes for each: use "
+                "trainer.devices=1, or start the runs one by one"
+            )
+        if cfg.ckpt_path is not None:
+            check_checkpoint(cfg.ckpt_path, module, self.trainer.max_epochs, cfg.optimizer.get("lr"))
+
+    def facts(self) -> dict[str, Any]:
+        """What counts, before a run."""
+        trainer, module = self.trainer, self.module
+        groups = module.make_optimizer.keywords
+        batch = self.data.batch_size * trainer.accumulate_grad_batches
+        accumulated = trainer.accumulate_grad_batches
+        split = f"{self.data.batch_size} images a step" + (
+            f" over {trainer.world_size} processes" if trainer.world_size > 1 else ""
+        )
+        if accumulated > 1:
+            split += f", {accumulated} steps accumulated: {batch} an update, negatives from one step"
+        rate = groups.get("lr")
+        return {
+            "data": self.data.describe(),
+            **({} if self.data.has_labels else {"probes": "left out: the images have no labels"}),
+            "views": self.data.augmentation.describe().replace("\n", "; "),
+            "passes": module.towers.passes,
+            "effective batch": split,
+            "objective": module.objective.name,
+            **module.objective.facts(self.data.batch_size),
+            "optimizer": f"{_name(module.make_optimizer.func)}, learning rate {rate:g} (as in the configuration)",
+            "parameters": _count(module),
+            "epochs": trainer.max_epochs,
+            "devices": f"{trainer.world_size} x {trainer.accelerator.__class__.__name__.removesuffix('Accelerator')}",
+            "precision": str(trainer.precision),
+            "seed": self.cfg.seed,
+        }
+
+    @contextmanager
+    def reported(self) -> Iterator[None]:
+        """However the run ends, write its report."""
+        ended = "complete"
+        try:
+            yield
+        except BaseException as error:
+            # Lightning turns an interrupt into an exit.
+            interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+            ended = "stopped: interrupted" if interrupted else f"stopped: {type(error).__name__}: {error}"
+            raise
+        finally:
+            if first_process():
+                self._close(ended)
+
+    def _print_facts(self) -> None:
+        from rich.console import Console
+
+        if not first_process():
+            return
+        console = Console(highlight=False)
+        for name, value in self.facts().items():
+            console.print(f"[bold]{name:>17}[/bold]  {value}", soft_wrap=True)
+
+    def _close(self, ended: str) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        from ssl_mi.report import run_report as report
+
+        rows = [] if self.evaluate is None else [row.as_dict() for row in self.evaluate.rows]
+        evaluated = {} if self.evaluate is None else self.evaluate.seconds
+        seconds = time.perf_counter() - self.began
+        history = self.history.epochs
+        rates = sorted(h["images_per_second"] for h in history)
+        facts = {
+            "ended": ended,
+            "seconds": round(seconds, 1),
+            "seconds of training epochs": round(sum(h["seconds"] for h in history), 1),
+            "seconds of evaluation": {k: round(v, 2) for k, v in evaluated.items()},
+            "images per second": round(rates[len(rates) // 2], 1) if rates else None,
+            **(self.facts() if self.data.train is not None else {}),
+            "images": self.data.report() if self.data.train is not None else {},
+            "command": " ".join(sys.argv),
+            **report.environment(Path(__file__).parent),
+        }
+        config = OmegaConf.to_yaml(self.cfg, resolve=True)
+        path = report.write(self.folder, f"{self.cfg.name}, seed {self.cfg.seed}", facts, history, rows, config)
+        header, lines = report.closing_table(rows)
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        if lines:
+            table = Table(*header)
+            for line in lines:
+                table.add_row(*line)
+            console.print(table)
+        console.print(f"{ended}, {seconds:.0f} s; report: {path}", highlight=False, soft_wrap=True)
+        last = self.folder / "checkpoints" / "last.ckpt"
+        if ended != "complete" and last.exists():
+            console.print(f"resume with the same command and ckpt_path={last}", highlight=False, soft_wrap=True)
+
+
+def _name(function: Callable) -> str:
+    return getattr(function, "__name__", str(function))
+
+
+def _count(module) -> str:
+    def of(part) -> str:
+        return f"{sum(p.numel() for p in part.parameters() if p.requires_grad):,}"
+
+    return f"{of(module.towers)} in the towers, {of(module.objective)} in the objective"

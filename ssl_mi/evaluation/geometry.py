@@ -1,0 +1,59 @@
+"""Evaluation: the shape of the embeddings. A probe may hide a collapse; these do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ssl_mi.evaluation.context import Bench, Evaluation
+from ssl_mi.evaluation.measurement import Row
+
+
+def effective_rank(x: Tensor) -> float:
+    """exp(entropy of the normalised singular values) of centred x: [n, d]; 1 for a line, d for a ball.
+
+    Roy & Vetterli 2007; RankMe, Garrido et al. 2023 (arXiv:2210.02885) eq. 1, here after centring.
+    """
+    s = torch.linalg.svdvals((x - x.mean(0)).double())
+    p = s / s.sum().clamp_min(torch.finfo(s.dtype).tiny)
+    return torch.special.entr(p).sum().exp().item()
+
+
+def alignment(x: Tensor, y: Tensor) -> float:
+    """E |x - y|^2 over pairs on the unit sphere: Wang & Isola 2020 (arXiv:2005.10242), section 4.1.1."""
+    return (normalize(x, dim=1) - normalize(y, dim=1)).square().sum(1).mean().item()
+
+
+def uniformity(x: Tensor, t: float = 2.0) -> float:
+    """log E e^(-t |x - x'|^2) over pairs on the unit sphere: Wang & Isola 2020, section 4.1.2."""
+    x = normalize(x, dim=1)
+    return torch.pdist(x).square().mul(-t).exp().mean().log().item()
+
+
+@dataclass
+class Geometry(Evaluation):
+    """Effective rank of h and z, alignment and uniformity of z. limit: images read."""
+
+    limit: int | None = 2000
+    name: str = field(default="geometry", init=False)
+
+    def collect(self, bench: Bench) -> None:
+        bench.pairs(bench.split, None if bench.final else self.limit)
+
+    def measure(self, bench: Bench) -> list[Row]:
+        read = bench.pairs(bench.split, None if bench.final else self.limit)
+        (h, _), (x, y) = [tuple(v[: self.limit] for v in space) for space in (read.h, read.z)]
+        found = [
+            # Centred, n rows span at most n - 1 directions.
+            ("effective_rank_h", "effective rank of h", effective_rank(h), min(len(h) - 1, h.shape[1])),
+            ("effective_rank_z", "effective rank of z", effective_rank(x), min(len(x) - 1, x.shape[1])),
+            ("alignment", "alignment of z, E|x - y|^2", alignment(x, y), 4.0),
+            ("uniformity", "uniformity of z, log E e^(-2|x - x'|^2)", uniformity(x), 0.0),
+        ]
+        return [
+            bench.row(self.name, metric, quantity, value, ceiling=ceiling, n=len(x))
+            for metric, quantity, value, ceiling in found
+        ]

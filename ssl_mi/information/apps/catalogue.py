@@ -1,0 +1,226 @@
+"""Estimators by name: what there is, what each number means, when to take it.
+
+An estimator is named by
+
+    ksg                 an entry of `CATALOGUE`, (x, y) -> Estimate
+    ksg:k=10,variant=2  the same with settings
+    infonce, mine, ...  a bound of `neural.BOUNDS` with a separable critic; infonce:critic=concat with another
+    package.file:name   any function of your own; settings follow after another colon
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """Where an estimator is (a function of ssl_mi.information.<home>), its fixed settings, and what to know of it.
+
+    fits: it trains networks, for seconds to minutes, and states its own error; reading it again on every part and
+    re-pairing of the rows is therefore left to who asks for it.
+    """
+
+    home: str
+    function: str
+    number: str
+    when: str
+    fits: bool = False
+    settings: tuple[tuple[str, object], ...] = ()
+
+    def load(self) -> Callable:
+        function = getattr(importlib.import_module(f"ssl_mi.information.{self.home}"), self.function)
+        return partial(function, **dict(self.settings)) if self.settings else function
+
+
+def _bound(name: str, number: str, when: str) -> Entry:
+    return Entry("variational.neural", "neural_mi", number, when, True, (("bound", name),))
+
+
+CATALOGUE: dict[str, Entry] = {
+    "mutual_information": Entry(
+        "estimators.auto.pipeline",
+        "mutual_information",
+        "I(x; y), or a lower bound where it read a projection; says which",
+        "first: it looks at the samples, chooses how to read them and says what it chose",
+    ),
+    "ksg": Entry(
+        "estimators.ksg",
+        "ksg",
+        "I(x; y), a point estimate; reads too little above 4 dimensions",
+        "continuous samples of up to 4 dimensions a side",
+    ),
+    "lnc": Entry(
+        "estimators.lnc",
+        "lnc",
+        "I(x; y), a point estimate, less short of the truth than ksg where x nearly determines y",
+        "ksg is near its ceiling, and x and y have few dimensions",
+    ),
+    "mixed_ksg_ross": Entry(
+        "estimators.ksg",
+        "mixed_ksg_ross",
+        "I(x; y), a point estimate",
+        "x continuous (up to 4 dimensions), y symbols: labels",
+    ),
+    "mixed_ksg_gao": Entry(
+        "estimators.ksg",
+        "mixed_ksg_gao",
+        "I(x; y), a point estimate",
+        "a side is partly continuous, partly repeated values: zeros of a ReLU, clipped or censored data",
+    ),
+    "sliced_mi": Entry(
+        "estimators.sliced",
+        "sliced_mi",
+        "sliced mutual information: another quantity, never above I(x; y), that shrinks as dimensions grow",
+        "many dimensions, compared with itself: more or less than before, or than none",
+    ),
+    "cca_mi": Entry(
+        "estimators.gaussian",
+        "cca_mi",
+        "I(x; y) if x and y are jointly Gaussian; otherwise neither the truth nor a bound",
+        "Gaussian samples, and as the fast linear reference beside any other",
+    ),
+    "copula_mi": Entry(
+        "estimators.gaussian",
+        "copula_mi",
+        "I(x; y) if the copula is Gaussian; a lower bound when x and y are one number each",
+        "monotone dependence with odd margins: heavy tails, odd units",
+    ),
+    "discrete_mi": Entry(
+        "estimators.discrete",
+        "mutual_information",
+        "I(x; y) of counts; the plug-in reads too much, other corrections less: discrete_mi:correction=grassberger",
+        "symbols on both sides, at least 5 rows for each pair of symbols that occurs",
+    ),
+    "infonce": _bound(
+        "infonce",
+        "lower bound with little variance, never above log(rows scored together): 7.6 nats at 2048",
+        "many dimensions, where less than about 0.8 log(n) nats are shared",
+    ),
+    "dv": _bound(
+        "dv",
+        "lower bound, consistent on held-out rows; its variance grows like exp(I)",
+        "more than InfoNCE can show, with many rows",
+    ),
+    "mine": _bound("mine", "as dv, climbed along a steadier gradient", "as dv, with small batches"),
+    "nwj": _bound("nwj", "lower bound, unbiased; its variance grows like exp(I)", "up to about 3 nats"),
+    "tuba": _bound("tuba", "as nwj, with a learned baseline", "as nwj, where nwj's fit is unstable"),
+    "interpolated": _bound(
+        "interpolated",
+        "lower bound between InfoNCE and NWJ; ceiling log(k / alpha)",
+        "InfoNCE is at its ceiling and NWJ too noisy",
+    ),
+    "js": _bound(
+        "js", "lower bound (NWJ's) at a critic that a steadier objective found", "nwj's fit diverges or wanders"
+    ),
+    "smile": _bound(
+        "smile",
+        "point estimate, no bound: DV with clipped scores, may read above the truth",
+        "large I, beside a bound",
+    ),
+    "neural_mi": Entry(
+        "variational.neural",
+        "neural_mi",
+        "as the bound it is given: neural_mi:bound=infonce",
+        "a critic or bound of your own, from Python",
+        fits=True,
+    ),
+    "flow_mi": Entry(
+        "variational.flow",
+        "flow_mi",
+        "point estimate by a normalising flow, right at once where the copula is Gaussian; no ceiling, little variance",
+        "large I (10 nats and more), continuous x and y",
+        fits=True,
+    ),
+    "club": Entry(
+        "variational.upper_bounds",
+        "club",
+        "upper bound if its learned q(y|x) is right; loose; certifies nothing when q is poor",
+        "an idea of how much at most, beside a lower bound",
+        fits=True,
+    ),
+    "leave_one_out": Entry("variational.upper_bounds", "leave_one_out", "as club, less loose", "as club", fits=True),
+    "difference_of_entropies": Entry(
+        "variational.upper_bounds",
+        "difference_of_entropies",
+        "point estimate H(y) - H(y|x) by learned densities; no ceiling and little variance",
+        "large I (10 nats), continuous y of moderate dimension",
+        fits=True,
+    ),
+}
+
+
+def find_estimator(spec: str) -> Callable:
+    """The function that `spec` names (see the top of this file), with its settings bound.
+
+    Raises ValueError, with the nearest names, for an unknown estimator or a setting that it does not take.
+    """
+    name, settings = split_settings(spec)
+    if ":" in name and (name.count(":") > 1 or name.split(":")[0] in CATALOGUE):
+        raise ValueError(f"{spec!r} is not understood: NAME:setting=value,setting=value, or package.file:function")
+    function = _by_path(*name.split(":")) if ":" in name else _by_name(name)
+    check_settings(name, function, settings)
+    return partial(function, **settings) if settings else function
+
+
+def split_settings(spec: str) -> tuple[str, dict[str, object]]:
+    """ "ksg:k=10,variant=2" -> ("ksg", {"k": 10, "variant": 2}); a bare word is a string."""
+    name, text = spec, ""
+    if "=" in spec:
+        name, _, text = spec.rpartition(":")
+    settings = {}
+    for item in filter(None, text.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"{spec!r}: settings are name=value, got {item!r}")
+        try:
+            settings[key.strip()] = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError):
+            settings[key.strip()] = value.strip()
+    return name.strip(), settings
+
+
+def check_settings(name: str, function: Callable, settings: Iterable[str]) -> None:
+    """Raise ValueError for a setting that the function does not take, as far as its signature tells."""
+    taken = settings_of(function)
+    for setting in settings if taken is not None else ():
+        if setting not in taken:
+            raise ValueError(f"{name} takes no {setting!r}{nearest(setting, taken)}; it takes: {', '.join(taken)}")
+
+
+def settings_of(function: Callable) -> list[str] | None:
+    """The names of what it takes beside its samples; None when it passes on whatever it is given."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:  # written in C
+        return None
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return [p.name for place, p in enumerate(parameters) if place > 1 or p.default is not p.empty]
+
+
+def nearest(name: str, among: Iterable[str]) -> str:
+    """ " (nearest: ...)", or "" where nothing is near."""
+    found = difflib.get_close_matches(name, list(among), 3, 0.6)
+    return f" (nearest: {', '.join(found)})" if found else ""
+
+
+def _by_path(module: str, name: str) -> Callable:
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as problem:
+        raise ValueError(f"no estimator {module}:{name}: {problem}") from problem
+
+
+def _by_name(name: str) -> Callable:
+    if name not in CATALOGUE:
+        raise ValueError(
+            f"no estimator is called {name!r}{nearest(name, CATALOGUE)}; there are {', '.join(CATALOGUE)}, "
+            "or package.file:function"
+        )
+    return CATALOGUE[name].load()

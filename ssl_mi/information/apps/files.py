@@ -1,0 +1,178 @@
+"""Paired samples out of files: .npy, .npz, .csv, .tsv, .parquet. One row is one sample.
+
+x and y come from two files, or from one that holds both: two arrays of an .npz, columns of a table. A file is opened
+as a `Source`, which knows its columns; `take` reads some of them. Nothing is dropped, filled or unpickled: what can
+not be read as it stands is an error that names the file, the place and the remedy.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ssl_mi.information.apps.catalogue import nearest
+from ssl_mi.information.apps.source import ArraySource, Asked, Source
+from ssl_mi.information.apps.tables import CsvSource, ParquetSource
+
+SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".parquet")
+
+
+class Side(NamedTuple):
+    """One variable: numbers or text, [n] or [n, d], and where it came from, in words."""
+
+    values: np.ndarray
+    source: str
+
+
+def read_sides(first: str, second: str | None, x: Asked, y: Asked, header: bool | None = None) -> tuple[Side, Side]:
+    """Both sides, from two files, or from one when `second` is None.
+
+    first, second: paths; an array of an .npz also as file.npz:key. header: of a .csv; None finds out.
+    Raises ValueError or OSError for whatever stands in the way.
+    """
+    if second is None:
+        sources = _both_of(first, x, y, header)
+    else:
+        sources = open_source(first, x.key, header, "x"), open_source(second, y.key, header, "y")
+    if sources[0] is sources[1]:
+        columns = _share(sources[0], x, y)
+    else:
+        columns = [source.find(asked) for source, asked in zip(sources, (x, y), strict=True)]
+    return tuple(_side(source, some, asked) for source, some, asked in zip(sources, columns, (x, y), strict=True))
+
+
+def _side(source: Source, columns: list[int], asked: Asked) -> Side:
+    values, words = source.take(columns, asked.text), source.describe(columns)
+    if values.dtype.kind in "US" and not asked.text:
+        distinct = len(np.unique(values, axis=0))
+        if distinct > max(10, len(values) / 2):
+            raise ValueError(
+                f"{words} is text with {distinct} different values in {len(values)} rows, and symbols repeat; save "
+                f"numbers as numbers, or pass --symbols {asked.name} if these are symbols"
+            )
+    return Side(values, words)
+
+
+def _both_of(path: str, x: Asked, y: Asked, header: bool | None) -> tuple[Source, Source]:
+    """The source of each side in one file: two arrays of an .npz, or twice the same table."""
+    file, key = _split(path)
+    if file.suffix.lower() == ".npz" and key is None:
+        keys = x.key, y.key
+        if keys == (None, None) and {"x", "y"} <= set(_arrays(file)):
+            keys = "x", "y"
+        if None not in keys:
+            return open_source(path, keys[0], header, "x"), open_source(path, keys[1], header, "y")
+        if keys != (None, None):
+            raise ValueError(f"{path} is to hold both sides: name the array of each, --x-key NAME --y-key NAME")
+    source = open_source(path, x.key, header, None)
+    return source, source
+
+
+def _share(source: Source, x: Asked, y: Asked) -> tuple[list[int], list[int]]:
+    """The columns of each side in a table that holds both."""
+    every = range(len(source.names))
+    if x.columns is None and y.columns is None:
+        if len(every) == 2:
+            return [0], [1]
+        raise ValueError(
+            f"{source.label} has {source.list_columns()}: say which are x and which are y, "
+            "--x-columns a,b --y-columns c, or give a second file"
+        )
+    of_x = None if x.columns is None else source.find(x)
+    of_y = None if y.columns is None else source.find(y)
+    # With one side named the other is all the rest.
+    of_x = [c for c in every if c not in of_y] if of_x is None else of_x
+    of_y = [c for c in every if c not in of_x] if of_y is None else of_y
+    if not of_x or not of_y:
+        raise ValueError(f"{source.label}: every column is on one side; leave some for the other")
+    both = [source.names[c] for c in of_x if c in of_y]
+    if both:
+        raise ValueError(
+            f"{source.label}: column {both[0]!r} is on both sides, and shares all it has with itself; "
+            "leave it out of one"
+        )
+    return of_x, of_y
+
+
+def open_source(path: str, key: str | None, header: bool | None = None, side: str | None = None) -> Source:
+    """The file at `path`, or an array in it. `side`: "x" or "y", the name that an .npz array has by default."""
+    file, key_there = _split(path)
+    if key_there is not None and key is not None:
+        raise ValueError(f"{path} already names an array: leave out --{side or 'x'}-key {key}")
+    key = key_there or key
+    kind = file.suffix.lower()
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder: name a file in it")
+    if kind not in SUFFIXES:
+        raise ValueError(f"{file}: files of kind {kind or '(no suffix)'!r} are not read; use {', '.join(SUFFIXES)}")
+    if not file.exists():
+        there = nearest(file.name, (p.name for p in file.parent.iterdir())) if file.parent.is_dir() else ""
+        raise FileNotFoundError(f"there is no file {file}{there}")
+    if key is not None and kind != ".npz":
+        raise ValueError(f"{file}: {key!r} names an array of an .npz; columns are named by --x-columns, --y-columns")
+    if kind == ".npz":
+        return ArraySource(*_read_npz(file, key, side))
+    if kind == ".npy":
+        return ArraySource(_read_npy(file), str(file))
+    return ParquetSource(file) if kind == ".parquet" else CsvSource(file, header)
+
+
+def _split(path: str) -> tuple[Path, str | None]:
+    """ "a.npz:z" -> (a.npz, "z"), unless a file has just that name."""
+    file, mark, key = path.rpartition(".npz:")
+    return (Path(file + ".npz"), key) if mark and key and not Path(path).exists() else (Path(path), None)
+
+
+# ------------------------------------------------------------------------------------------------ .npy and .npz
+
+
+def _read_npy(file: Path) -> np.ndarray:
+    with _damage(file, "a .npy file"):
+        loaded = np.load(file, allow_pickle=False)
+    if not isinstance(loaded, np.ndarray):
+        loaded.close()
+        raise ValueError(f"{file} is an .npz under another name: rename it")
+    return loaded
+
+
+def _arrays(file: Path) -> list[str]:
+    """The names of the arrays in an .npz."""
+    if not file.is_file():
+        return []
+    with _damage(file, "an .npz file"), zipfile.ZipFile(file) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+def _read_npz(file: Path, key: str | None, side: str | None) -> tuple[np.ndarray, str]:
+    names = _arrays(file)
+    if key is None:
+        key = names[0] if len(names) == 1 else side
+    if key not in names:
+        held = f"{file} holds {len(names)} arrays ({', '.join(names[:12])}{', ...' if len(names) > 12 else ''})"
+        if key is None or key == side:
+            raise ValueError(f"{held}: say which is meant, {file}:NAME, or --x-key NAME --y-key NAME")
+        raise ValueError(f"{held}, none of them {key!r}{nearest(key, names)}")
+    label = f"{file}:{key}"
+    with _damage(label, "an array of an .npz file"), np.load(file, allow_pickle=False) as archive:
+        return archive[key], label
+
+
+@contextmanager
+def _damage(file: Path | str, kind: str) -> Iterator[None]:
+    """What the readers say of objects and of broken files, in words."""
+    try:
+        yield
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as problem:
+        if "allow_pickle" in str(problem) and "Object arrays" in str(problem):
+            raise ValueError(
+                f"{file} holds Python objects, which are never unpickled: save numbers or plain strings instead, as in "
+                "array.astype(float)"
+            ) from problem
+        said = "" if "pickle" in str(problem) else f" ({problem})"
+        raise ValueError(f"{file} is damaged, or not {kind}{said}: save it again") from problem

@@ -1,0 +1,236 @@
+"""The default estimator: right on easy and hard samples, and it says what it chose."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_mi.information.distributions.suites import find_task
+from ssl_mi.information.estimators.auto import candidates
+from ssl_mi.information.estimators.auto.pipeline import mutual_information
+from ssl_mi.information.estimators.gaussian import gaussian_mi
+from ssl_mi.information.projections import neural as learned
+
+
+def gaussian(n, rho, d, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, d))
+    return x, rho * x + math.sqrt(1 - rho**2) * rng.standard_normal((n, d))
+
+
+def quick(x, y, **settings):
+    return mutual_information(x, y, **({"learned": False, "permutations": 19} | settings))
+
+
+@pytest.mark.parametrize(("rho", "d"), [(0.0, 1), (0.75, 1), (0.6, 3), (0.5, 4)])
+def test_gaussians_are_read_in_low_dimension(rho, d):
+    estimate = quick(*gaussian(3000, rho, d))
+    assert estimate.value == pytest.approx(gaussian_mi([rho] * d), abs=0.06)
+
+
+def test_two_shared_pairs_among_thirty_columns_are_found_by_cca():
+    x, y = gaussian(3000, 0.8, 2)
+    rng = np.random.default_rng(1)
+    x, y = (np.concatenate([v, rng.standard_normal((3000, 28))], 1) for v in (x, y))
+    estimate = quick(x, y)
+    assert estimate.value == pytest.approx(gaussian_mi([0.8, 0.8]), abs=0.08)
+    assert estimate.kind == "lower bound"
+    assert "CCA" in estimate.projection
+    assert estimate.p_value == pytest.approx(1 / 20)
+
+
+def test_more_pairs_than_ksg_can_read_are_taken_to_be_gaussian_when_the_first_are():
+    estimate = quick(*gaussian(3000, 0.7, 12), permutations=0)
+    assert estimate.value == pytest.approx(gaussian_mi([0.7] * 12), rel=0.05)
+    assert any("taken to be Gaussian" in warning for warning in estimate.warnings)
+
+
+@pytest.mark.parametrize("d", [1, 3, 20])
+def test_nothing_is_read_where_nothing_is_shared(d):
+    estimates = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        estimates.append(quick(rng.standard_normal((1000, d)), rng.standard_normal((1000, d)), seed=seed))
+    assert abs(np.mean([e.value for e in estimates])) < 0.03
+    assert all(e.ci[0] < 0 < e.ci[1] for e in estimates)
+    assert sum(e.p_value <= 0.05 for e in estimates) <= 2  # three of eight: 6 in 1,000
+
+
+def test_long_tails_and_monotone_maps_do_not_matter():
+    x, y = gaussian(3000, 0.75, 1)
+    plain = quick(x, y, permutations=0).value
+    assert quick(np.exp(6 * x), np.cbrt(y), permutations=0).value == pytest.approx(plain, abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_low_precision_reads_as_full_precision(dtype):
+    x, y = gaussian(5000, 0.6, 1, seed=3)
+    rough = quick(*(torch.from_numpy(v).to(dtype) for v in (x, y)), permutations=0)
+    assert rough.value == pytest.approx(quick(x, y, permutations=0).value, abs=0.01)
+
+
+def test_repeated_rows_are_dropped():
+    x, y = gaussian(1500, 0.6, 1, seed=4)
+    twice = quick(np.tile(x, (2, 1)), np.tile(y, (2, 1)), permutations=0)
+    assert twice.value == pytest.approx(0.223, abs=0.08)
+    assert twice.n == 1500
+    assert "dropped" in twice.warnings[0]
+
+
+def test_networks_find_what_no_linear_projection_shows(monkeypatch):
+    monkeypatch.setattr(learned, "STEPS", 300)
+    # Only the norms are shared: every correlation is 0.
+    rng = np.random.default_rng(5)
+    n = 3000
+    radius = np.exp(0.8 * rng.standard_normal((n, 1)))
+    x, y = (radius * np.exp(0.3 * rng.standard_normal((n, 1))) * _directions(rng, n) for _ in range(2))
+    truth = gaussian_mi(0.64 / (0.64 + 0.09))
+    blind = quick(x, y, permutations=0).value
+    seeing = mutual_information(x, y, permutations=0)
+    assert blind < truth / 2
+    assert seeing.value == pytest.approx(truth, abs=0.12)
+    assert "learned" in seeing.projection
+    assert seeing.ci[0] < truth < seeing.ci[1]
+
+
+def _directions(rng, n, d=6):
+    z = rng.standard_normal((n, d))
+    return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+
+def test_symbols_on_both_sides_are_counted():
+    rng = np.random.default_rng(6)
+    x = rng.integers(0, 2, 5000)
+    y = x ^ (rng.random(5000) < 0.1)
+    estimate = mutual_information(x, y)
+    assert estimate.value == pytest.approx(0.368064, abs=0.03)
+    assert "discrete" in estimate.estimator
+    assert mutual_information(np.where(x == 1, "a", "b"), y).value == pytest.approx(estimate.value, abs=1e-9)
+
+
+def test_a_side_that_never_changes_shares_nothing_and_is_named():
+    x, _ = gaussian(400, 0.5, 1)
+    estimate = quick(x, np.ones(400))
+    assert estimate.value == pytest.approx(0.0, abs=0.01)
+    assert any("y is the same in every row" in warning for warning in estimate.warnings)
+
+
+def test_symbols_on_one_side_are_read_by_ross_in_either_order():
+    rng = np.random.default_rng(7)
+    bit = rng.integers(0, 2, 4000)
+    x = bit + 0.5 * rng.standard_normal(4000)
+    assert mutual_information(x, bit).value == pytest.approx(0.336831, abs=0.04)
+    assert mutual_information(bit, x).value == pytest.approx(0.336831, abs=0.04)
+
+
+def test_labels_of_high_dimensional_samples_are_read_through_discriminants():
+    rng = np.random.default_rng(8)
+    bit = rng.integers(0, 2, 3000)
+    x = rng.standard_normal((3000, 30))
+    x[:, 3] += 2 * bit  # the same problem as a bit seen through noise of sd 1/2
+    estimate = mutual_information(x, bit, permutations=19)
+    assert estimate.value == pytest.approx(0.336831, abs=0.05)
+    assert estimate.kind == "lower bound"
+    assert estimate.ci[0] < 0.336831 < estimate.ci[1]
+    assert estimate.p_value == pytest.approx(1 / 20)
+    nothing = mutual_information(np.delete(x, 3, axis=1), bit, permutations=19)
+    assert nothing.p_value > 0.05
+    assert abs(nothing.value) < 0.02
+
+
+def test_the_same_seed_gives_the_same_answer_and_no_random_state_is_touched(monkeypatch):
+    monkeypatch.setattr(learned, "STEPS", 50)
+    x, y = gaussian(1000, 0.6, 2)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        once, again = (mutual_information(x, y, permutations=3, seed=5) for _ in range(2))
+    assert once.value == again.value
+    assert once.ci == again.ci
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_strong_dependence_and_few_rows_are_warned_of():
+    x, _ = gaussian(400, 0.5, 1)
+    warnings = quick(x, x).warnings
+    assert any("near what" in warning for warning in warnings)
+    assert any("few" in warning for warning in warnings)
+    with pytest.raises(ValueError, match="n=30"):
+        quick(*gaussian(30, 0.5, 1))
+    with pytest.raises(ValueError, match="x has 50 rows and y has 49"):
+        quick(*gaussian(50, 0.5, 1)[:1], gaussian(49, 0.5, 1)[1])
+
+
+def test_a_column_that_repeats_the_others_is_redundant_and_an_independent_one_is_not():
+    rng = np.random.default_rng(9)
+    u = rng.standard_normal((2000, 2))
+    assert candidates.redundancy(np.column_stack([u, u[:, 0] ** 2 - u[:, 1]])) == pytest.approx(1.0, abs=1e-9)
+    assert candidates.redundancy(np.column_stack([u, rng.standard_normal(2000)])) < 0.02
+
+
+def test_the_interval_is_wider_where_more_neighbours_read_otherwise():
+    # A narrow band with sharp edges, of which no Gaussian twin has the bias.
+    task = find_task("1v1-additive-0.1")
+    estimate = quick(*task.sample(2000, np.random.default_rng(10)), permutations=0)
+    assert estimate.value + 1.96 * estimate.se < task.mi < estimate.ci[1]
+
+
+def test_what_a_projection_promises_on_its_own_rows_beyond_what_it_keeps_on_others_widens_the_interval_upwards():
+    rng = np.random.default_rng(11)
+    x, y = gaussian(1000, 0.8, 2)
+    x, y = (np.concatenate([v, rng.standard_normal((1000, 60))], 1) for v in (x, y))  # 500 rows for 62 dimensions
+    estimate = quick(x, y, permutations=0)
+    truth = gaussian_mi([0.8, 0.8])
+    assert estimate.value < truth - 0.1
+    assert estimate.ci[1] - estimate.value > 1.5 * (estimate.value - estimate.ci[0])
+    assert estimate.ci[1] > truth
+    assert any("may miss" in warning for warning in estimate.warnings)
+
+
+@pytest.mark.slow
+def test_intervals_without_a_warning_cover_the_truth_nineteen_times_in_twenty():
+    names = ["1v1-normal-0.75", "wiggly-1v1-normal-0.75", "1v1-additive-0.75", "student-identity-1-1-1"]
+    names += ["multinormal-dense-3-3-0.5", "bernoulli-gaussian-0.5", "bsc-0.1", "multiplicative-lognormal-0.5"]
+    covered = []
+    for name, seed in itertools.product(names, range(20)):
+        task = find_task(name)
+        estimate = quick(*task.sample(2000, np.random.default_rng(seed)), permutations=0, seed=seed)
+        if not estimate.warnings:
+            covered.append(estimate.ci[0] <= task.mi <= estimate.ci[1])
+    assert len(covered) > 120
+    assert 0.90 <= np.mean(covered) <= 0.99
+
+
+def test_columns_that_are_all_functions_of_one_angle_are_not_added_up():
+    # Ten uncorrelated columns a side; as Gaussian pairs they would hold several times what the angles share.
+    rng = np.random.default_rng(0)
+    task = find_task("phase-0.2")
+
+    def harmonics(points):
+        angle = np.arctan2(points[:, 1], points[:, 0])
+        columns = np.stack([wave(order * angle) for order in range(1, 6) for wave in (np.cos, np.sin)], 1)
+        return columns + 0.02 * rng.standard_normal(columns.shape)
+
+    estimate = quick(*map(harmonics, task.sample(3000, rng)), permutations=0)
+    assert "Gaussian" not in estimate.projection
+    assert estimate.value == pytest.approx(task.mi, rel=0.1)
+    assert estimate.ci[0] < task.mi < estimate.ci[1]
+
+
+def test_an_interval_is_not_wholly_above_what_clusters_share():
+    rng = np.random.default_rng(0)
+    which, centres = rng.integers(0, 16, 3000), rng.standard_normal((16, 32))
+    x, y = (centres[which] + 0.1 * rng.standard_normal((3000, 32)) for _ in range(2))
+    estimate = quick(x, y, permutations=0)
+    assert estimate.ci[0] < math.log(16) < estimate.ci[1]
+    assert estimate.value == pytest.approx(math.log(16), rel=0.1)
+
+
+def test_columns_beyond_the_fourth_count_only_where_they_share_nothing_with_the_first_four():
+    u = np.random.default_rng(12).standard_normal((2000, 8))
+    assert candidates.independent(u, 4)
+    u[:, 6] = (np.abs(u[:, 0]) - 0.8) / 0.6 + 0.3 * u[:, 6]  # uncorrelated with the first, and no news
+    assert abs(np.corrcoef(u[:, 0], u[:, 6])[0, 1]) < 0.1
+    assert not candidates.independent(u, 4)

@@ -1,0 +1,45 @@
+"""The learned projection: keeps what is shared, for narrow and wide inputs, and leaves the caller's state alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_mi.information.estimators.ksg import ksg
+from ssl_mi.information.projections import neural as learned
+from ssl_mi.information.projections.neural import Learned
+
+
+def squares(n, d, seed=0):
+    """y's first column is a noisy copy of |x|'s: nothing a linear map shows. The other columns are noise."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.standard_normal((n, d)), rng.standard_normal((n, d))
+    y[:, 0] = np.abs(x[:, 0]) + 0.1 * rng.standard_normal(n)
+    return x, y
+
+
+def test_networks_read_what_is_not_linear(monkeypatch):
+    monkeypatch.setattr(learned, "STEPS", 200)
+    x, y = squares(1600, 6)
+    u, v = Learned(1, members=1).fit(x[:800], y[:800])(x[800:], y[800:])
+    truth = ksg(np.abs(x[800:, 0]), y[800:, 0]).value
+    assert ksg(u, v).value > 0.6 * truth
+
+
+@pytest.mark.parametrize("d", [3, 100])
+def test_fits_repeat_with_their_seed_whatever_the_mode_of_the_caller(monkeypatch, d):
+    monkeypatch.setattr(learned, "STEPS", 25)
+    x, y = squares(200, d)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    once = Learned(2, members=2).fit(x, y, seed=1)(x, y)[0]
+    with torch.inference_mode():
+        again = Learned(2, members=2).fit(torch.from_numpy(x), torch.from_numpy(y), seed=1)(x, y)[0]
+    assert (once == again).all()
+    assert once.shape == (200, 2)
+    assert np.isfinite(once).all()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_too_few_rows_are_named():
+    with pytest.raises(ValueError, match="x and y have 40 rows: fitting networks needs at least 50"):
+        Learned(1).fit(*squares(40, 2))
