@@ -242,7 +242,7 @@ def test_too_few_images_for_ksg_are_named_with_the_remedy(split):
 def test_the_reading_is_repeatable():
     read = partial(standins.rows_of, evaluation(permutations=3))
     one, other = (read(standins.bench(standins.GaussianViews(n=100))) for _ in range(2))
-    assert one == other
+    assert repr(one) == repr(other)  # rows hold NaN, which equals nothing
 
 
 # From one evaluation to the next
@@ -250,7 +250,8 @@ def test_the_reading_is_repeatable():
 
 def halfway(x):
     """An encoder that keeps little of what the views share."""
-    generator = torch.Generator().manual_seed(int(1e4 * x.abs().sum()))  # its own noise for each view
+    seed = round(x.double().abs().sum().item())  # its own noise for each view, the same on every CPU
+    generator = torch.Generator().manual_seed(seed)
     return x + 1.5 * torch.randn(x.shape, generator=generator)
 
 
