@@ -130,7 +130,8 @@ def test_the_objectives_own_bound_is_its_reading_beside_its_ceiling(final):
     x, y = at.pairs("test").z
     expected = at.module.objective.read(x, y, data.batch_size)
     row = rows["mi_bound_infonce_nats"]
-    assert row.value == pytest.approx(expected.value)
+    # float32: differences of log-sums of about log 100 = 4.6, whose last bit is 5e-7.
+    assert row.value == pytest.approx(expected.value, abs=1e-5)
     # Cosine at temperature 1, 99 negatives: scores differ by 2 at most.
     assert row.ceiling == pytest.approx(math.log(100) - math.log1p(99 * math.exp(-2)))
     assert 0 < row.value < NATS < row.ceiling

@@ -148,7 +148,8 @@ def test_directions_are_uniform_and_as_far_apart_as_von_mises_fisher_says(genera
         generator = generators[name]
         u, v = generator.latents(pairs(20_000))
         for side in (u, v):
-            assert side.norm(dim=1).sub(1).abs().max() < 1e-5
+            # A tangent is a difference: where only a hundredth is left of it, so are two digits of float32's seven.
+            assert side.norm(dim=1).sub(1).abs().max() < 1e-4
             assert side.mean(0).abs().max() < 4.5 / math.sqrt(20_000 * generator.dim)
             assert (side.T @ side / 20_000 - torch.eye(generator.dim) / generator.dim).abs().max() < 0.01
         cosine = (u * v).sum(1)
