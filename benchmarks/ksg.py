@@ -18,7 +18,6 @@ import math
 import multiprocessing
 import os
 import platform
-import resource
 import time
 from collections.abc import Callable
 from functools import partial
@@ -147,6 +146,10 @@ def extra_memory(n: int, d: int, k: int, threads: int) -> float:
 
 
 def _extra_memory(n: int, d: int, k: int, threads: int) -> float:
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows has no such count
+        return math.nan
     on_threads(threads, ours, *samples(2500, d), k)  # compiled, and its threads started
     x, y = samples(n, d)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

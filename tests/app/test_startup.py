@@ -176,8 +176,8 @@ TINY = [
     "evaluation.every_n_epochs=0",
     "evaluation.evaluations.mi=null",
     "evaluation.evaluations.pictures=null",
-    "hydra/job_logging=disabled",
-    "hydra/hydra_logging=disabled",
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
 ]
 SHAPES = ["data.sets.train=60", "data.sets.test=30"]
 

@@ -26,6 +26,9 @@ from ssl_mi.data.batch import Source
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
+# Of normalised float32 pixels from other kernels: ten ops off by 1e-7 each, times 1.8 for each of three changes of
+# contrast, times 1 / 0.2 for the normalisation.
+ROUNDING = 5e-5
 PLAIN = {"mean": [0.0] * 3, "std": [1.0] * 3}
 
 
@@ -102,7 +105,7 @@ def test_an_image_looks_the_same_in_any_batch_order_and_chunk(two_views):
     whole = two_views(batch, seed=1)
     for chosen in (torch.arange(599, -1, -1), torch.tensor([300]), torch.arange(250, 262)):
         for view, part in zip(whole, two_views(rows(batch, chosen), seed=1), strict=True):
-            torch.testing.assert_close(part, view[chosen], rtol=0, atol=1e-5)
+            torch.testing.assert_close(part, view[chosen], rtol=0, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("change", [{"epoch": 1}, {"split": 1}])
@@ -135,7 +138,7 @@ def test_views_do_not_depend_on_the_mode_they_are_made_in(two_views, mode):
     with mode():
         other = two_views(source(), seed=3)
     for a, b in zip(plain, other, strict=True):
-        assert torch.equal(a, b)
+        torch.testing.assert_close(a, b, rtol=0, atol=ROUNDING)  # bfloat16 would be off by 1e-2
 
 
 def test_ops_do_not_change_their_input():

@@ -56,8 +56,10 @@ def test_every_shape_stays_inside_the_image_at_the_extremes():
 def test_an_image_depends_on_its_seed_split_and_row_alone():
     images, factors = draw_shapes(300, 32, seed=3, split=0)
     fewer, fewer_factors = draw_shapes(20, 32, seed=3, split=0)
-    assert torch.equal(images[:20], fewer)
-    assert all(torch.equal(factors[name][:20], fewer_factors[name]) for name in factors)
+    # Sines of arrays of other lengths may differ in their last bit, and a level of 255 where that turns a rounding.
+    assert (images[:20].int() - fewer.int()).abs().max() <= 1
+    for name, values in factors.items():
+        torch.testing.assert_close(values[:20], fewer_factors[name])
     for seed, split in ((4, 0), (3, 1)):
         assert not torch.equal(draw_shapes(20, 32, seed, split)[0], fewer)
 

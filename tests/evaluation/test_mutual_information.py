@@ -130,7 +130,8 @@ def test_the_objectives_own_bound_is_its_reading_beside_its_ceiling(final):
     x, y = at.pairs("test").z
     expected = at.module.objective.read(x, y, data.batch_size)
     row = rows["mi_bound_infonce_nats"]
-    assert row.value == pytest.approx(expected.value)
+    # float32: differences of log-sums of about log 100 = 4.6, whose last bit is 5e-7.
+    assert row.value == pytest.approx(expected.value, abs=1e-5)
     # Cosine at temperature 1, 99 negatives: scores differ by 2 at most.
     assert row.ceiling == pytest.approx(math.log(100) - math.log1p(99 * math.exp(-2)))
     assert 0 < row.value < NATS < row.ceiling
@@ -242,7 +243,7 @@ def test_too_few_images_for_ksg_are_named_with_the_remedy(split):
 def test_the_reading_is_repeatable():
     read = partial(standins.rows_of, evaluation(permutations=3))
     one, other = (read(standins.bench(standins.GaussianViews(n=100))) for _ in range(2))
-    assert one == other
+    assert repr(one) == repr(other)  # rows hold NaN, which equals nothing
 
 
 # From one evaluation to the next
@@ -250,7 +251,8 @@ def test_the_reading_is_repeatable():
 
 def halfway(x):
     """An encoder that keeps little of what the views share."""
-    generator = torch.Generator().manual_seed(int(1e4 * x.abs().sum()))  # its own noise for each view
+    seed = round(x.double().abs().sum().item())  # its own noise for each view, the same on every CPU
+    generator = torch.Generator().manual_seed(seed)
     return x + 1.5 * torch.randn(x.shape, generator=generator)
 
 

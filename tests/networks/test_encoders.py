@@ -51,7 +51,7 @@ def test_maps_are_those_that_h_is_made_of_and_have_the_channels_the_encoder_says
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         h, maps = encoder.with_maps(x)
-        assert torch.equal(h, encoder(x))
+        torch.testing.assert_close(h, encoder(x))
     assert [m.shape for m in maps] == [(2, c, s, s) for c, s in zip(encoder.map_dims, sides, strict=True)]
     if name != "vit":  # whose summary is the class token
         torch.testing.assert_close(maps[0].mean((2, 3)), h)
@@ -158,7 +158,7 @@ def test_the_imagenet_resnet_computes_what_torchvisions_does_before_its_classifi
     twin.load_state_dict(ours.net.state_dict())
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(ours(x), twin(x))
+        torch.testing.assert_close(ours(x), twin(x))
 
 
 @pytest.mark.parametrize("zero", [True, False])

@@ -94,7 +94,8 @@ def test_a_teacher_may_see_the_first_views_only():
     everything.adopt(towers())
     everything.eval()
     assert len(teacher(views()).z) == 1
-    assert torch.equal(teacher(views()).z[0], everything(views()).z[0])
+    # A batch of another size may be multiplied by another kernel, in another order: equal up to float32's rounding.
+    torch.testing.assert_close(teacher(views()).z[0], everything(views()).z[0])
     with pytest.raises(ValueError, match="but got 0"):
         EMA(views=0)
 

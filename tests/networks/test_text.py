@@ -16,8 +16,9 @@ def test_padding_says_nothing(encoder):
     words = torch.tensor([[3, 7, 5], [9, 0, 0]])
     padded = torch.cat([words, torch.zeros(2, 4, dtype=torch.int64)], 1)
     assert encoder(padded).shape == (2, encoder.out_dim)
-    torch.testing.assert_close(encoder(padded), encoder(words), rtol=0, atol=1e-7)
-    torch.testing.assert_close(encoder(words)[1:], encoder(torch.tensor([[9]])), rtol=0, atol=1e-7)
+    # Other lengths and batches are other sums: equal up to float32's rounding.
+    torch.testing.assert_close(encoder(padded), encoder(words))
+    torch.testing.assert_close(encoder(words)[1:], encoder(torch.tensor([[9]])))
 
 
 def test_words_and_their_order_say_something(encoder):

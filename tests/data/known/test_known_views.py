@@ -148,7 +148,8 @@ def test_directions_are_uniform_and_as_far_apart_as_von_mises_fisher_says(genera
         generator = generators[name]
         u, v = generator.latents(pairs(20_000))
         for side in (u, v):
-            assert side.norm(dim=1).sub(1).abs().max() < 1e-5
+            # A tangent is a difference: where only a hundredth is left of it, so are two digits of float32's seven.
+            assert side.norm(dim=1).sub(1).abs().max() < 1e-4
             assert side.mean(0).abs().max() < 4.5 / math.sqrt(20_000 * generator.dim)
             assert (side.T @ side / 20_000 - torch.eye(generator.dim) / generator.dim).abs().max() < 0.01
         cosine = (u * v).sum(1)
@@ -187,10 +188,12 @@ def test_a_pair_is_the_same_from_any_batch_and_another_in_any_other_epoch_split_
     (u, v), views = drawn(everything)
     some = torch.tensor([31, 4, 5])
     (u_some, v_some), views_some = drawn(everything._replace(index=some))
-    assert torch.equal(u[some], u_some)
-    assert torch.equal(v[some], v_some)
+    # Symbols and tokens are equal; sines and sums over arrays of other lengths may differ in their last bit, and a
+    # level of 255 where that turns a rounding.
+    torch.testing.assert_close(u[some], u_some)
+    torch.testing.assert_close(v[some], v_some)
     for whole, part in zip(views, views_some, strict=True):
-        assert torch.equal(whole[some], part)
+        assert (whole[some].int() - part.int()).abs().max() <= (part.dtype == torch.uint8)
     for other in (pairs(40, epoch=1), pairs(40, split=1), pairs(40, seed=1), pairs(40, epoch=-1)):
         for view, elsewhere in zip(views, drawn(other)[1], strict=True):
             assert (view != elsewhere).flatten(1).any(1).float().mean() > 0.8

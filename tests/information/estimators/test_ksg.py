@@ -1,6 +1,5 @@
 """Nearest-neighbour estimators against a slow twin, closed forms, and the traps they are known for."""
 
-import itertools
 import math
 
 import numpy as np
@@ -128,7 +127,7 @@ def test_low_precision_embeddings_read_as_in_full_precision_and_say_so(dtype):
         assert plain.value > rough.value + 0.03
     # Mixed precision's numbers are no finer for being kept in float32.
     kept = knn.ksg(torch.from_numpy(x).to(dtype).float(), torch.from_numpy(y).to(dtype).double())
-    assert kept.value == rough.value
+    assert kept.value == pytest.approx(rough.value, abs=1e-12)
     assert kept.warnings == rough.warnings
 
 
@@ -196,7 +195,7 @@ def test_integers_lists_and_tensors_are_read_alike():
     x = np.random.default_rng(0).permutation(200)
     y = np.random.default_rng(1).permutation(200)
     values = [knn.ksg(f(x), f(y)).value for f in (np.asarray, torch.from_numpy, lambda v: v.tolist())]
-    assert values[0] == values[1] == values[2]
+    assert values == pytest.approx(values[:1] * 3, abs=1e-12)
 
 
 def test_the_input_is_left_as_it_was():
@@ -319,7 +318,7 @@ def test_strings_and_booleans_are_labels_too():
         knn.mixed_ksg_ross(x, labels).value
         for labels in (bit, bit == 1, np.where(bit == 1, "cat", "dog"), bit.astype(float))
     ]
-    assert all(a == b for a, b in itertools.pairwise(values))
+    assert values == pytest.approx(values[:1] * 4, abs=1e-12)
 
 
 def slow_conditional(x, y, z, k):
