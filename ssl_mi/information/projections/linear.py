@@ -13,9 +13,11 @@ is shared.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.inputs import read_pair
 from ssl_mi.information.estimators.gaussian import whiten
@@ -35,7 +37,7 @@ class Linear:
     name: str
     strength: np.ndarray | None = None
 
-    def __call__(self, x, y) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """x [n, dx], y [n, dy] -> float64 [n, dim] each. Raises ValueError for widths unlike those at the fit."""
         a, b = read_pair(x, y)
         for variable, mean in ((a, self.mean_x), (b, self.mean_y)):
@@ -53,7 +55,7 @@ class PCA:
 
     dim: int
 
-    def fit(self, x, y, seed: int = 0) -> Linear:
+    def fit(self, x: ArrayLike, y: ArrayLike, seed: int = 0) -> Linear:
         check_dim(self.dim)
         a, b = read_pair(x, y)
         sides = [(white.mean, white.axes[: self.dim].T) for white in (whiten(a.values), whiten(b.values))]
@@ -65,7 +67,7 @@ class PCA:
 class Random(PCA):
     """Random orthonormal directions, drawn with `seed`: a baseline."""
 
-    def fit(self, x, y, seed: int = 0) -> Linear:
+    def fit(self, x: ArrayLike, y: ArrayLike, seed: int = 0) -> Linear:
         check_dim(self.dim)
         a, b = read_pair(x, y)
         rng = np.random.default_rng(seed)
@@ -91,7 +93,7 @@ class CCA:
 
     GRID = (1e-6, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
-    def fit(self, x, y, seed: int = 0) -> Linear:
+    def fit(self, x: ArrayLike, y: ArrayLike, seed: int = 0) -> Linear:
         check_dim(self.dim)
         a, b = read_pair(x, y)
         if a.n < 4:
@@ -113,7 +115,7 @@ class CCA:
         return self.GRID[int(gain.argmax())]
 
 
-def fit_cca(x: np.ndarray, y: np.ndarray, dim: int, ridges) -> list[Linear]:
+def fit_cca(x: np.ndarray, y: np.ndarray, dim: int, ridges: Sequence[float]) -> list[Linear]:
     """One CCA a ridge, sharing the singular value decompositions of the two sides."""
     first, second = whiten(x), whiten(y)
     if not len(first.scale) or not len(second.scale):
