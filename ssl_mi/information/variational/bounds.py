@@ -166,9 +166,11 @@ class Bound(nn.Module):
             raise ValueError(f"{type(self).__name__} needs a negative in each row: use 2 samples or more")
 
 
-def is_bound_class(part: object) -> bool:
-    """Whether `part` is a subclass of `Bound`."""
-    return isinstance(part, type) and issubclass(part, Bound)
+def described(part: object) -> tuple[str, str] | None:
+    """What the table of estimators has of a subclass of `Bound`, (estimates, use_when); None for anything else."""
+    if isinstance(part, type) and issubclass(part, Bound):
+        return part.estimates or f"{part.kind} by {part.__name__}", part.use_when or "as its own description has it"
+    return None
 
 
 def own_bound(part: object) -> Bound:
