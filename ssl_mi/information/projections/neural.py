@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -82,10 +82,12 @@ class Learned:
     Args:
         dim: columns of each projected side.
         members: networks of each side.
+        training: steps, batches and rate.
     """
 
     dim: int
     members: int = 3
+    training: Training = field(default_factory=lambda: TRAINING)
 
     def fit(self, x: ArrayLike, y: ArrayLike, seed: int = 0) -> Fitted:
         """Fit on x [n, dx] and y [n, dy]; `seed` draws weights, batches and the validation rows.
@@ -115,7 +117,7 @@ class Learned:
             sets.append(entries[-1](a.values, b.values))
         fitted = []
         name = f"Learned({self.dim}, members={self.members}, seed={seed})"
-        trained = _train(sets, self.members, seed)
+        trained = _train(sets, self.members, self.training, seed)
         for entry, (x, y), (networks_x, networks_y) in zip(entries, sets, trained, strict=True):
             last = fit_cca(networks_x.embed(x), networks_y.embed(y), self.dim, [1e-3])[0]
             fitted.append(Fitted(entry, networks_x, networks_y, last, name))
@@ -240,7 +242,7 @@ class _BestMembers:
 
 @torch.inference_mode(False)  # the caller may be evaluating
 @torch.enable_grad()
-def _train(sets: Sequence[Arrays], members: int, seed: int) -> list[tuple[Ensemble, Ensemble]]:
+def _train(sets: Sequence[Arrays], members: int, training: Training, seed: int) -> list[tuple[Ensemble, Ensemble]]:
     """(f, g) of each set of rows x [n, dx], y [n, dy], with every member at its best check."""
     generator = torch.Generator().manual_seed(seed)
     n = min(len(x) for x, _ in sets)
@@ -258,8 +260,8 @@ def _train(sets: Sequence[Arrays], members: int, seed: int) -> list[tuple[Ensemb
     f, g = Ensemble(init_x), Ensemble(init_y)
     all_x, all_y = torch.stack(rows_x), torch.stack(rows_y)
     keeper = _BestMembers(f, g, all_x[:, :held].contiguous(), all_y[:, :held].contiguous())
-    batches = _batches(all_x[:, held:], all_y[:, held:], generator)
-    maximise(keeper, lambda x, y: _infonce(f, g, x, y, generator).sum(), batches, TRAINING)
+    batches = _batches(all_x[:, held:], all_y[:, held:], training.batch_size, generator)
+    maximise(keeper, lambda x, y: _infonce(f, g, x, y, generator).sum(), batches, training)
     parts = [slice(i * members, (i + 1) * members) for i in range(len(sets))]
     return [(f.part(part), g.part(part)) for part in parts]
 
@@ -276,10 +278,12 @@ def _gaussian_critic(x: np.ndarray, y: np.ndarray) -> Arrays:
     return start.weight_x * gain, start.weight_y * gain
 
 
-def _batches(x: Tensor, y: Tensor, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(
+    x: Tensor, y: Tensor, batch_size: int | None, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless rows drawn for each member: x [members, n, dx], y [members, n, dy] -> [members, batch, d]."""
     every = torch.arange(len(x))[:, None]
-    size = min(TRAINING.batch_size or len(x), x.shape[1])
+    size = min(batch_size or x.shape[1], x.shape[1])
     while True:
         rows = torch.randint(x.shape[1], (len(x), size), generator=generator)
         yield x[every, rows], y[every, rows]

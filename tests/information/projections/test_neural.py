@@ -1,12 +1,13 @@
 """The learned projection: keeps what is shared, for narrow and wide inputs, and leaves the caller's state alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from ssl_mi.information.estimators.ksg import ksg
-from ssl_mi.information.projections import neural as learned
-from ssl_mi.information.projections.neural import Learned
+from ssl_mi.information.projections.neural import TRAINING, Learned
 
 
 def squares(n, d, seed=0):
@@ -17,23 +18,22 @@ def squares(n, d, seed=0):
     return x, y
 
 
-def test_networks_read_what_is_not_linear(monkeypatch):
-    monkeypatch.setattr(learned, "STEPS", 200)
+def test_networks_find_what_is_not_linear():
     x, y = squares(1600, 6)
-    u, v = Learned(1, members=1).fit(x[:800], y[:800])(x[800:], y[800:])
+    u, v = Learned(1, members=1, training=replace(TRAINING, max_steps=200)).fit(x[:800], y[:800])(x[800:], y[800:])
     truth = ksg(np.abs(x[800:, 0]), y[800:, 0]).value
     assert ksg(u, v).value > 0.6 * truth
 
 
 @pytest.mark.parametrize("d", [3, 100])
-def test_fits_repeat_with_their_seed_whatever_the_mode_of_the_caller(monkeypatch, d):
-    monkeypatch.setattr(learned, "STEPS", 25)
+def test_fits_repeat_with_their_seed_whatever_the_mode_of_the_caller(d):
+    learned = Learned(2, members=2, training=replace(TRAINING, max_steps=25))
     x, y = squares(200, d)
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    once = Learned(2, members=2).fit(x, y, seed=1)(x, y)[0]
+    once = learned.fit(x, y, seed=1)(x, y)[0]
     with torch.inference_mode():
-        again = Learned(2, members=2).fit(torch.from_numpy(x), torch.from_numpy(y), seed=1)(x, y)[0]
+        again = learned.fit(torch.from_numpy(x), torch.from_numpy(y), seed=1)(x, y)[0]
     assert (once == again).all()
     assert once.shape == (200, 2)
     assert np.isfinite(once).all()
