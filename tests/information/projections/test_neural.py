@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ssl_mi.information.estimators.ksg import ksg
-from ssl_mi.information.projections.neural import TRAINING, Learned
+from ssl_mi.information.projections.neural import TRAINING, Ensemble, Learned, _BestMembers, _initial
 
 
 def squares(n, d, seed=0):
@@ -43,3 +43,33 @@ def test_fits_repeat_with_their_seed_whatever_the_mode_of_the_caller(d):
 def test_too_few_rows_are_named():
     with pytest.raises(ValueError, match="x and y have 40 rows: fitting networks needs at least 50"):
         Learned(1).fit(*squares(40, 2))
+
+
+def test_each_member_is_kept_as_it_was_when_its_own_bound_was_best():
+    generator = torch.Generator().manual_seed(0)
+    f, g = (Ensemble([_initial(np.eye(2), generator) for _ in range(2)]) for _ in range(2))
+    x = torch.randn(2, 64, 2, generator=generator)
+    keeper = _BestMembers(f, g, x, x)
+    assert keeper.validate()[1]
+    before = {name: w.detach().clone() for name, w in f.named_parameters()}
+    with torch.no_grad():
+        f.get_parameter("skip")[0] *= -1  # the first member is worse
+        f.get_parameter("skip")[1] *= 1.5  # the second better
+    after = {name: w.detach().clone() for name, w in f.named_parameters()}
+    assert keeper.validate()[1]
+    with torch.no_grad():
+        for w in f.parameters():
+            w.zero_()
+    keeper.restore()
+    for name, w in f.named_parameters():
+        assert torch.equal(w[0], before[name][0])
+        assert torch.equal(w[1], after[name][1])
+
+
+def test_members_are_evaluated_as_if_alone():
+    generator = torch.Generator().manual_seed(0)
+    networks = Ensemble([_initial(np.eye(3), generator) for _ in range(3)]).eval()
+    values = np.random.default_rng(0).standard_normal((20, 3))
+    together = networks.embed(values)
+    alone = [networks.part(slice(i, i + 1)).embed(values) for i in range(3)]
+    np.testing.assert_allclose(together, np.hstack(alone), rtol=1e-5, atol=1e-5)

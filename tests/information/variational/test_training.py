@@ -100,3 +100,41 @@ def test_minibatches_pass_over_every_row_once_an_epoch():
     torch.testing.assert_close(first.sort().values, x)
     torch.testing.assert_close(second.sort().values, x)
     assert (first != second).any()
+
+
+def test_a_cycle_raises_the_rate_and_lowers_it_to_nothing_and_never_goes_back():
+    module, seen = torch.nn.Linear(1, 1, bias=False), []
+
+    def validate():
+        seen.append(float(module.weight.detach()))
+        return -len(seen)  # worse each time
+
+    x = torch.ones(4, 1)
+    training = Training(
+        max_steps=20, check_every=1, patience=99, learning_rate=0.1, weight_decay=0.0, schedule="one_cycle"
+    )
+    fit = maximise(BestWeights([module], validate), lambda x, _: module(x).mean(), iter([(x, x)] * 20), training)
+    # Along a constant gradient Adam steps by about the rate: up to 0.1 within a third of the steps, then down to nothing.
+    steps = np.diff(seen)
+    top = int(steps.argmax())
+    assert 3 < top < 10
+    assert 0.05 < steps[top] < 0.101
+    assert (np.diff(steps[: top + 1]) > 0).all()
+    assert (np.diff(steps[top:]) < 0).all()
+    assert steps[-1] < 1e-3
+    assert fit.rollbacks == []
+    assert float(module.weight.detach()) == pytest.approx(seen[0])  # the first was the best
+
+
+def test_the_weights_before_the_first_step_compete_unless_they_are_left_out():
+    module, x = torch.nn.Linear(1, 1), torch.ones(4, 1)
+    for check_start, steps in ((True, [0, 2, 3]), (False, [2, 3])):
+        training = Training(max_steps=3, check_every=2, check_start=check_start)
+        fit = maximise(BestWeights([module], lambda: 0.0), lambda x, _: module(x).mean(), iter([(x, x)] * 3), training)
+        assert [step for step, _ in fit.history] == steps
+        assert fit.best_step == steps[0]
+
+
+def test_unknown_schedules_are_refused():
+    with pytest.raises(ValueError, match="schedule must be one of rollback, one_cycle, got 'cosine'"):
+        Training(schedule="cosine")
