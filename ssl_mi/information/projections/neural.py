@@ -1,6 +1,6 @@
 """A learned projection: small networks that find what two variables share where correlation cannot.
 
-f: [n, dx] -> [n, 8] and g: [n, dy] -> [n, 8] climb the InfoNCE bound (van den Oord et al. 2018,
+f: [n, dx] -> [n, 8] and g: [n, dy] -> [n, 8] maximise the InfoNCE bound (van den Oord et al. 2018,
 arXiv:1807.03748) with the critic f(x) . g(y). The optimal critic is log p(x, y) / p(x) p(y) up to a function of
 one side, so f and g keep what is shared and drop the rest. They start at canonical correlation analysis, whose
 directions are the optimal critic of a Gaussian, and see each coordinate and its square, so that norms are near.

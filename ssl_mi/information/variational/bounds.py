@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -223,7 +223,7 @@ class _CrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, scores: Tensor, partner: Tensor) -> Tensor:
+    def forward(ctx: Any, scores: Tensor, partner: Tensor) -> Tensor:
         differences = scores - scores.gather(1, partner)
         top = differences.amax(1, keepdim=True)  # at least 0, the partner's
         others = differences.sub_(top).exp_().scatter_(1, partner, 0.0)
@@ -234,7 +234,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         others, total, own, partner = ctx.saved_tensors
         weight = gradient[:, None] / (own + total)
         return (others * weight).scatter_(1, partner, -weight * total), None

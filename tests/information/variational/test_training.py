@@ -114,7 +114,7 @@ def test_a_cycle_raises_the_rate_and_lowers_it_to_nothing_and_never_goes_back():
         max_steps=20, check_every=1, patience=99, learning_rate=0.1, weight_decay=0.0, schedule="one_cycle"
     )
     fit = maximise(BestWeights([module], validate), lambda x, _: module(x).mean(), iter([(x, x)] * 20), training)
-    # Along a constant gradient Adam steps by about the rate: up to 0.1 within a third of the steps, then down to nothing.
+    # Along a constant gradient Adam steps by about the rate: up to 0.1 in a third of the steps, then down to nothing.
     steps = np.diff(seen)
     top = int(steps.argmax())
     assert 3 < top < 10
