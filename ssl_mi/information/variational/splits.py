@@ -21,7 +21,7 @@ from scipy import special
 from torch import Tensor
 
 from ssl_mi.information.core.caution import Caution
-from ssl_mi.information.core.inputs import Samples, n_distinct, read_pair, row_hash
+from ssl_mi.information.core.inputs import n_distinct, read_pair, row_hash
 
 Pair = tuple[Tensor, Tensor]
 
@@ -105,7 +105,7 @@ class Split:
         real = max(n_distinct(row_hash(side.values)) for side in sides) > 0.1 * n
         found = []
         for rows in parts:
-            fit, validation, test = self._tensors(sides, rows, device)
+            fit, validation, test = self._tensors((sides[0].values, sides[1].values), rows, device)
             found.append(
                 SplitData(
                     fit,
@@ -119,9 +119,9 @@ class Split:
         return found
 
     def _tensors(
-        self, sides: tuple[Samples, Samples], rows: dict[str, np.ndarray], device: str | torch.device
+        self, sides: tuple[np.ndarray, np.ndarray], rows: dict[str, np.ndarray], device: str | torch.device
     ) -> tuple[Pair, Pair, Pair]:
-        fitted = [MARGINS[self.margins](side.values[rows["fit"]])(side.values) for side in sides]
+        fitted = [MARGINS[self.margins](side[rows["fit"]])(side) for side in sides]
         x, y = (torch.as_tensor(values, dtype=torch.float32, device=device) for values in fitted)
         fit, validation, test = (
             (x[index], y[index]) for index in (torch.as_tensor(part, device=device) for part in rows.values())
