@@ -18,7 +18,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ssl_mi.information.variational.bounds import Bound, InfoNCE
+from ssl_mi.information.variational.bounds import Bound
+from ssl_mi.information.variational.critics import built_critic
 from ssl_mi.objectives.negatives import Negatives
 from ssl_mi.objectives.objective import Loss, Objective, Reading, crossings, view_pairs
 from ssl_mi.objectives.predictor import predicted
@@ -52,15 +53,15 @@ class Infomax(Objective):
     ) -> None:
         super().__init__()
         self.name = name
-        self.critic = critic if isinstance(critic, nn.Module) else critic(dim_x=dim, dim_y=dim)
+        self.critic = built_critic(critic, dim, dim)
         self.bound = bound
-        self.negatives = negatives if isinstance(negatives, nn.Module) else negatives(dim=dim)
+        self.negatives: Negatives = negatives if isinstance(negatives, Negatives) else negatives(dim=dim)
         self.predictor = None if predictor is None else predictor(dim)
         self.weight = weight
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         met = self._met(online, target)
-        value = sum(self._bound(x, y) for x, y in met) / len(met)
+        value = sum((self._bound(x, y) for x, y in met), online[0].new_zeros(())) / len(met)
         loss = self.weight * self.bound.loss(value, self.negatives.count(online[0].shape[0]))
         if self.training:
             self.negatives.remember(target)
@@ -76,9 +77,7 @@ class Infomax(Objective):
         return crossings(queries, [key.detach() for key in target])
 
     def _bound(self, x: Tensor, y: Tensor) -> Tensor:
-        if isinstance(self.bound, InfoNCE):
-            return self.bound.among(*self.negatives.candidates(self.critic, x, y), self.negatives.count(x.shape[0]))
-        return self.bound(*self.negatives(self.critic, x, y))
+        return self.bound.from_logits(*self.negatives.candidates(self.critic, x, y), self.negatives.count(x.shape[0]))
 
     def ceiling(self, rows: int) -> float:
         """The largest value that the bound can read with `rows` pairs, in nats."""

@@ -1,7 +1,8 @@
-"""Which pairs count as independent: (critic, x [n, d], y [n, d]) -> joint [m], marginal [m, k].
+"""Which pairs count as independent: whose scores a bound takes for those of the product of the marginals.
 
-`count(n)` is k, the number of negatives a row meets. `candidates` gives the same scores uncut, for InfoNCE:
-scores [m, c], -inf where a column is no candidate of the row, and partner [m], the column of the true pair.
+`candidates` is what a subclass defines: whole rows of scores [m, c], -inf where a column is no candidate of the row,
+and partner [m], the column of the true pair. `count(n)` is k, the number of negatives of a row. `forward` gives the
+same scores apart: joint [m], marginal [m, k].
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ssl_mi.information.variational.bounds import pairs
+from ssl_mi.information.variational.bounds import split_candidates
 from ssl_mi.objectives.queue import Queue
 
 
@@ -26,13 +27,16 @@ class Negatives(nn.Module):
     not_a_bound: str | None = None
 
     def count(self, n: int) -> int:
-        raise NotImplementedError
-
-    def forward(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Negatives of a row, in a batch of n pairs."""
         raise NotImplementedError
 
     def candidates(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """x [n, d], y [n, d] -> scores [m, c], -inf where a column is no candidate, and partner int64 [m]."""
         raise NotImplementedError
+
+    def forward(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """x [n, d], y [n, d] -> joint [m], marginal [m, k]."""
+        return split_candidates(*self.candidates(critic, x, y), self.count(x.shape[0]))
 
     def remember(self, target: list[Tensor]) -> None:
         """Called once a training step, after every pair was scored."""
@@ -48,11 +52,6 @@ class OtherSamples(Negatives):
     def count(self, n: int) -> int:
         return n - 1
 
-    def forward(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        scores = critic(x, y)
-        forward, backward = pairs(scores), pairs(scores.T)
-        return torch.cat([forward[0], backward[0]]), torch.cat([forward[1], backward[1]])
-
     def candidates(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         scores = critic(x, y)
         return torch.cat([scores, scores.T]), torch.arange(x.shape[0], device=x.device).repeat(2)
@@ -67,18 +66,6 @@ class OtherSamplesAndViews(Negatives):
 
     def count(self, n: int) -> int:
         return 2 * n - 2
-
-    def forward(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        n = x.shape[0]
-        z = torch.cat([x, y])
-        scores = critic(z, z)
-        row = torch.arange(2 * n, device=z.device)
-        partner = row.roll(n)
-        # Every column but the row itself and its partner: start behind the later of the two and go round,
-        # which leaves two runs of n - 1 columns, one before each of the two skipped.
-        offset = torch.arange(1, n, device=z.device)
-        others = torch.cat([row[:, None] + offset, partner[:, None] + offset], 1) % (2 * n)
-        return scores[row, partner], scores.gather(1, others)
 
     def candidates(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         n = x.shape[0]
@@ -96,9 +83,6 @@ class OtherTargets(Negatives):
 
     def count(self, n: int) -> int:
         return n - 1
-
-    def forward(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        return pairs(critic(x, y))
 
     def candidates(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return critic(x, y), torch.arange(x.shape[0], device=x.device)
@@ -125,13 +109,9 @@ class PastTargets(Negatives):
     def count(self, n: int) -> int:
         return self.queue.size
 
-    def forward(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        return critic(x, y).diagonal(), critic(x, self.queue.past())
-
     def candidates(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        joint, marginal = self(critic, x, y)
-        partner = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
-        return torch.cat([joint[:, None], marginal], 1), partner
+        scores = torch.cat([critic(x, y).diagonal()[:, None], critic(x, self.queue.past())], 1)
+        return scores, torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
 
     def remember(self, target: list[Tensor]) -> None:
         self.queue.push(torch.cat(target))

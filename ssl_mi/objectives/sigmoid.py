@@ -42,7 +42,7 @@ class SigLIP(Objective):
         return Loss({self.name: sum(terms) / len(met)}, {"bound_nats": value})
 
     def _bound(self, joint: Tensor, marginal: Tensor) -> Tensor:
-        shift = math.log(marginal.shape[1]) + 1
+        shift = math.log(marginal.shape[1]) + self.bound.offset
         return self.bound(joint + shift, marginal + shift)
 
     @torch.no_grad()

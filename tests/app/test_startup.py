@@ -275,13 +275,13 @@ def test_bad_input_ends_with_one_clear_message_and_status_1(main, tmp_path, caps
 def test_a_loss_that_is_not_finite_stops_with_step_and_term_and_keeps_the_last_good_checkpoint(
     main, tmp_path, capsys, monkeypatch
 ):
-    bound, calls = InfoNCE.among, []
+    bound, calls = InfoNCE.from_logits, []
 
     def broken(self, scores, partner, k):
         calls.append(1)
         return bound(self, scores, partner, k) * (math.nan if len(calls) == 5 else 1)  # the second step of epoch 1
 
-    monkeypatch.setattr(InfoNCE, "among", broken)
+    monkeypatch.setattr(InfoNCE, "from_logits", broken)
     assert main(tmp_path, "trainer.max_epochs=3") == 1
     err = capsys.readouterr().err
     assert "the loss is not finite at step 4 (epoch 1): nt_xent = nan" in err

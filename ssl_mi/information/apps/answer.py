@@ -111,7 +111,7 @@ def show(answer: Answer, x: Side, y: Side, bits: bool) -> None:
             table.add_row(name, literal(text))
     out.print(table)
     for warning in estimate.warnings:
-        out.print(f"[yellow]warning:[/yellow] {literal(warning)}", soft_wrap=True)
+        out.print(f"[yellow]warning:[/yellow] {literal(str(warning))}", soft_wrap=True)
     for note in (*answer.notes, *_note_of_unit(estimate, bits)):
         out.print(f"note: {literal(note)}", soft_wrap=True)
 

@@ -4,19 +4,25 @@ An estimator is named by
 
     ksg                 an entry of `CATALOGUE`, (x, y) -> Estimate
     ksg:k=10,variant=2  the same with settings
-    infonce, mine, ...  a bound of `neural.BOUNDS` with a separable critic; infonce:critic=concat with another
-    package.file:name   any function of your own; settings follow after another colon
+    infonce, mine, ...  `neural_mi` with the bound of that name; infonce:critic=concat with another critic
+    package.file:name   any function of your own, or a `Bound` of your own for `neural_mi`; settings follow after
+                        another colon; critic=package.file:MyCritic is a setting
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
+
+from ssl_mi.information.variational.settings import FORMER_NAMES, flat
 
 
 class Entry(NamedTuple):
@@ -34,7 +40,8 @@ class Entry(NamedTuple):
     settings: tuple[tuple[str, object], ...] = ()
 
     def load(self) -> Callable:
-        function = getattr(importlib.import_module(f"ssl_mi.information.{self.home}"), self.function)
+        """The function, which takes its settings by flat names."""
+        function = flat(getattr(importlib.import_module(f"ssl_mi.information.{self.home}"), self.function))
         return partial(function, **dict(self.settings)) if self.settings else function
 
 
@@ -42,7 +49,32 @@ def _bound(name: str, number: str, when: str) -> Entry:
     return Entry("variational.neural", "neural_mi", number, when, True, (("bound", name),))
 
 
-CATALOGUE: dict[str, Entry] = {
+class Catalogue(Mapping[str, Entry]):
+    """{name: Entry}. The bounds among them describe themselves: they are imported when no other entry has the name."""
+
+    def __init__(self, before: dict[str, Entry], after: dict[str, Entry]) -> None:
+        self.before, self.after = before, after  # where the bounds stand in between
+
+    @functools.cached_property
+    def bounds(self) -> dict[str, Entry]:
+        from ssl_mi.information.variational.names import built_in_bounds
+
+        return {name: _bound(name, part.estimates, part.use_when) for name, part in built_in_bounds().items()}
+
+    def __getitem__(self, name: str) -> Entry:
+        for entries in (self.before, self.after):
+            if name in entries:
+                return entries[name]
+        return self.bounds[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self.before, *self.bounds, *self.after])
+
+    def __len__(self) -> int:
+        return len(self.before) + len(self.bounds) + len(self.after)
+
+
+_BEFORE_BOUNDS = {
     "mutual_information": Entry(
         "estimators.auto.pipeline",
         "mutual_information",
@@ -97,37 +129,14 @@ CATALOGUE: dict[str, Entry] = {
         "I(x; y) of counts; the plug-in reads too much, other corrections less: discrete_mi:correction=grassberger",
         "symbols on both sides, at least 5 rows for each pair of symbols that occurs",
     ),
-    "infonce": _bound(
-        "infonce",
-        "lower bound with little variance, never above log(rows scored together): 7.6 nats at 2048",
-        "many dimensions, where less than about 0.8 log(n) nats are shared",
-    ),
-    "dv": _bound(
-        "dv",
-        "lower bound, consistent on held-out rows; its variance grows like exp(I)",
-        "more than InfoNCE can show, with many rows",
-    ),
-    "mine": _bound("mine", "as dv, climbed along a steadier gradient", "as dv, with small batches"),
-    "nwj": _bound("nwj", "lower bound, unbiased; its variance grows like exp(I)", "up to about 3 nats"),
-    "tuba": _bound("tuba", "as nwj, with a learned baseline", "as nwj, where nwj's fit is unstable"),
-    "interpolated": _bound(
-        "interpolated",
-        "lower bound between InfoNCE and NWJ; ceiling log(k / alpha)",
-        "InfoNCE is at its ceiling and NWJ too noisy",
-    ),
-    "js": _bound(
-        "js", "lower bound (NWJ's) at a critic that a steadier objective found", "nwj's fit diverges or wanders"
-    ),
-    "smile": _bound(
-        "smile",
-        "point estimate, no bound: DV with clipped scores, may read above the truth",
-        "large I, beside a bound",
-    ),
+}
+
+_AFTER_BOUNDS = {
     "neural_mi": Entry(
         "variational.neural",
         "neural_mi",
         "as the bound it is given: neural_mi:bound=infonce",
-        "a critic or bound of your own, from Python",
+        "a critic or bound of your own: neural_mi:bound=package.file:MyBound,critic=package.file:MyCritic",
         fits=True,
     ),
     "flow_mi": Entry(
@@ -155,6 +164,30 @@ CATALOGUE: dict[str, Entry] = {
 }
 
 
+CATALOGUE = Catalogue(_BEFORE_BOUNDS, _AFTER_BOUNDS)
+
+
+def find_entry(name: str) -> Entry | None:
+    """What is known of the estimator called `name`: an entry of the catalogue, or a `Bound` by its import path.
+
+    None for functions of the user's own, of which nothing is known. Raises ValueError for a name that is unknown.
+    """
+    if ":" not in name:
+        if name not in CATALOGUE:
+            raise ValueError(
+                f"no estimator is called {name!r}{nearest(name, CATALOGUE)}; there are {', '.join(CATALOGUE)}, "
+                "or package.file:function"
+            )
+        return CATALOGUE[name]
+    part = _by_path(*name.split(":"))
+    if not isinstance(part, type):
+        return None
+    from ssl_mi.information.variational.bounds import described
+
+    found = described(part)
+    return None if found is None else _bound(name, *found)
+
+
 def find_estimator(spec: str) -> Callable:
     """The function that `spec` names (see the top of this file), with its settings bound.
 
@@ -163,7 +196,10 @@ def find_estimator(spec: str) -> Callable:
     name, settings = split_settings(spec)
     if ":" in name and (name.count(":") > 1 or name.split(":")[0] in CATALOGUE):
         raise ValueError(f"{spec!r} is not understood: NAME:setting=value,setting=value, or package.file:function")
-    function = _by_path(*name.split(":")) if ":" in name else _by_name(name)
+    _search_current_folder()
+    entry = find_entry(name)
+    function = _by_path(*name.split(":")) if entry is None else entry.load()
+    settings = {FORMER_NAMES.get(setting, setting): value for setting, value in settings.items()}
     check_settings(name, function, settings)
     return partial(function, **settings) if settings else function
 
@@ -171,8 +207,10 @@ def find_estimator(spec: str) -> Callable:
 def split_settings(spec: str) -> tuple[str, dict[str, object]]:
     """ "ksg:k=10,variant=2" -> ("ksg", {"k": 10, "variant": 2}); a bare word is a string."""
     name, text = spec, ""
-    if "=" in spec:
-        name, _, text = spec.rpartition(":")
+    if "=" in spec:  # the settings begin at the last colon before it; values may have colons of their own
+        head, equals, rest = spec.partition("=")
+        name, _, first = head.rpartition(":")
+        text = first + equals + rest
     settings = {}
     for item in filter(None, text.split(",")):
         key, equals, value = item.partition("=")
@@ -217,10 +255,8 @@ def _by_path(module: str, name: str) -> Callable:
         raise ValueError(f"no estimator {module}:{name}: {problem}") from problem
 
 
-def _by_name(name: str) -> Callable:
-    if name not in CATALOGUE:
-        raise ValueError(
-            f"no estimator is called {name!r}{nearest(name, CATALOGUE)}; there are {', '.join(CATALOGUE)}, "
-            "or package.file:function"
-        )
-    return CATALOGUE[name].load()
+def _search_current_folder() -> None:
+    """Find modules of the current folder too, as `python -m` does."""
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)

@@ -240,7 +240,8 @@ def _samples(arguments: argparse.Namespace) -> tuple[Side, Side]:
 def _read(estimator: Callable, wrapped: bool, x: np.ndarray, y: np.ndarray, arguments: argparse.Namespace) -> Answer:
     """The estimate, with interval and null around it unless it brings its own."""
     name = named.split_settings(arguments.estimator)[0]
-    fits = name in named.CATALOGUE and named.CATALOGUE[name].fits
+    entry = named.find_entry(name)
+    fits = entry is not None and entry.fits
     notes = []
     subsets, permutations = (0, 0) if fits else (SUBSETS, PERMUTATIONS)
     if arguments.permutations is not None:
@@ -308,7 +309,7 @@ def _estimators(arguments: argparse.Namespace, parser: argparse.ArgumentParser) 
             function = named.find_estimator(arguments.name)
         except ValueError as problem:
             parser.error(str(problem))
-        entry = named.CATALOGUE.get(named.split_settings(arguments.name)[0])
+        entry = named.find_entry(named.split_settings(arguments.name)[0])
         if entry is not None:
             out.print(f"[bold]{arguments.name}[/bold]\n  number: {entry.number}\n  when:   {entry.when}")
         taken = named.settings_of(function)

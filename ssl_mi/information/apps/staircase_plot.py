@@ -1,4 +1,4 @@
-"""The staircase as a picture: a panel an estimator, what each reads at the top, and every spread beside theory."""
+"""The staircase as a picture: a panel an estimator, all estimates at the highest level, every spread beside theory."""
 
 from __future__ import annotations
 
@@ -7,44 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from ssl_mi.information.apps.staircase import EXPLODING, Step, over_seeds, short, theory_sd
+from ssl_mi.information.apps.staircase_experiment import bound_of
+from ssl_mi.information.apps.staircase_rows import Stair, Step, over_seeds, short, theory_sd
 
-TITLES = {
-    "infonce": "InfoNCE",
-    "dv": "DV",
-    "mine": "MINE",
-    "nwj": "NWJ",
-    "tuba": "TUBA",
-    "interpolated": "interpolated (α = 0.01)",
-    "js": "JS",
-    "smile": "SMILE (clip 5)",
-    "club": "CLUB",
-    "leave_one_out": "leave-one-out",
-    "difference_of_entropies": "difference of entropies",
-    "flow_mi": "flow_mi",
-}
-# One colour a family: with a ceiling, with e^I variance, clipped, upper bounds, densities.
-FAMILIES = {
-    "tab:blue": ("infonce", "interpolated"),
-    "tab:red": EXPLODING,
-    "tab:purple": ("smile",),
-    "tab:green": ("club", "leave_one_out"),
-    "tab:orange": ("difference_of_entropies", "flow_mi"),
-}
+# A family a colour.
+CEILING, HEAVY, CLIPPED, UPPER, ENTROPIES = "tab:blue", "tab:red", "tab:purple", "tab:green", "tab:orange"
 WHAT = {
-    "tab:blue": "lower bound with a ceiling",
-    "tab:red": "lower bound, variance e^I",
-    "tab:purple": "clipped: no bound",
-    "tab:green": "upper bound if q(y|x) is right",
-    "tab:orange": "difference of entropies: no bound",
+    CEILING: "lower bound with a ceiling",
+    HEAVY: "lower bound, variance e^I",
+    CLIPPED: "clipped: no bound",
+    UPPER: "upper bound if q(y|x) is right",
+    ENTROPIES: "difference of entropies: no bound",
 }
 
 
 def picture(rows: Sequence[Step], path: Path) -> None:
     """Draw the rows of `staircase` to .png, .pdf or .svg."""
-    from matplotlib.figure import Figure
-
     names = list(dict.fromkeys(row.estimator for row in rows))
     levels = np.array(sorted({row.true for row in rows}))
     across = min(4, max(2, len(names)))
@@ -54,13 +35,13 @@ def picture(rows: Sequence[Step], path: Path) -> None:
     top = 1.45 * levels.max()
     for place, name in enumerate(names):
         panel = figure.add_subplot(grid[place // across, place % across])
-        _climb(panel, rows, name, levels, top)
+        _levels(panel, rows, name, levels, top)
         if place % across == 0:
-            panel.set_ylabel("read, nats")
+            panel.set_ylabel("estimate, nats")
         if place // across == down - 1:
             panel.set_xlabel("true, nats")
     half = across // 2
-    _at_the_top(figure.add_subplot(grid[down, :half]), rows, names, levels)
+    _highest(figure.add_subplot(grid[down, :half]), rows, names, levels)
     _spreads(figure.add_subplot(grid[down, half:]), rows, names, levels)
     n, seeds = rows[0].batch_size, len({row.seed for row in rows})
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -74,16 +55,30 @@ def picture(rows: Sequence[Step], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _colour(name: str) -> str:
-    return next(colour for colour, members in FAMILIES.items() if name in members)
+def family(name: str) -> str:
+    """The colour of an estimator, by what its bound states of itself."""
+    bound = bound_of(name)
+    if bound is None:
+        return ENTROPIES
+    if bound.kind == "upper bound":
+        return UPPER
+    if bound.kind == "point estimate":
+        return CLIPPED
+    return HEAVY if bound.heavy_tailed else CEILING
 
 
-def _climb(panel, rows: Sequence[Step], name: str, levels: np.ndarray, top: float) -> None:
+def title(name: str) -> str:
+    """What figures call an estimator."""
+    bound = bound_of(name)
+    return name.replace("_", " ") if bound is None else bound.title
+
+
+def _levels(panel: Axes, rows: Sequence[Step], name: str, levels: np.ndarray, top: float) -> None:
     """Mean and spread over the truth; what lies beyond the frame becomes an arrow with its number."""
     n, low = rows[0].batch_size, -1.0
     panel.plot([0, levels.max() + 1], [0, levels.max() + 1], color="black", lw=1, label="truth")
     ceiling = next(row.ceiling for row in rows if row.estimator == name)
-    if name in EXPLODING:
+    if family(name) == HEAVY:
         fine = np.linspace(levels.min(), levels.max(), 60)
         sd = np.array([theory_sd(mi, n) for mi in fine])
         panel.fill_between(fine, fine - sd, fine + sd, color="0.88", lw=0)
@@ -92,57 +87,64 @@ def _climb(panel, rows: Sequence[Step], name: str, levels: np.ndarray, top: floa
     if math.isfinite(ceiling):
         panel.axhline(ceiling, color="0.4", ls=":")
         panel.text(0.3, ceiling + 0.2, f"{ceiling:.2f}", fontsize=7, color="0.3")
-    for critic, colour, shift, marker in (("optimal", "0.55", 0.15, "s"), ("learned", _colour(name), -0.15, "o")):
+    for critic, colour, shift, marker in (("optimal", "0.55", 0.15, "s"), ("learned", family(name), -0.15, "o")):
         for true, stair in over_seeds(rows, name, critic).items():
-            style = {"ms": 4, "color": colour, "capsize": 2, "elinewidth": 1, "mfc": colour}
-            if low <= stair.mean <= top:
-                panel.errorbar(true + shift, stair.mean, stair.sd, fmt=marker, **style)
-            else:
-                edge, arrow = (low + 0.4, "v") if stair.mean < low else (top - 0.4, "^")
-                panel.plot(true + shift, edge, arrow, color=colour, ms=5)
-                if critic == "learned":  # that of the optimal critic would lie on top of it
-                    inside = {"va": "bottom"} if stair.mean < low else {"va": "top"}
-                    panel.annotate(
-                        short(stair.mean),
-                        (true + shift, edge),
-                        (0, 5 if stair.mean < low else -5),
-                        textcoords="offset points",
-                        fontsize=6,
-                        color=colour,
-                        ha="center",
-                        **inside,
-                    )
+            _point(panel, true + shift, stair, (low, top), colour, marker, numbered=critic == "learned")
         label = "critic learned (coloured)" if critic == "learned" else "critic optimal"
         panel.plot([], [], marker, ms=4, color="black" if critic == "learned" else colour, label=label)
-    panel.set_title(TITLES.get(name, name), fontsize=10, color=_colour(name))
+    panel.set_title(title(name), fontsize=10, color=family(name))
     panel.set(xlim=(0, levels.max() + 1), ylim=(low, top), xticks=levels)
     panel.tick_params(labelsize=8)
 
 
-def _at_the_top(axes, rows: Sequence[Step], names: list[str], levels: np.ndarray) -> None:
-    """What each learned critic reads at the highest level, nearest to the truth first."""
+def _point(
+    panel: Axes, x: float, stair: Stair, frame: tuple[float, float], colour: str, marker: str, numbered: bool
+) -> None:
+    """Mean and spread, or outside the frame an arrow, with the number where there is room for one."""
+    low, top = frame
+    if low <= stair.mean <= top:
+        panel.errorbar(x, stair.mean, stair.sd, fmt=marker, ms=4, color=colour, capsize=2, elinewidth=1, mfc=colour)
+        return
+    below = stair.mean < low
+    edge = low + 0.4 if below else top - 0.4
+    panel.plot(x, edge, "v" if below else "^", color=colour, ms=5)
+    if numbered:
+        panel.annotate(
+            short(stair.mean),
+            (x, edge),
+            (0, 5 if below else -5),
+            textcoords="offset points",
+            fontsize=6,
+            color=colour,
+            ha="center",
+            va="bottom" if below else "top",
+        )
+
+
+def _highest(axes: Axes, rows: Sequence[Step], names: list[str], levels: np.ndarray) -> None:
+    """The estimate of each learned critic at the highest level, nearest to the truth first."""
     highest = levels.max()
     stairs = {name: over_seeds(rows, name, "learned")[highest] for name in names}
     order = sorted(names, key=lambda name: -abs(stairs[name].mean - highest))
     right = 2 * highest
     for place, name in enumerate(order):
         mean, sd, between = stairs[name]
-        axes.barh(place, min(max(mean, 0), right), color=_colour(name), alpha=0.75, height=0.7)
+        axes.barh(place, min(max(mean, 0), right), color=family(name), alpha=0.75, height=0.7)
         said = f"{short(mean)} ± {short(sd)}"
         if not math.isnan(between):
             said += f"   (seeds ± {short(between)})"
         axes.text(0.15, place, said, va="center", fontsize=7.5)
     axes.axvline(highest, color="black", lw=1)
-    axes.set_yticks(range(len(order)), [TITLES.get(name, name) for name in order], fontsize=8)
-    axes.set(xlim=(0, right), xlabel="read, nats: mean ± sd of a batch")
-    axes.set_title(f"read at {highest:g} nats, learned critics", fontsize=10)
-    seen = [colour for colour, members in FAMILIES.items() if set(members) & set(names)]
+    axes.set_yticks(range(len(order)), [title(name) for name in order], fontsize=8)
+    axes.set(xlim=(0, right), xlabel="estimate, nats: mean ± sd of a batch")
+    axes.set_title(f"estimates at {highest:g} nats, learned critics", fontsize=10)
+    seen = [colour for colour in WHAT if colour in {family(name) for name in names}]
     marks = [axes.barh(-1, 0, color=colour, alpha=0.75) for colour in seen]
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.legend(marks, [WHAT[colour] for colour in seen], fontsize=7, loc="upper right")
 
 
-def _spreads(axes, rows: Sequence[Step], names: list[str], levels: np.ndarray) -> None:
+def _spreads(axes: Axes, rows: Sequence[Step], names: list[str], levels: np.ndarray) -> None:
     """Spread of a batch, learned (full) and optimal (hollow), over the truth; theory of the e^I family dashed."""
     n = rows[0].batch_size
     ends = []
@@ -150,7 +152,7 @@ def _spreads(axes, rows: Sequence[Step], names: list[str], levels: np.ndarray) -
         stairs = over_seeds(rows, name, "learned")
         # A saturated InfoNCE has a spread of next to nothing: keep it on the page.
         sd = [min(max(stairs[v].sd, 3e-3), 1e3) for v in levels]
-        axes.plot(levels, sd, "o-", ms=3, lw=1, color=_colour(name))
+        axes.plot(levels, sd, "o-", ms=3, lw=1, color=family(name))
         ends.append((math.log10(sd[-1]), name))
     axes.plot(levels, [theory_sd(mi, n) for mi in levels], color="black", ls="--")
     axes.text(levels[-1] - 0.2, theory_sd(levels[-1], n), "theory, e^I family", fontsize=7.5, ha="right", va="center")
@@ -163,4 +165,4 @@ def _spreads(axes, rows: Sequence[Step], names: list[str], levels: np.ndarray) -
     gap, place = (high - low) / 17, -math.inf
     for height, name in sorted(ends):
         place = max(height, place + gap)
-        axes.text(levels[-1] + 0.2, 10**place, TITLES.get(name, name), fontsize=7, color=_colour(name), va="center")
+        axes.text(levels[-1] + 0.2, 10**place, title(name), fontsize=7, color=family(name), va="center")

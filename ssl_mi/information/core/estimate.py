@@ -84,5 +84,7 @@ class Estimate:
             details.append("dims " + " × ".join(str(d) for d in self.dims))
         line = " ".join(parts) + ", " + ", ".join(details)
         if self.warnings:
-            line += f"; {len(self.warnings)} warning{'s'[: len(self.warnings) > 1]}: " + " | ".join(self.warnings)
+            line += f"; {len(self.warnings)} warning{'s'[: len(self.warnings) > 1]}: " + " | ".join(
+                map(str, self.warnings)
+            )
         return line

@@ -1,31 +1,57 @@
 """Low-dimensional views of two variables, fitted on some rows and applied to others.
 
-Nearest-neighbour estimators read up to about 4 dimensions a side. A projection brings more dimensions down
-to that; by the data-processing inequality I(f(x); g(y)) <= I(x; y), so what is read afterwards bounds from
+Nearest-neighbour estimators are accurate up to about 4 dimensions a side. A projection brings more dimensions down
+to that; by the data-processing inequality I(f(x); g(y)) <= I(x; y), so what is estimated afterwards bounds from
 below, in expectation, the information shared by x and y, *provided f and g were fitted on other rows*.
-Fitted on the rows they are read on, they invent information (+0.4 nats at independence, n = 2000, 128
+Fitted on the rows they are applied to, they invent information (+0.4 nats at independence, n = 2000, 128
 dimensions).
 
-A projection has `.fit(x, y, seed=0) -> fitted`, and `fitted(x, y) -> (px [n, dim], py [n, dim])`. Random
-and PCA projections look at each variable alone and can read 0 where 4 nats are shared; CCA looks for what
-is shared.
+A new projection is one class with the method of `Projection`. Random and PCA projections look at each variable alone
+and can leave 0 where 4 nats are shared; CCA looks for what is shared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.inputs import read_pair
 from ssl_mi.information.estimators.gaussian import whiten
 
 
+class FittedProjection(Protocol):
+    """A projection after its fit. `str()` names it in tables."""
+
+    def __call__(self, x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """x [n, dx], y [n, dy] -> float64 [n, dim] each."""
+
+
+class Projection(Protocol):
+    """The contract of a projection."""
+
+    def fit(self, x: ArrayLike, y: ArrayLike, seed: int = 0) -> FittedProjection:
+        """Fit on paired rows.
+
+        Args:
+            x: [n, dx].
+            y: [n, dy].
+            seed: of whatever is drawn.
+        """
+
+
 @dataclass(frozen=True)
 class Linear:
-    """(x - mean_x) @ weight_x and (y - mean_y) @ weight_y, fitted earlier; `name` says how.
+    """(x - mean_x) @ weight_x and (y - mean_y) @ weight_y, fitted earlier.
 
-    strength: canonical correlations on the rows it was fitted on (optimistic), else None.
+    Attributes:
+        mean_x, mean_y: [dx] and [dy].
+        weight_x, weight_y: [dx, dim] and [dy, dim].
+        name: what was fitted, and how.
+        strength: canonical correlations on the rows it was fitted on (optimistic), else None.
     """
 
     mean_x: np.ndarray
@@ -35,7 +61,7 @@ class Linear:
     name: str
     strength: np.ndarray | None = None
 
-    def __call__(self, x, y) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """x [n, dx], y [n, dy] -> float64 [n, dim] each. Raises ValueError for widths unlike those at the fit."""
         a, b = read_pair(x, y)
         for variable, mean in ((a, self.mean_x), (b, self.mean_y)):
@@ -49,11 +75,15 @@ class Linear:
 
 @dataclass(frozen=True)
 class PCA:
-    """The directions of most variance of each variable alone; what is shared may lie elsewhere."""
+    """The directions of most variance of each variable alone; what is shared may lie elsewhere.
+
+    Args:
+        dim: columns of each projected side.
+    """
 
     dim: int
 
-    def fit(self, x, y, seed: int = 0) -> Linear:
+    def fit(self, x: ArrayLike, y: ArrayLike, seed: int = 0) -> Linear:
         check_dim(self.dim)
         a, b = read_pair(x, y)
         sides = [(white.mean, white.axes[: self.dim].T) for white in (whiten(a.values), whiten(b.values))]
@@ -63,9 +93,13 @@ class PCA:
 
 @dataclass(frozen=True)
 class Random(PCA):
-    """Random orthonormal directions, drawn with `seed`: a baseline."""
+    """Random orthonormal directions, drawn with `seed`: a baseline.
 
-    def fit(self, x, y, seed: int = 0) -> Linear:
+    Args:
+        dim: columns of each projected side.
+    """
+
+    def fit(self, x: ArrayLike, y: ArrayLike, seed: int = 0) -> Linear:
         check_dim(self.dim)
         a, b = read_pair(x, y)
         rng = np.random.default_rng(seed)
@@ -82,8 +116,15 @@ class CCA:
     Both sides are whitened, x̃ = U_x with singular values s_x, and the cross-covariance of the whitened
     sides is decomposed. `ridge` adds that fraction of the mean variance to every direction's variance
     before whitening, so that directions with next to no variance (dead units, 512 columns of 1000 rows) are
-    not blown up to fill the answer; directions with no variance at all are left out. `ridge=None` chooses
+    not blown up to fill the result; directions with no variance at all are left out. `ridge=None` chooses
     it among 1e-6 .. 10 by the correlation that a fit on half of the rows keeps on the other half.
+
+    Args:
+        dim: columns of each projected side.
+        ridge: share of the mean variance, or None to choose it.
+
+    References:
+        Hotelling 1936, Biometrika 28, 321-377.
     """
 
     dim: int
@@ -91,7 +132,7 @@ class CCA:
 
     GRID = (1e-6, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
-    def fit(self, x, y, seed: int = 0) -> Linear:
+    def fit(self, x: ArrayLike, y: ArrayLike, seed: int = 0) -> Linear:
         check_dim(self.dim)
         a, b = read_pair(x, y)
         if a.n < 4:
@@ -106,15 +147,15 @@ class CCA:
             return self.GRID[0]  # so many rows leave nothing for a ridge to repair
         order = np.random.default_rng(seed).permutation(n)
         gain = np.zeros(len(self.GRID))
-        for fit, read in ((order[: n // 2], order[n // 2 :]), (order[n // 2 :], order[: n // 2])):
+        for fit, held in ((order[: n // 2], order[n // 2 :]), (order[n // 2 :], order[: n // 2])):
             for i, fitted in enumerate(fit_cca(x[fit], y[fit], self.dim, self.GRID)):
-                u, v = fitted(x[read], y[read])
+                u, v = fitted(x[held], y[held])
                 gain[i] += sum(_gaussian_gain(u[:, c], v[:, c]) for c in range(min(u.shape[1], v.shape[1])))
         return self.GRID[int(gain.argmax())]
 
 
-def fit_cca(x: np.ndarray, y: np.ndarray, dim: int, ridges) -> list[Linear]:
-    """One CCA a ridge, sharing the singular value decompositions of the two sides."""
+def fit_cca(x: np.ndarray, y: np.ndarray, dim: int, ridges: Sequence[float]) -> list[Linear]:
+    """One CCA for each ridge, sharing the singular value decompositions of the two sides."""
     first, second = whiten(x), whiten(y)
     if not len(first.scale) or not len(second.scale):
         side = "y" if len(first.scale) else "x"
@@ -142,5 +183,6 @@ def _gaussian_gain(u: np.ndarray, v: np.ndarray) -> float:
 
 
 def check_dim(dim: int) -> None:
+    """ValueError unless `dim` is at least 1."""
     if dim < 1:
         raise ValueError(f"dim must be at least 1, got {dim}")

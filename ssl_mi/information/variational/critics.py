@@ -6,18 +6,131 @@
     concat      t([x, y])                            n m evaluations; the most flexible
 
 x: [n, dim_x], y: [m, dim_y] -> [n, m]. `score_range` is the largest difference between two scores,
-which bounds what InfoNCE can read (see bounds.py).
+which bounds the value of InfoNCE (see bounds.py).
+
+A new critic is one subclass of `Critic` with a `forward`. What the rest of the package needs to know of it are
+attributes and methods of that class.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
+
+Pair = tuple[Tensor, Tensor]
+
+
+class Critic(nn.Module):
+    """The contract of a critic: (x [n, dim_x], y [m, dim_y]) -> scores [n, m].
+
+    A subclass needs `forward`; every other member has a default.
+
+    Attributes:
+        name: what it is called in settings and on the command line; empty for critics named by import path only.
+        description: what it computes and when to choose it, in a line.
+        separable: whether n + m network evaluations and one matrix product score all n m pairs; False where each
+            pair costs an evaluation, or where this is not known.
+        batch_size: rows of a training step where none is asked for. All pairs of a batch are scored.
+        eval_batch_size: rows scored against each other on validation and test rows where none is asked for.
+        score_range: the largest difference between two scores that it can give.
+    """
+
+    name: ClassVar[str] = ""
+    description: ClassVar[str] = ""
+    separable: bool = False
+    batch_size: int = 256
+    eval_batch_size: int = 2048
+
+    @property
+    def score_range(self) -> float:
+        return math.inf
+
+    @property
+    def title(self) -> str:
+        """What settings call a critic that was passed as an object."""
+        return type(self).__name__
+
+    @classmethod
+    def for_dims(cls, dim_x: int, dim_y: int) -> Critic:
+        """The critic of that name for estimating from samples: its constructor with sizes that suit these."""
+        return cls(dim_x, dim_y)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Scores of all pairs.
+
+        Args:
+            x: [n, dim_x].
+            y: [m, dim_y].
+
+        Returns:
+            [n, m], nats: a bound asks for log r up to a constant.
+        """
+        raise NotImplementedError
+
+    def begin(self, fit: Pair, validation: Pair, offset: float = 0.0) -> None:
+        """Initialise from data, before training; by default nothing.
+
+        Args:
+            fit: x [n, dim_x] and y [n, dim_y] of the rows to be fitted on.
+            validation: the same of the validation rows.
+            offset: the bound to be maximised is tight at log r + offset.
+        """
+
+
+class PlainCritic(Critic):
+    """Any module (x [n, dim_x], y [m, dim_y]) -> [n, m] as a critic, with whatever members of one it has."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    @property
+    def score_range(self) -> float:
+        return float(getattr(self.module, "score_range", math.inf))
+
+    @property
+    def title(self) -> str:
+        return type(self.module).__name__
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.module(x, y)
+
+    def begin(self, fit: Pair, validation: Pair, offset: float = 0.0) -> None:
+        begin = getattr(self.module, "begin", None)
+        if begin is not None:
+            begin(fit, validation, offset=offset)
+
+
+def as_critic(module: nn.Module) -> Critic:
+    """`module` itself if it is a `Critic`, else the same as one."""
+    return module if isinstance(module, Critic) else PlainCritic(module)
+
+
+def built_critic(part: nn.Module | Callable[..., nn.Module], dim_x: int, dim_y: int) -> Critic:
+    """A critic for x [n, dim_x] and y [m, dim_y]: `part` itself, or what it makes when called with dim_x and dim_y."""
+    return as_critic(part if isinstance(part, nn.Module) else part(dim_x=dim_x, dim_y=dim_y))
+
+
+def critic_factory(part: object) -> Callable[[int, int], nn.Module]:
+    """(dim_x, dim_y) -> critic, for a subclass of `Critic` or any function.
+
+    Raises:
+        ValueError: for what is neither; a critic already built does not know the dimensions of the samples.
+    """
+    if isinstance(part, type) and issubclass(part, Critic):
+        return part.for_dims
+    if callable(part) and not isinstance(part, nn.Module):
+        return part
+    raise ValueError(
+        "critic must be a name, an import path package.module:Class, a Critic class or a function (dim_x, dim_y) -> "
+        f"module, got {part!r}"
+    )
 
 
 def mlp(dims: Sequence[int]) -> nn.Sequential:
@@ -28,12 +141,86 @@ def mlp(dims: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-class Cosine(nn.Module):
+class Separable(Critic):
+    """<g(x), h(y)> with two networks: Poole et al. 2019 (arXiv:1905.06922), section 3."""
+
+    name = "separable"
+    description = "<g(x), h(y)> with two networks: learns everything, n + m evaluations"
+    separable = True
+
+    def __init__(self, dim_x: int, dim_y: int, hidden: Sequence[int] = (256, 256), width: int = 32) -> None:
+        super().__init__()
+        self.g = mlp([dim_x, *hidden, width])
+        self.h = mlp([dim_y, *hidden, width])
+
+    @classmethod
+    def for_dims(cls, dim_x: int, dim_y: int) -> Critic:
+        return cls(dim_x, dim_y, hidden=(128, 128))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.g(x) @ self.h(y).T
+
+
+class Concat(Critic):
+    """t([x, y]) for every pair: the critic of Belghazi et al. 2018 (arXiv:1801.04062).
+
+    The first layer is linear in [x, y], so it is applied to x and to y apart and added: n + m products
+    instead of n m. Memory is n m times the first hidden width.
+    """
+
+    name = "concat"
+    description = "t([x, y]) for every pair: the most flexible, n m evaluations"
+    batch_size = 64
+    eval_batch_size = 128
+
+    def __init__(self, dim_x: int, dim_y: int, hidden: Sequence[int] = (256, 256)) -> None:
+        super().__init__()
+        if not hidden:
+            raise ValueError("concat needs at least one hidden layer: without one it cannot join x and y")
+        self.dim_x = dim_x
+        self.first = nn.Linear(dim_x + dim_y, hidden[0])
+        self.rest = nn.Sequential(nn.ReLU(), mlp([*hidden, 1]))
+
+    @classmethod
+    def for_dims(cls, dim_x: int, dim_y: int) -> Critic:
+        return cls(dim_x, dim_y, hidden=(128, 128))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        of_x = linear(x, self.first.weight[:, : self.dim_x])
+        of_y = linear(y, self.first.weight[:, self.dim_x :], self.first.bias)
+        return self.rest(of_x[:, None] + of_y[None, :]).squeeze(-1)
+
+
+class Bilinear(Critic):
+    """x^T W y: van den Oord et al. 2018 (arXiv:1807.03748), with log taken.
+
+    W starts as the identity over sqrt(dim): where the two towers agree, so do the first scores.
+    """
+
+    name = "bilinear"
+    description = "x^T W y: few parameters, linear dependence only"
+    separable = True
+
+    def __init__(self, dim_x: int, dim_y: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(dim_x, dim_y) / math.sqrt(max(dim_x, dim_y)))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x @ self.weight @ y.T
+
+
+class Cosine(Critic):
     """Cosine similarity over a temperature: Chen et al. 2020 (arXiv:2002.05709).
 
     learned=True makes log(1/temperature) a parameter, as in Radford et al. 2021 (arXiv:2103.00020,
-    section 2.5), with the temperature kept at or above `minimum` so that it can not run away.
+    section 2.5), with the temperature kept at or above `minimum` so that it cannot run away.
     """
+
+    name = "cosine"
+    description = "cosine of two learned embeddings over a learned temperature: bounded scores"
+    separable = True
+
+    log_inverse: Tensor
 
     def __init__(self, temperature: float = 0.5, learned: bool = False, minimum: float = 0.01) -> None:
         super().__init__()
@@ -45,6 +232,12 @@ class Cosine(nn.Module):
             self.log_inverse = nn.Parameter(logit)
         else:
             self.register_buffer("log_inverse", logit, persistent=False)
+
+    @classmethod
+    def for_dims(cls, dim_x: int, dim_y: int) -> Critic:
+        """Behind two networks: the cosine of raw samples of unlike dimensions does not exist."""
+        g, h = mlp([dim_x, 128, 128, 32]), mlp([dim_y, 128, 128, 32])
+        return Projected(g, h, cls(temperature=0.1, learned=True))
 
     def inverse_temperature(self) -> Tensor:
         return self.log_inverse.clamp(max=-math.log(self.minimum)).exp()
@@ -60,54 +253,18 @@ class Cosine(nn.Module):
         return left * self.inverse_temperature().to(x.dtype) @ right.T
 
 
-class Bilinear(nn.Module):
-    """x^T W y: van den Oord et al. 2018 (arXiv:1807.03748), with log taken.
+class Projected(Critic):
+    """A critic of learned embeddings: critic(g(x), h(y))."""
 
-    W starts as the identity over sqrt(dim): where the two towers agree, so do the first scores.
-    """
-
-    score_range = math.inf
-
-    def __init__(self, dim_x: int, dim_y: int) -> None:
+    def __init__(self, g: nn.Module, h: nn.Module, critic: Critic) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.eye(dim_x, dim_y) / math.sqrt(max(dim_x, dim_y)))
+        self.g, self.h, self.critic = g, h, critic
+        self.separable = critic.separable
+        self.batch_size, self.eval_batch_size = critic.batch_size, critic.eval_batch_size
+
+    @property
+    def score_range(self) -> float:
+        return self.critic.score_range
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return x @ self.weight @ y.T
-
-
-class Separable(nn.Module):
-    """<g(x), h(y)> with two networks: Poole et al. 2019 (arXiv:1905.06922), section 3."""
-
-    score_range = math.inf
-
-    def __init__(self, dim_x: int, dim_y: int, hidden: Sequence[int] = (256, 256), width: int = 32) -> None:
-        super().__init__()
-        self.g = mlp([dim_x, *hidden, width])
-        self.h = mlp([dim_y, *hidden, width])
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.g(x) @ self.h(y).T
-
-
-class Concat(nn.Module):
-    """t([x, y]) for every pair: the critic of Belghazi et al. 2018 (arXiv:1801.04062).
-
-    The first layer is linear in [x, y], so it is applied to x and to y apart and added: n + m products
-    instead of n m. Memory is n m times the first hidden width.
-    """
-
-    score_range = math.inf
-
-    def __init__(self, dim_x: int, dim_y: int, hidden: Sequence[int] = (256, 256)) -> None:
-        super().__init__()
-        if not hidden:
-            raise ValueError("concat needs at least one hidden layer: without one it can not join x and y")
-        self.dim_x = dim_x
-        self.first = nn.Linear(dim_x + dim_y, hidden[0])
-        self.rest = nn.Sequential(nn.ReLU(), mlp([*hidden, 1]))
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        of_x = linear(x, self.first.weight[:, : self.dim_x])
-        of_y = linear(y, self.first.weight[:, self.dim_x :], self.first.bias)
-        return self.rest(of_x[:, None] + of_y[None, :]).squeeze(-1)
+        return self.critic(self.g(x), self.h(y))

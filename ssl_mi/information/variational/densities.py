@@ -12,6 +12,7 @@ section 3.2).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,10 +27,30 @@ FLOOR = -7.0
 SPREAD = 0.5  # of the components at the start: equal ones would stay equal
 
 
+@dataclass(frozen=True)
+class Mixture:
+    """The size of a density.
+
+    Args:
+        hidden: width of its networks.
+        components: Gaussians of each factor.
+    """
+
+    hidden: int = 128
+    components: int = 4
+
+    def density(self, dim: int, context_dim: int = 0) -> AutoregressiveMixture:
+        """A density of that size for y [..., dim], given [..., context_dim]."""
+        return AutoregressiveMixture(dim, context_dim, self.hidden, self.components)
+
+
 class AutoregressiveMixture(nn.Module):
     """log q(y | context) in nats. Begins as the standard normal, whatever the context.
 
-    forward(y: [..., dim], context: [..., context_dim] or None) -> [...].
+    Args:
+        dim: columns of y.
+        context_dim: columns of the context; 0 for none.
+        hidden, components: see `Mixture`.
     """
 
     def __init__(self, dim: int, context_dim: int = 0, hidden: int = 128, components: int = 4) -> None:
@@ -44,8 +65,8 @@ class AutoregressiveMixture(nn.Module):
         self.last = _Masked(hidden, 3 * dim * components, of_output[:, None] >= of_hidden)
         # A straight path for the linear part of the conditional means.
         self.straight = _Masked(dim, dim, torch.arange(dim)[:, None] >= of_input)
-        self.context = None
-        zeros = [self.last, self.straight]
+        self.context: nn.Sequential | None = None
+        zeros: list[nn.Linear] = [self.last, self.straight]
         if context_dim:
             self.context = mlp([context_dim, hidden, hidden])
             self.to_first = nn.Linear(hidden, hidden, bias=False)
@@ -66,8 +87,11 @@ class AutoregressiveMixture(nn.Module):
 
     def factors(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """log w, (y_i - mu) / sigma and log sigma of every component: three times [..., dim, components]."""
-        h, straight, from_context = self.first(y), self.straight(y), 0.0
+        h, straight = self.first(y), self.straight(y)
+        from_context: Tensor | float = 0.0
         if context is not None:
+            if self.context is None:
+                raise ValueError("this density was built without a context: pass none, or build it with context_dim")
             c = torch.relu(self.context(context))
             h, straight, from_context = h + self.to_first(c), straight + self.to_straight(context), self.to_last(c)
         h = torch.relu(h)
@@ -78,6 +102,7 @@ class AutoregressiveMixture(nn.Module):
         return logits.log_softmax(-1), (y[..., None] - straight[..., None] - means) * torch.exp(-log_scales), log_scales
 
     def forward(self, y: Tensor, context: Tensor | None = None) -> Tensor:
+        """y: [..., dim], context: [..., context_dim] or None -> log q [...], nats."""
         log_weights, z, log_scales = self.factors(y, context)
         log_normal = -0.5 * z**2 - log_scales - 0.5 * math.log(2 * math.pi)
         return (log_weights + log_normal).logsumexp(-1).sum(-1)
@@ -86,10 +111,10 @@ class AutoregressiveMixture(nn.Module):
     def to_normal(self, y: Tensor, context: Tensor | None = None) -> Tensor:
         """The flow: z_i = Phi^-1(F_i(y_i | y_<i, context)), float64 [..., dim]."""
         log_weights, z, _ = self.factors(y, context)
-        log_weights, z = log_weights.double().cpu().numpy(), z.double().cpu().numpy()
+        log_w, at = log_weights.double().cpu().numpy(), z.double().cpu().numpy()
         # The smaller tail keeps its digits as a logarithm.
-        below = special.logsumexp(log_weights + special.log_ndtr(z), axis=-1)
-        above = special.logsumexp(log_weights + special.log_ndtr(-z), axis=-1)
+        below = special.logsumexp(log_w + special.log_ndtr(at), axis=-1)
+        above = special.logsumexp(log_w + special.log_ndtr(-at), axis=-1)
         lower = below < above
         normal = special.ndtri_exp(np.where(lower, below, above))
         return torch.from_numpy(np.where(lower, normal, -normal)).to(y.device)
@@ -97,6 +122,8 @@ class AutoregressiveMixture(nn.Module):
 
 class _Masked(nn.Linear):
     """A linear layer that sees only what its mask [out, in] lets through."""
+
+    mask: Tensor
 
     def __init__(self, in_features: int, out_features: int, mask: Tensor) -> None:
         super().__init__(in_features, out_features)

@@ -18,24 +18,36 @@ import torch
 from torch import Tensor, nn
 
 from ssl_mi.information.estimators.gaussian import whiten
-from ssl_mi.information.variational.critics import Separable
+from ssl_mi.information.variational.critics import Critic, Pair, Separable
 
 LARGEST = 1 - 1e-4  # of a correlation: beyond, float32 scores lose their digits
 
 
-class GaussianStart(nn.Module):
+class GaussianStart(Critic):
     """T(x, y) = log r(x, y) + <g(x), h(y)> + a constant; <g, h> and the constant are learned.
 
     `begin` fits log r; without it, and at correlations of 0, the critic is a separable one that begins at 0.
     """
 
-    score_range = math.inf
+    name = "gaussian_start"
+    description = (
+        "the closed-form log ratio of a Gaussian plus a separable critic that learns the rest: correlation is right "
+        "before the first step"
+    )
+    separable = True
+
+    mean_x: Tensor
+    mean_y: Tensor
+    rho: Tensor
+    weight_x: Tensor
+    weight_y: Tensor
 
     def __init__(self, dim_x: int, dim_y: int, hidden: tuple[int, ...] = (128, 128), width: int = 32) -> None:
         super().__init__()
         self.rest = Separable(dim_x, dim_y, hidden, width)
-        nn.init.zeros_(self.rest.h[-1].weight)
-        nn.init.zeros_(self.rest.h[-1].bias)
+        last = self.rest.h[-1]
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
         self.shift = nn.Parameter(torch.zeros(()))
         for name, value in (("mean_x", torch.zeros(dim_x)), ("mean_y", torch.zeros(dim_y)), ("rho", torch.zeros(0))):
             self.register_buffer(name, value)
@@ -43,21 +55,21 @@ class GaussianStart(nn.Module):
         self.register_buffer("weight_y", torch.zeros(dim_y, 0))
 
     @torch.no_grad()
-    def begin(self, fit: tuple[Tensor, Tensor], stop: tuple[Tensor, Tensor], offset: float = 0.0) -> None:
-        """log r from the fit rows, with as many correlations as the stop rows confirm; plus `offset`."""
+    def begin(self, fit: Pair, validation: Pair, offset: float = 0.0) -> None:
+        """log r from the fit rows, with as many correlations as the validation rows confirm; plus `offset`."""
         x, y = (side.double().cpu().numpy() for side in fit)
         first, second = whiten(x), whiten(y)
-        left, rho, right = np.linalg.svd(first.basis.T @ second.basis, full_matrices=False)
+        left, strength, right = np.linalg.svd(first.basis.T @ second.basis, full_matrices=False)
         root_n = math.sqrt(len(x))
         weights = (first.axes.T / first.scale @ left * root_n, second.axes.T / second.scale @ right.T * root_n)
-        rho = torch.as_tensor(rho).clamp(max=LARGEST)
+        rho = torch.as_tensor(strength).clamp(max=LARGEST)
         u, v = (
             (side.double().cpu() - torch.as_tensor(white.mean)) @ torch.as_tensor(weight)
-            for side, white, weight in zip(stop, (first, second), weights, strict=True)
+            for side, white, weight in zip(validation, (first, second), weights, strict=True)
         )
         kept = correlations_kept(u, v, rho)
 
-        def like(values) -> Tensor:
+        def like(values: np.ndarray | Tensor) -> Tensor:
             return torch.as_tensor(values, dtype=fit[0].dtype, device=fit[0].device)
 
         self.mean_x, self.mean_y, self.rho = like(first.mean), like(second.mean), like(rho[:kept])

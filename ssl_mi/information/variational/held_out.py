@@ -1,13 +1,13 @@
-"""A bound on rows that its critic never saw: value, standard error, interval, p-value, and what to doubt.
+"""A bound on test rows, at a critic fitted on other rows: value, standard error, interval, p-value and warnings.
 
-The uncertainty is of the reading, at the critic that was fitted: it covers the bound that this critic attains, not
-what a better one would. For a lower bound that lies at or below I(X; Y), so only the lower end of the interval says
-something about I.
+The uncertainty is of the evaluation, at the critic that was fitted: it covers the bound that this critic attains, not
+what a better one would. For a lower bound that lies at or below I(X; Y), so only the lower end of the interval is a
+statement about I.
 
-    se        delete-group jackknife over the rows read (Efron & Stein 1981); a row leaves with its column, so that
+    se        delete-group jackknife over the test rows (Efron & Stein 1981); a row leaves with its column, so that
               the dependence between scores that share a row is counted
     interval  Student t with groups - 1 degrees of freedom around the value
-    p-value   (1 + b)/(1 + B), b of B random re-pairings of the rows read having sum T(x_i, y_pi(i)) at or above that
+    p-value   (1 + b)/(1 + B), b of B random re-pairings of the test rows having sum T(x_i, y_pi(i)) at or above that
               of the true pairs. The critic is fixed and fitted on other rows, so the test of independence is exact;
               and the score matrix is all it takes. InfoNCE itself orders the re-pairings as this sum does, for the
               log-sum over a row's candidates, its partner among them, is the same for all.
@@ -16,24 +16,39 @@ something about I.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from ssl_mi.information.core.caution import Caution
+from ssl_mi.information.core.estimate import Estimate, Kind
 from ssl_mi.information.variational import bounds
+from ssl_mi.information.variational.critics import Critic
 
 PERMUTATIONS = 999
+FEW_ROWS = 200  # test rows, below which fit and estimate are called rough
+NEAR_CEILING = 0.8  # share of the ceiling, above which the truth may be far above
+FEWEST_EFFECTIVE = 50  # rows that must carry the mean of e^T
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A bound on given rows at a given critic, in nats. se has `dof` degrees of freedom."""
+class BoundEstimate:
+    """A bound on given rows at a given critic.
+
+    Attributes:
+        value, se: nats; `se` has `dof` degrees of freedom.
+        p_value: of independence, or None.
+        ceiling: the largest value possible here, nats, or infinity.
+        n: rows.
+        warnings: what may be wrong, and what to do.
+    """
 
     value: float
     se: float
@@ -41,12 +56,47 @@ class Reading:
     p_value: float | None
     ceiling: float
     n: int
-    warnings: tuple[str, ...]
+    warnings: tuple[Caution, ...] = ()
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student t around the value: what this critic attains, over samples of rows."""
         half = float(stats.t.ppf((1 + check_level(level)) / 2, self.dof)) * self.se
         return self.value - half, self.value + half
+
+    def as_estimate(
+        self,
+        estimator: str,
+        kind: Kind,
+        dims: tuple[int, int],
+        settings: Mapping[str, Any],
+        warnings: Sequence[Caution],
+        *,
+        level: float,
+        started: float,
+    ) -> Estimate:
+        """The same as an `Estimate`.
+
+        Args:
+            estimator, kind, dims, settings: as there.
+            warnings: those of the rows and of the fits, which come before those of the evaluation.
+            level: of the interval.
+            started: `time.perf_counter()` when the work began.
+        """
+        return Estimate(
+            value=self.value,
+            kind=kind,
+            se=self.se,
+            ci=self.interval(level),
+            ci_level=level,
+            p_value=self.p_value,
+            ceiling=self.ceiling if math.isfinite(self.ceiling) else None,
+            n=self.n,
+            dims=dims,
+            estimator=estimator,
+            settings=settings,
+            seconds=time.perf_counter() - started,
+            warnings=(*warnings, *self.warnings),
+        )
 
 
 def check_level(level: float) -> float:
@@ -56,48 +106,54 @@ def check_level(level: float) -> float:
     return level
 
 
-def read_bound(
-    critic: nn.Module,
+def estimate_bound(
+    critic: Critic,
     bound: bounds.Bound,
     x: Tensor,
     y: Tensor,
-    read_batch: int = 2048,
+    batch_size: int = 2048,
     *,
     groups: np.ndarray | None = None,
     parts: int = 10,
     seed: int = 0,
-) -> Reading:
-    """The bound over all rows, in blocks of at most `read_batch` rows scored against each other, in float64.
+) -> BoundEstimate:
+    """The bound over all rows, in blocks of at most `batch_size` rows scored against each other, in float64.
 
-    groups: int64 [n], rows of one source, which the jackknife then leaves out together; there is no p-value, for the
-    rows of a source can not be re-paired one by one. parts: of the jackknife.
+    Args:
+        critic, bound: fitted on other rows; the critic is put into evaluation mode for the while.
+        x: [n, dx].
+        y: [n, dy].
+        batch_size: the logarithm of which is the ceiling of InfoNCE.
+        groups: int64 [n], rows of one source, which the jackknife then leaves out together; there is no p-value, for
+            the rows of a source cannot be re-paired one by one.
+        parts: of the jackknife.
+        seed: of the re-pairings.
+
+    Raises:
+        ValueError: when the value is not finite, or the groups are too few for a standard error.
     """
-    blocks = score_blocks(critic, x, y, read_batch)
-    part = _parts(blocks, groups, parts)
+    blocks = score_blocks(critic, x, y, batch_size)
     with evaluating(bound), torch.no_grad():
         joint, marginal = gather(blocks)
         value = float(bound(joint, marginal))
-        left_out = []
-        for leaving in range(1 + max(int(p.max()) for p in part)):
-            kept = [b[p != leaving][:, p != leaving] for b, p in zip(blocks, part, strict=True)]
-            left_out.append(float(bound(*gather(kept))))
-        ceiling = bound.ceiling(marginal.shape[1], getattr(critic, "score_range", math.inf))
+        left_out = _leave_parts_out(bound, blocks, _parts(blocks, groups, parts))
+        ceiling = bound.ceiling(marginal.shape[1], critic.score_range)
     if not math.isfinite(value):
-        raise ValueError(f"{type(bound).__name__} read {value} nats: its critic diverged; lower learning_rate")
+        raise ValueError(f"the value of {type(bound).__name__} is {value}: its critic diverged; lower learning_rate")
     g = len(left_out)
-    spread = np.asarray(left_out) - np.mean(left_out)
-    return Reading(
+    spread = left_out - left_out.mean()
+    return BoundEstimate(
         value=value,
         se=math.sqrt((g - 1) / g * float(spread @ spread)),
         dof=g - 1,
         p_value=_p_value(blocks, seed) if groups is None else None,
         ceiling=ceiling,
         n=len(x),
-        warnings=_doubts(bound, value, ceiling, len(x), blocks),
+        warnings=_warnings(bound, value, ceiling, len(x), blocks),
     )
 
 
-def read_log_ratio(
+def estimate_log_ratio(
     conditional: Callable[[Tensor, Tensor], Tensor],
     marginal: Callable[[Tensor], Tensor],
     x: Tensor,
@@ -106,11 +162,23 @@ def read_log_ratio(
     groups: np.ndarray | None = None,
     permutations: int = 99,
     seed: int = 0,
-) -> Reading:
-    """Mean of log q(y|x) - log q(y) over all rows, by two learned densities: (x, y) -> [n] and y -> [n], nats.
+) -> BoundEstimate:
+    """Mean of log q(y|x) - log q(y) over all rows, by two learned densities.
 
     se: the standard deviation of the rows (of the groups' sums, where rows come in groups) over sqrt(n). p-value: as
     above, with log q(y_pi(i) | x_i) for a score, each re-pairing a pass through the density.
+
+    Args:
+        conditional: (x [n, dx], y [n, dy]) -> log q(y|x) [n], nats.
+        marginal: y [n, dy] -> log q(y) [n], nats.
+        x: [n, dx].
+        y: [n, dy].
+        groups: int64 [n], the source of each row, or None.
+        permutations: re-pairings of the test of independence.
+        seed: of these.
+
+    Raises:
+        ValueError: when the value is not finite, or one group holds all rows.
     """
     with torch.no_grad():
         of_pair = conditional(x, y).double()
@@ -121,24 +189,24 @@ def read_log_ratio(
             null = [float(conditional(x, y[order]).double().sum()) for order in partners]
             p_value = rank_among(float(of_pair.sum()), np.asarray(null))
     if not math.isfinite(value):
-        raise ValueError(f"the densities read {value} nats: their fit diverged; lower learning_rate")
+        raise ValueError(f"the value of the densities is {value} nats: their fit diverged; lower learning_rate")
     source = np.arange(len(x)) if groups is None else np.unique(groups, return_inverse=True)[1]
     sums = np.bincount(source, log_ratio - value)
     if len(sums) < 2:
-        raise ValueError(f"one group holds all {len(x)} rows read: too few for a standard error")
-    return Reading(
+        raise ValueError(f"one group holds all {len(x)} test rows: too few for a standard error")
+    return BoundEstimate(
         value=value,
         se=math.sqrt(float(sums @ sums) * len(sums) / (len(sums) - 1)) / len(x),
         dof=len(sums) - 1,
         p_value=p_value,
         ceiling=math.inf,
         n=len(x),
-        warnings=_few(len(x)),
+        warnings=_few_rows(len(x)),
     )
 
 
-def combine(readings: Sequence[Reading]) -> Reading:
-    """Readings of disjoint rows, each by a critic fitted on other rows, as one: cross-fitting.
+def combine(estimates: Sequence[BoundEstimate]) -> BoundEstimate:
+    """Estimates on disjoint rows, each by a critic fitted on other rows, as one: cross-fitting.
 
     The value is their mean, weighted by rows. Their errors are taken to be independent, which holds to first order
     where the critics are near the best one (there a bound does not move with small changes of the critic;
@@ -146,40 +214,74 @@ def combine(readings: Sequence[Reading]) -> Reading:
     too small, so go by the p-value: twice the mean of the fits' p-values is valid however they depend on each other
     (Vovk & Wang 2020, arXiv 1212.4966).
     """
-    if len(readings) == 1:
-        return readings[0]
-    n = np.array([r.n for r in readings])
-    weights, values, se = n / n.sum(), np.array([r.value for r in readings]), np.array([r.se for r in readings])
-    value, parts = float(weights @ values), (weights * se) ** 2
-    dof = parts.sum() ** 2 / (parts**2 / [r.dof for r in readings]).sum() if parts.any() else readings[0].dof
-    p = [r.p_value for r in readings]
-    warnings = merged([r.warnings for r in readings])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scatter = float(np.nansum(((values - value) / se) ** 2))
-    if stats.chi2.sf(scatter, len(readings) - 1) < 1e-3:
-        warnings += (
-            f"the fits read from {values.min():.2f} to {values.max():.2f}, further apart than their standard errors: "
-            "the fit itself is uncertain; give more rows",
-        )
-    return Reading(
-        value=value,
+    if len(estimates) == 1:
+        return estimates[0]
+    n = np.array([e.n for e in estimates])
+    weights = n / n.sum()
+    values, se = np.array([e.value for e in estimates]), np.array([e.se for e in estimates])
+    parts = (weights * se) ** 2
+    freedom = np.array([e.dof for e in estimates])
+    p = [e.p_value for e in estimates if e.p_value is not None]
+    return BoundEstimate(
+        value=float(weights @ values),
         se=math.sqrt(parts.sum()),
-        dof=float(dof),
-        p_value=None if None in p else min(1.0, 2 * float(np.mean(p))),
-        ceiling=min(r.ceiling for r in readings),
+        dof=float(parts.sum() ** 2 / (parts**2 / freedom).sum()) if parts.any() else estimates[0].dof,
+        p_value=min(1.0, 2 * float(np.mean(p))) if len(p) == len(estimates) else None,
+        ceiling=min(e.ceiling for e in estimates),
         n=int(n.sum()),
-        warnings=warnings,
+        warnings=(*merged([e.warnings for e in estimates]), *_disagreement(values, se, float(weights @ values))),
     )
 
 
-def merged(warnings: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """The warnings of several fits, each once: those that differ in their numbers alone are one, counted."""
-    found: dict[str, list[str]] = {}
+def merged(warnings: Sequence[tuple[Caution, ...]]) -> tuple[Caution, ...]:
+    """The warnings of several fits, one of each code, with the number of fits that gave it."""
+    found: dict[str, list[Caution]] = {}
     for of_fit in warnings:
         for warning in of_fit:
-            found.setdefault(re.sub(r"[-+\d.,%]+", "#", warning), []).append(warning)
-    several = len(warnings) > 1
-    return tuple(f"{said[0]} ({len(said)} of {len(warnings)} fits)" if several else said[0] for said in found.values())
+            found.setdefault(warning.code, []).append(warning)
+    if len(warnings) == 1:
+        return warnings[0]
+    return tuple(
+        Caution(
+            first.code,
+            f"{first.message} ({len(alike)} of {len(warnings)} fits)",
+            {**first.numbers, "fits": len(alike), "of_fits": len(warnings)},
+        )
+        for first, alike in ((alike[0], alike) for alike in found.values())
+    )
+
+
+def distinct(warnings: Sequence[Caution]) -> tuple[Caution, ...]:
+    """Each warning once."""
+    return tuple({(warning.code, warning.message): warning for warning in warnings}.values())
+
+
+def one_or_all(values: Sequence[Any]) -> Any:
+    """What each fit has, as estimates list it: the value itself where there was one fit."""
+    return values[0] if len(values) == 1 else list(values)
+
+
+def _disagreement(values: np.ndarray, se: np.ndarray, mean: float) -> tuple[Caution, ...]:
+    """A warning where fits lie further from their mean than their standard errors allow: chi-squared, p < 0.001."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scatter = float(np.nansum(((values - mean) / se) ** 2))
+    if stats.chi2.sf(scatter, len(values) - 1) >= 1e-3:
+        return ()
+    low, high = float(values.min()), float(values.max())
+    said = (
+        f"the values of the fits range from {low:.2f} to {high:.2f}, further apart than their standard errors: "
+        "the fit itself is uncertain; give more rows"
+    )
+    return (Caution("fits-disagree", said, {"lowest": low, "highest": high}),)
+
+
+def _leave_parts_out(bound: bounds.Bound, blocks: list[Tensor], part: list[Tensor]) -> np.ndarray:
+    """The bound without each part in turn, nats: float64 [parts]."""
+    left_out = []
+    for leaving in range(1 + max(int(p.max()) for p in part)):
+        kept = [b[p != leaving][:, p != leaving] for b, p in zip(blocks, part, strict=True)]
+        left_out.append(float(bound(*gather(kept))))
+    return np.asarray(left_out)
 
 
 def _parts(blocks: list[Tensor], groups: np.ndarray | None, parts: int) -> list[Tensor]:
@@ -192,11 +294,12 @@ def _parts(blocks: list[Tensor], groups: np.ndarray | None, parts: int) -> list[
     cuts = np.cumsum([len(b) for b in blocks])[:-1]
     part = [torch.as_tensor(p, device=b.device) for p, b in zip(np.split(of_row % parts, cuts), blocks, strict=True)]
     if parts < 2 or min(int((p != f).sum()) for p in part for f in range(parts)) < 2:
-        raise ValueError(f"{len(sources)} groups among the {len(of_row)} rows read are too few for a standard error")
+        raise ValueError(f"{len(sources)} groups among the {len(of_row)} test rows are too few for a standard error")
     return part
 
 
 def _p_value(blocks: list[Tensor], seed: int) -> float:
+    """Rank of the true pairs' sum of scores among those of random re-pairings within the blocks."""
     null, observed = np.zeros(PERMUTATIONS), 0.0
     for number, block in enumerate(blocks):
         scores = block.cpu().numpy()
@@ -218,35 +321,47 @@ def rank_among(observed: float, null: np.ndarray) -> float:
     return (1 + int((null >= observed).sum())) / (1 + len(null))
 
 
-def _few(n: int) -> tuple[str, ...]:
-    return (f"only {n} rows read: the fit and the reading are both rough; give more rows",) if n < 200 else ()
+def _few_rows(n: int) -> tuple[Caution, ...]:
+    if n >= FEW_ROWS:
+        return ()
+    said = f"only {n} test rows: the fit and the estimate are both rough; give more rows"
+    return (Caution("few-test-rows", said, {"rows": n}),)
 
 
-def _doubts(bound, value: float, ceiling: float, n: int, blocks: list[Tensor]) -> tuple[str, ...]:
-    doubts = [*_few(n)]
-    if math.isfinite(ceiling) and value > 0.8 * ceiling:
-        doubts.append(
+def _warnings(bound: bounds.Bound, value: float, ceiling: float, n: int, blocks: list[Tensor]) -> tuple[Caution, ...]:
+    found = [*_few_rows(n)]
+    if math.isfinite(ceiling) and value > NEAR_CEILING * ceiling:
+        said = (
             f"{value:.2f} nats is {value / ceiling:.0%} of the ceiling {ceiling:.2f}: the truth may be far above; "
-            "raise read_batch or take a bound without a ceiling"
+            "raise eval_batch_size or take a bound without a ceiling"
         )
+        found.append(Caution("bound-near-ceiling", said, {"value": value, "ceiling": ceiling}))
     if bound.kind == "lower bound" and value > math.log(n):
-        doubts.append(f"above log n = {math.log(n):.2f} nats, {n} rows can not support a lower bound")
-    if isinstance(bound, bounds.DV | bounds.MINE | bounds.NWJ | bounds.TUBA | bounds.JS):
-        row_weights = torch.cat([(bounds.off_diagonal(b).logsumexp(1)) for b in blocks])
-        share = torch.softmax(row_weights, 0)
-        effective = float(1 / (share**2).sum())
-        if effective < min(50, n / 4):
-            doubts.append(
-                f"e^T is carried by about {effective:.0f} of {n} rows: the variance grows like e^I; "
-                "give more rows, or read InfoNCE or a clipped bound beside it"
-            )
-    return tuple(doubts)
+        said = f"above log n = {math.log(n):.2f} nats, {n} rows cannot support a lower bound"
+        found.append(Caution("above-log-n", said, {"log_n": math.log(n), "rows": n}))
+    if bound.heavy_tailed:
+        found += _heavy_tail(n, blocks)
+    return tuple(found)
+
+
+def _heavy_tail(n: int, blocks: list[Tensor]) -> tuple[Caution, ...]:
+    """A warning where a handful of rows carries the mean of e^T."""
+    row_weights = torch.cat([bounds.off_diagonal(b).logsumexp(1) for b in blocks])
+    share = torch.softmax(row_weights, 0)
+    effective = float(1 / (share**2).sum())
+    if effective >= min(FEWEST_EFFECTIVE, n / 4):
+        return ()
+    said = (
+        f"e^T is carried by about {effective:.0f} of {n} rows: the variance grows like e^I; "
+        "give more rows, or estimate with InfoNCE or a clipped bound as well"
+    )
+    return (Caution("heavy-tail", said, {"effective_rows": effective, "rows": n}),)
 
 
 # ------------------------------------------------------------------------------------------- scores of all pairs
 
 
-def score_blocks(critic: nn.Module, x: Tensor, y: Tensor, size: int) -> list[Tensor]:
+def score_blocks(critic: Critic, x: Tensor, y: Tensor, size: int) -> list[Tensor]:
     """Square score matrices of consecutive blocks of at most `size` rows, sizes as even as can be; float64."""
     n_blocks = math.ceil(len(x) / size)
     with evaluating(critic), torch.no_grad():
@@ -254,7 +369,7 @@ def score_blocks(critic: nn.Module, x: Tensor, y: Tensor, size: int) -> list[Ten
         return [_scores(critic, a, b) for a, b in pairs]
 
 
-def _scores(critic: nn.Module, x: Tensor, y: Tensor, rows: int = 128) -> Tensor:
+def _scores(critic: Critic, x: Tensor, y: Tensor, rows: int = 128) -> Tensor:
     # A few rows at a time: a concat critic needs rows x m x width numbers at once.
     return torch.cat([critic(part, y) for part in x.split(rows)]).double()
 

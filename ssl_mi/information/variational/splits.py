@@ -1,93 +1,167 @@
-"""Which rows are fitted on, stopped on and read; and each column's margin, brought to normal by the fit rows.
+"""Which rows are fitted on, which choose the fit and which give the estimate; each column's margin.
 
-    fit     parameters climb here
-    stop    they are judged here while they climb, and the best come back
-    read    the estimate is made here, once
+    fit          parameters are fitted here
+    validation   they are evaluated here while they are fitted, and the best are kept
+    test         the estimate is made here, once
 
-Reading on `fit` would report what was memorised; reading on `stop` the luckiest of many looks.
+An estimate on `fit` would report what was memorised; one on `validation` the luckiest of many evaluations.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy import special
 from torch import Tensor
 
+from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.inputs import n_distinct, read_pair, row_hash
 
-SPLIT = (0.6, 0.15, 0.25)
+Pair = tuple[Tensor, Tensor]
 
 
-class Prepared(NamedTuple):
-    """(x, y) float32 of the fit, stop and read rows, through margins fitted on the fit rows."""
+class SplitData(NamedTuple):
+    """The rows of one split, through margins fitted on the fit rows.
 
-    fit: tuple[Tensor, Tensor]
-    stop: tuple[Tensor, Tensor]
-    read: tuple[Tensor, Tensor]
-    dims: tuple[int, int]
-    warnings: tuple[str, ...]
-    read_groups: np.ndarray | None = None  # int64, the source of each row read, where sources were given
-
-
-def prepare(x, y, margins: str, split, groups, seed: int, device="cpu") -> Prepared:
-    """Check, split by `seed` and bring to `margins`; warn where rows to be read are also fitted on."""
-    return rotations(x, y, margins, split, groups, seed, device, cross_fit=False)[0]
-
-
-def rotations(x, y, margins: str, split, groups, seed: int, device="cpu", cross_fit: bool = True) -> list[Prepared]:
-    """One split, or with `cross_fit` as many as it takes to read every row once."""
-    if margins not in MARGINS:
-        raise ValueError(f"margins must be one of {', '.join(MARGINS)}, got {margins!r}")
-    sides = read_pair(x, y)
-    n, group = sides[0].n, _group(groups, sides[0].n)
-    parts = split_each(n, split, seed, groups) if cross_fit else [split_rows(n, split, seed, groups)]
-    hashes = row_hash(np.hstack([side.values for side in sides]))
-    # Discrete pairs repeat by nature; rows of real numbers do not.
-    real = max(n_distinct(row_hash(side.values)) for side in sides) > 0.1 * n
-    prepared = []
-    for rows in parts:
-        applied = [MARGINS[margins](side.values[rows["fit"]])(side.values) for side in sides]
-        tensors = [torch.as_tensor(values, dtype=torch.float32, device=device) for values in applied]
-        taken = {name: tuple(t[torch.as_tensor(index, device=device)] for t in tensors) for name, index in rows.items()}
-        copies = int(np.isin(hashes[rows["read"]], hashes[rows["fit"]]).sum())
-        warnings = ()
-        if copies and real:
-            warnings = (
-                f"{copies} of {len(rows['read'])} rows read are copies of rows fitted on: drop duplicates or "
-                "pass groups",
-            )
-        sources = None if groups is None else group[rows["read"]]
-        prepared.append(Prepared(**taken, dims=(sides[0].d, sides[1].d), warnings=warnings, read_groups=sources))
-    return prepared
-
-
-def split_rows(n: int, split: tuple[float, float, float], seed: int, groups=None) -> dict[str, np.ndarray]:
-    """Disjoint row indices {"fit", "stop", "read"} in shares `split`, whole groups at a time."""
-    group, order = _shuffled(n, split, seed, groups)
-    return _rows(group, order, split, round((1 - split[2]) * len(order)), len(order))
-
-
-def split_each(n: int, split: tuple[float, float, float], seed: int, groups=None) -> list[dict[str, np.ndarray]]:
-    """As many splits as it takes for every row to be read in one of them: the first is that of `split_rows`.
-
-    Raises ValueError unless the read share is one over a whole number.
+    Attributes:
+        fit, validation, test: x float32 [n, dx] and y float32 [n, dy] each.
+        dims: (dx, dy).
+        warnings: what to know of the rows.
+        test_groups: int64 [n], the source of each test row, where sources were given.
     """
-    group, order = _shuffled(n, split, seed, groups)
-    times = round(1 / split[2])
-    if not math.isclose(times * split[2], 1, abs_tol=1e-6):
+
+    fit: Pair
+    validation: Pair
+    test: Pair
+    dims: tuple[int, int]
+    warnings: tuple[Caution, ...] = ()
+    test_groups: np.ndarray | None = None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Rows of the fit and of the validation, as estimates list them."""
+        return {"fit": len(self.fit[0]), "validation": len(self.validation[0])}
+
+
+@dataclass(frozen=True)
+class Split:
+    """How rows are divided, and what their columns go through first.
+
+    Args:
+        fit, validation, test: shares of the rows, positive, with a sum of 1.
+        groups: [n] labels, or None. Rows of one group (views of one source image) fall into the same part, and leave
+            together in the jackknife.
+        cross_fit: fit as often as it takes to test every row once (4 times with a share of 1/4), each time by a
+            fit that did not see it, and average. The error of the evaluation halves, the cost is fourfold.
+        margins: "gaussian": each column through its ranks to N(0, 1), fitted on the fit rows (a monotone map keeps
+            mutual information; heavy tails no longer dominate the gradient); "standard": mean 0, variance 1; "raw".
+
+    Raises:
+        ValueError: for shares that are not positive or have another sum, and unknown margins.
+    """
+
+    fit: float = 0.6
+    validation: float = 0.15
+    test: float = 0.25
+    groups: ArrayLike | None = field(default=None, compare=False, repr=False)
+    cross_fit: bool = False
+    margins: str = "gaussian"
+
+    def __post_init__(self) -> None:
+        if min(self.shares) <= 0 or not math.isclose(sum(self.shares), 1, abs_tol=1e-6):
+            raise ValueError(
+                f"the shares fit, validation and test must be positive and sum to 1, got {self.shares}: give all three"
+            )
+        if self.margins not in MARGINS:
+            raise ValueError(f"margins must be one of {', '.join(MARGINS)}, got {self.margins!r}")
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        return self.fit, self.validation, self.test
+
+    def apply(self, x: ArrayLike, y: ArrayLike, seed: int, device: str | torch.device = "cpu") -> list[SplitData]:
+        """The rows of each fit: one, or with `cross_fit` as many as it takes to test every row once.
+
+        Args:
+            x: [n] or [n, dx].
+            y: [n] or [n, dy], row i paired with row i of x.
+            seed: of the order in which rows are dealt.
+            device: of the tensors returned.
+
+        Raises:
+            ValueError: for unpaired, empty or non-finite rows, fewer than 40 of them, or too few groups.
+        """
+        sides = read_pair(x, y)
+        n, group = sides[0].n, _group(self.groups, sides[0].n)
+        parts = split_each(n, self, seed) if self.cross_fit else [split_rows(n, self, seed)]
+        hashes = row_hash(np.hstack([side.values for side in sides]))
+        # Discrete pairs repeat by nature; rows of real numbers do not.
+        real = max(n_distinct(row_hash(side.values)) for side in sides) > 0.1 * n
+        found = []
+        for rows in parts:
+            fit, validation, test = self._tensors((sides[0].values, sides[1].values), rows, device)
+            found.append(
+                SplitData(
+                    fit,
+                    validation,
+                    test,
+                    dims=(sides[0].d, sides[1].d),
+                    warnings=_copies(hashes[rows["test"]], hashes[rows["fit"]]) if real else (),
+                    test_groups=None if self.groups is None else group[rows["test"]],
+                )
+            )
+        return found
+
+    def _tensors(
+        self, sides: tuple[np.ndarray, np.ndarray], rows: dict[str, np.ndarray], device: str | torch.device
+    ) -> tuple[Pair, Pair, Pair]:
+        fitted = [MARGINS[self.margins](side[rows["fit"]])(side) for side in sides]
+        x, y = (torch.as_tensor(values, dtype=torch.float32, device=device) for values in fitted)
+        fit, validation, test = (
+            (x[index], y[index]) for index in (torch.as_tensor(part, device=device) for part in rows.values())
+        )
+        return fit, validation, test
+
+
+def _copies(test: np.ndarray, fit: np.ndarray) -> tuple[Caution, ...]:
+    """A warning where rows of the test, known by their hashes, are rows of the fit."""
+    copies = int(np.isin(test, fit).sum())
+    if not copies:
+        return ()
+    said = f"{copies} of {len(test)} test rows are copies of rows fitted on: drop duplicates or pass groups"
+    return (Caution("copies-of-fitted-rows", said, {"copies": copies, "rows": len(test)}),)
+
+
+def split_rows(n: int, split: Split, seed: int) -> dict[str, np.ndarray]:
+    """Disjoint row indices {"fit", "validation", "test"} in the shares of `split`, whole groups at a time."""
+    group, order = _shuffled(n, split, seed)
+    return _rows(group, order, split, round((1 - split.test) * len(order)), len(order))
+
+
+def split_each(n: int, split: Split, seed: int) -> list[dict[str, np.ndarray]]:
+    """As many splits as it takes for every row to be tested in one of them: the first is that of `split_rows`.
+
+    Raises:
+        ValueError: unless the test share is one over a whole number.
+    """
+    group, order = _shuffled(n, split, seed)
+    times = round(1 / split.test)
+    if not math.isclose(times * split.test, 1, abs_tol=1e-6):
         raise ValueError(
-            f"cross-fitting reads each row once: the read share must be 1/2, 1/3, 1/4, ..., got {split[2]} in {split}"
+            f"cross-fitting tests each row once: the share of the test rows must be 1/2, 1/3, 1/4, ..., "
+            f"got {split.test} in {split.shares}"
         )
     edges = [round(part * len(order) / times) for part in range(times, -1, -1)]
     return [_rows(group, order, split, low, high) for high, low in pairwise(edges)]
 
 
-def _group(groups, n: int) -> np.ndarray:
+def _group(groups: ArrayLike | None, n: int) -> np.ndarray:
     """The source of each row, as whole numbers from 0; without `groups` each row is its own."""
     if groups is None:
         return np.arange(n)
@@ -97,27 +171,35 @@ def _group(groups, n: int) -> np.ndarray:
     return group
 
 
-def _shuffled(n: int, split, seed: int, groups) -> tuple[np.ndarray, np.ndarray]:
-    if len(split) != 3 or min(split) <= 0 or not math.isclose(sum(split), 1, abs_tol=1e-6):
-        raise ValueError(f"split must be three positive shares (fit, stop, read) that sum to 1, got {split}")
-    group = _group(groups, n)
+def _shuffled(n: int, split: Split, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    group = _group(split.groups, n)
     return group, np.random.default_rng(seed).permutation(group.max() + 1)
 
 
-def _rows(group: np.ndarray, order: np.ndarray, split, low: int, high: int) -> dict[str, np.ndarray]:
-    """Read the groups order[low:high]; fit and stop share the rest, which begins after them."""
+def _rows(group: np.ndarray, order: np.ndarray, split: Split, low: int, high: int) -> dict[str, np.ndarray]:
+    """Test the groups order[low:high]; fit and validation share the rest, which begins after them."""
     rest = np.concatenate([order[high:], order[:low]])
-    fit = round(len(rest) * split[0] / (split[0] + split[1]))
-    parts = {"fit": rest[:fit], "stop": rest[fit:], "read": order[low:high]}
+    fit = round(len(rest) * split.fit / (split.fit + split.validation))
+    parts = {"fit": rest[:fit], "validation": rest[fit:], "test": order[low:high]}
     rows = {name: np.flatnonzero(np.isin(group, part)) for name, part in parts.items()}
     short = {name: len(index) for name, index in rows.items() if len(index) < 6}
     n = len(group)
     if n < 40 or short:
-        raise ValueError(f"{n} rows are too few to split {split} (need 40, and 6 a part; short: {short}); use ksg")
+        raise ValueError(
+            f"{n} rows are too few to split {split.shares} (need 40, and 6 a part; short: {short}); use ksg"
+        )
     return rows
 
 
 # ---------------------------------------------------------------------------------------------- the margins
+
+
+class Margins(Protocol):
+    """A map of each column, fitted on some rows: values float64 [n, d] -> [n, d]."""
+
+    def __init__(self, fitted: np.ndarray) -> None: ...
+
+    def __call__(self, values: np.ndarray) -> np.ndarray: ...
 
 
 class GaussianMargins:
@@ -161,4 +243,4 @@ class RawMargins:
         return values
 
 
-MARGINS = {"gaussian": GaussianMargins, "standard": StandardMargins, "raw": RawMargins}
+MARGINS: dict[str, type[Margins]] = {"gaussian": GaussianMargins, "standard": StandardMargins, "raw": RawMargins}

@@ -10,176 +10,280 @@ bad q(y|x) pulls them down, and neither certifies anything. CLUB is loose: for G
 rho it is rho^2 / (1 - rho^2) where I = -log(1 - rho^2) / 2.
 
 DoE (McAllester & Stratos 2020, arXiv 1811.04251, section 4) subtracts two cross-entropies, each above its
-entropy. It bounds nothing, but has no ceiling and little variance: it goes on where the bounds of bounds.py end,
+entropy. It bounds nothing, but has no ceiling and little variance: it continues where the bounds of bounds.py end,
 at the price of trusting the family of q. To cancel part of the error, q(y) and q(y|x) are of one family.
 
 The family is that of densities.py: y's coordinates one after another, each a mixture of Gaussians whose parameters a
-masked network reads from x and from the coordinates before it.
+masked network computes from x and from the coordinates before it.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import ArrayLike
+from torch import Tensor
 
+from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate, Kind
 from ssl_mi.information.core.inputs import read
 from ssl_mi.information.variational.bounds import Bound
-from ssl_mi.information.variational.densities import AutoregressiveMixture
-from ssl_mi.information.variational.held_out import Reading, check_level, read_bound, read_log_ratio
-from ssl_mi.information.variational.splits import SPLIT, Prepared, prepare
-from ssl_mi.information.variational.training import climb, minibatches
+from ssl_mi.information.variational.critics import Critic
+from ssl_mi.information.variational.densities import AutoregressiveMixture, Mixture
+from ssl_mi.information.variational.held_out import (
+    BoundEstimate,
+    check_level,
+    combine,
+    distinct,
+    estimate_bound,
+    estimate_log_ratio,
+    merged,
+    one_or_all,
+)
+from ssl_mi.information.variational.splits import Split, SplitData
+from ssl_mi.information.variational.training import (
+    BestWeights,
+    Fit,
+    Training,
+    maximise,
+    minibatches,
+    value_without_gradient,
+)
+
+BATCH_SIZE = 256  # rows of a step, where none is asked for
+SPLIT, TRAINING, MIXTURE = Split(), Training(), Mixture()  # of these estimators by default
 
 
-class CLUB(Bound):
-    """E[log q(y|x)] - E[log q(y|x')]: scores are log q, in nats."""
+class DensityBound(Bound):
+    """A bound whose scores are log q(y|x) of a learned density, in nats.
+
+    Attributes:
+        by_y: whether a row of scores belongs to one y and all x, instead of one x and all y.
+    """
 
     kind = "upper bound"
+    by_y: bool = False
+
+
+class CLUB(DensityBound):
+    """E[log q(y|x)] - E[log q(y|x')]: Cheng et al. 2020 (arXiv 2006.12013)."""
+
+    name = "club"
+    estimates = "upper bound if its learned q(y|x) is right; loose; certifies nothing when q is poor"
+    use_when = "an idea of how much at most, beside a lower bound"
 
     def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
         self._check(joint, marginal)
         return joint.mean() - marginal.mean()
 
 
-class LeaveOneOut(Bound):
-    """E[log q(y|x) - log mean_k q(y|x_k)], x_k the other rows: here a row of scores belongs to one y."""
+class LeaveOneOut(DensityBound):
+    """E[log q(y|x) - log mean_k q(y|x_k)], x_k the other rows: Poole et al. 2019 (arXiv 1905.06922), section 2.5."""
 
-    kind = "upper bound"
+    name = "leave_one_out"
+    by_y = True
+    estimates = "as club, less loose"
+    use_when = "as club"
 
     def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
         self._check(joint, marginal)
         return (joint - marginal.logsumexp(1)).mean() + math.log(marginal.shape[1])
 
 
-def club(x, y, **settings) -> Estimate:
-    """CLUB of paired rows with a learned q(y|x). Settings: see `difference_of_entropies`."""
-    return _read_pairs("club", CLUB(), x, y, **settings)
+def club(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    density: Mixture = MIXTURE,
+    split: Split = SPLIT,
+    training: Training = TRAINING,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """CLUB of paired rows with a learned q(y|x), in nats: an upper bound if q is right.
+
+    Args:
+        x: [n] or [n, dx], of any kind.
+        y: [n] or [n, dy], continuous.
+        density: size of q(y|x).
+        split: how rows are divided, grouped and transformed.
+        training: steps, batches, rates, patience and device.
+        level: of the confidence interval.
+        seed: of the split, the weights and the batches.
+
+    Raises:
+        ValueError: where y repeats values, for rows that are not paired or finite, and settings that cannot be met.
+
+    References:
+        Cheng et al. 2020 (arXiv 2006.12013), theorem 3.1.
+    """
+    settings = _Settings(density, split, training, level, seed)
+    return _estimate("club", x, y, settings, partial(_of_bound, CLUB()))
 
 
-def leave_one_out(x, y, **settings) -> Estimate:
-    """L1Out of paired rows with a learned q(y|x). Settings: see `difference_of_entropies`."""
-    return _read_pairs("leave_one_out", LeaveOneOut(), x, y, **settings)
+def leave_one_out(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    density: Mixture = MIXTURE,
+    split: Split = SPLIT,
+    training: Training = TRAINING,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """L1Out of paired rows with a learned q(y|x), in nats: an upper bound if q is right.
+
+    Args:
+        x: [n] or [n, dx], of any kind.
+        y: [n] or [n, dy], continuous.
+        density, split, training, level, seed: as in `club`.
+
+    Raises:
+        ValueError: as `club`.
+
+    References:
+        Poole et al. 2019 (arXiv 1905.06922), section 2.5.
+    """
+    settings = _Settings(density, split, training, level, seed)
+    return _estimate("leave_one_out", x, y, settings, partial(_of_bound, LeaveOneOut()))
 
 
-def difference_of_entropies(x, y, *, level: float = 0.95, groups=None, seed: int = 0, **settings) -> Estimate:
+def difference_of_entropies(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    density: Mixture = MIXTURE,
+    split: Split = SPLIT,
+    training: Training = TRAINING,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
     """H(Y) - H(Y|X) of paired rows by two learned densities, in nats: a point estimate.
 
-    x: [n] or [n, dx], of any kind; y: [n] or [n, dy], continuous. ValueError where y repeats values (a density of
-    a discrete variable does not exist: swap the sides, or use `neural_mi`).
+    q(y|x) starts as the q(y) that was fitted, so it departs from it only where the validation rows approve: the
+    estimate for independent pairs is near 0. `se`, `ci` and `p_value` are of the evaluation, at these densities
+    (held_out.py). `flow_mi` is the same difference from a start that is right for Gaussians.
 
-    margins, split, groups, batch_size, learning_rate, weight_decay, max_steps, check_every, patience, level, seed,
-    device, progress: as in `neural_mi`. hidden, components: of the density.
+    Args:
+        x: [n] or [n, dx], of any kind.
+        y: [n] or [n, dy], continuous.
+        density: size of q(y|x) and q(y).
+        split, training, level, seed: as in `club`.
 
-    q(y|x) starts as the q(y) that was fitted, so it departs from it only where the stop rows approve: independent
-    pairs read near 0. `se`, `ci` and `p_value` are of the reading, at these densities (reading.py). `flow_mi` is the
-    same difference from a start that is right for Gaussians.
+    Raises:
+        ValueError: where y repeats values (a density of a discrete variable does not exist: swap the sides, or use
+            `neural_mi`), for rows that are not paired or finite, and settings that cannot be met.
+
+    References:
+        McAllester & Stratos 2020 (arXiv 1811.04251), section 4.
     """
-    started = time.perf_counter()
-    check_level(level)
-    settings |= {"groups": groups, "seed": seed}
-    entropy = _fit_density(x, y, False, **settings)
-    fitted = _fit_density(x, y, True, start=entropy.density, **settings)
-    reading = read_log_ratio(
-        lambda x, y: fitted.density(y, x), entropy.density, *fitted.data.read, groups=fitted.data.read_groups, seed=seed
-    )
-    nothing = ()
-    if fitted.record["best_step"] == 0:
-        nothing = ("on the stop rows no step of the fit beat q(y) itself: 0 by choice, its error unknown",)
-    warnings = tuple(dict.fromkeys((*fitted.warnings, *entropy.warnings, *reading.warnings, *nothing)))
-    return _estimate("difference_of_entropies", "point estimate", reading, fitted, level, warnings, started)
+    return _estimate("difference_of_entropies", x, y, _Settings(density, split, training, level, seed), _of_entropies)
 
 
-def _read_pairs(
-    name: str, bound: Bound, x, y, *, read_batch: int = 256, level: float = 0.95, seed: int = 0, **settings
+# ------------------------------------------------------------------------------------- one split after the other
+
+
+class _Settings(NamedTuple):
+    """What the three estimators are called with."""
+
+    size: Mixture
+    split: Split
+    training: Training
+    level: float
+    seed: int
+
+
+class _Result(NamedTuple):
+    """What one split gives: how q(y|x) was fitted, and the estimate on the test rows."""
+
+    fit: Fit
+    warnings: tuple[Caution, ...]
+    estimate: BoundEstimate
+    kind: Kind
+
+
+def _estimate(
+    name: str,
+    x: ArrayLike,
+    y: ArrayLike,
+    settings: _Settings,
+    evaluate: Callable[[SplitData, _Settings], _Result],
 ) -> Estimate:
     started = time.perf_counter()
-    check_level(level)
-    fitted = _fit_density(x, y, True, seed=seed, **settings)
-    x_read, y_read = fitted.data.read
-    sides = (y_read, x_read) if isinstance(bound, LeaveOneOut) else (x_read, y_read)
-    critic = (_EveryY if isinstance(bound, LeaveOneOut) else _EveryX)(fitted.density)
-    reading = read_bound(critic, bound, *sides, read_batch, groups=fitted.data.read_groups, seed=seed)
-    return _estimate(name, bound.kind, reading, fitted, level, (*fitted.warnings, *reading.warnings), started)
-
-
-def _estimate(name: str, kind: Kind, reading: Reading, fitted: _Fitted, level: float, warnings, started) -> Estimate:
-    return Estimate(
-        value=reading.value,
-        kind=kind,
-        se=reading.se,
-        ci=reading.interval(level),
-        ci_level=level,
-        p_value=reading.p_value,
-        n=reading.n,
-        dims=fitted.data.dims,
-        estimator=name,
-        settings=fitted.record,
-        seconds=time.perf_counter() - started,
-        warnings=warnings,
+    check_level(settings.level)
+    check_continuous(y)
+    folds = settings.split.apply(x, y, settings.seed, settings.training.device)
+    results = [evaluate(data, settings) for data in folds]
+    return combine([r.estimate for r in results]).as_estimate(
+        name,
+        results[0].kind,
+        folds[0].dims,
+        {
+            "margins": settings.split.margins,
+            "hidden": settings.size.hidden,
+            "components": settings.size.components,
+            **folds[0].sizes,
+            "fits": len(folds),
+            "steps": one_or_all([r.fit.steps for r in results]),
+            "best_step": one_or_all([r.fit.best_step for r in results]),
+            "seed": settings.seed,
+        },
+        (*merged([data.warnings for data in folds]), *merged([r.warnings for r in results])),
+        level=settings.level,
+        started=started,
     )
 
 
-class _Fitted(NamedTuple):
-    density: AutoregressiveMixture
-    data: Prepared
-    record: dict
-    warnings: tuple[str, ...]
+def _of_bound(bound: DensityBound, data: SplitData, settings: _Settings) -> _Result:
+    density, fit = _fit_density(data, settings, conditional=True)
+    critic = LogDensity(density, bound.by_y)
+    sides = data.test[::-1] if bound.by_y else data.test
+    together = settings.training.eval_batch_size or critic.eval_batch_size
+    estimate = estimate_bound(critic, bound, *sides, together, groups=data.test_groups, seed=settings.seed)
+    return _Result(fit, fit.warnings, estimate, bound.kind)
+
+
+def _of_entropies(data: SplitData, settings: _Settings) -> _Result:
+    marginal, of_marginal = _fit_density(data, settings, conditional=False)
+    conditional, fit = _fit_density(data, settings, conditional=True, start=marginal)
+    estimate = estimate_log_ratio(
+        lambda x, y: conditional(y, x), marginal, *data.test, groups=data.test_groups, seed=settings.seed
+    )
+    warnings = [*fit.warnings, *of_marginal.warnings]
+    if fit.best_step == 0:
+        said = "on the validation rows no step of the fit beat q(y) itself: 0 by choice, its error unknown"
+        warnings.append(Caution("zero-by-choice", said))
+    return _Result(fit, distinct(warnings), estimate, "point estimate")
 
 
 def _fit_density(
-    x,
-    y,
-    conditional: bool,
-    *,
-    start: AutoregressiveMixture | None = None,
-    margins: str = "gaussian",
-    split: tuple[float, float, float] = SPLIT,
-    groups=None,
-    hidden: int = 128,
-    components: int = 4,
-    batch_size: int = 256,
-    seed: int = 0,
-    device="cpu",
-    **fit_settings,
-) -> _Fitted:
-    """q(y|x), or q(y), at its largest likelihood on the stop rows."""
-    check_continuous(y)
-    data = prepare(x, y, margins, split, groups, seed, device)
+    data: SplitData, settings: _Settings, conditional: bool, start: AutoregressiveMixture | None = None
+) -> tuple[AutoregressiveMixture, Fit]:
+    """q(y|x), or q(y), at its largest likelihood on the validation rows."""
+    dim_x, dim_y = data.dims
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        density = AutoregressiveMixture(data.dims[1], data.dims[0] if conditional else 0, hidden, components)
+        torch.manual_seed(settings.seed)
+        density = settings.size.density(dim_y, dim_x if conditional else 0)
     if start is not None:
         density.load_state_dict(density.state_dict() | start.state_dict())
-    density.to(device)
+    density.to(settings.training.device)
 
     def log_likelihood(x: Tensor, y: Tensor) -> Tensor:
         return density(y, x if conditional else None).mean()
 
-    def judge() -> float:
-        with torch.no_grad():
-            return float(log_likelihood(*data.stop))
-
-    batches = minibatches(*data.fit, batch_size, seed)
-    fit = climb([density], log_likelihood, judge, batches, **fit_settings)
-    record = {
-        "margins": margins,
-        "hidden": hidden,
-        "components": components,
-        "fit": len(data.fit[0]),
-        "stop": len(data.stop[0]),
-        "steps": fit.steps,
-        "best_step": fit.best_step,
-        "seed": seed,
-    }
-    return _Fitted(density.eval(), data, record, (*data.warnings, *fit.warnings))
+    batches = minibatches(*data.fit, settings.training.batch_size or BATCH_SIZE, settings.seed)
+    keeper = BestWeights([density], lambda: value_without_gradient(log_likelihood, *data.validation))
+    fit = maximise(keeper, log_likelihood, batches, settings.training)
+    return density.eval(), fit
 
 
-def check_continuous(y, name: str = "y") -> None:
+def check_continuous(y: ArrayLike, name: str = "y") -> None:
     """ValueError where half of a column's values are repeats: a discrete variable has no density."""
     side = read(y, name)
     fewest = min(len(np.unique(column)) for column in side.values.T)
@@ -190,19 +294,20 @@ def check_continuous(y, name: str = "y") -> None:
         )
 
 
-class _EveryX(nn.Module):
-    """x [n, dx], y [m, dy] -> [n, m], log q(y_j | x_i)."""
+class LogDensity(Critic):
+    """The log density as a critic, nats: (x [n, dx], y [m, dy]) -> [n, m], log q(y_j | x_i).
 
-    def __init__(self, density: nn.Module) -> None:
+    Args:
+        density: (y, x) -> log q(y|x), row by row.
+        by_y: take (y [n, dy], x [m, dx]) -> [n, m], log q(y_i | x_j), instead: a row of scores for each y.
+    """
+
+    eval_batch_size = 256
+
+    def __init__(self, density: AutoregressiveMixture, by_y: bool = False) -> None:
         super().__init__()
-        self.density = density
+        self.density, self.by_y = density, by_y
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.density(y[None].expand(len(x), -1, -1), x[:, None].expand(-1, len(y), -1))
-
-
-class _EveryY(_EveryX):
-    """y [n, dy], x [m, dx] -> [n, m], log q(y_i | x_j): a row of scores for each y, as LeaveOneOut reads them."""
-
-    def forward(self, y: Tensor, x: Tensor) -> Tensor:
-        return self.density(y[:, None].expand(-1, len(x), -1), x[None].expand(len(y), -1, -1))
+    def forward(self, rows: Tensor, columns: Tensor) -> Tensor:
+        row, column = rows[:, None].expand(-1, len(columns), -1), columns[None].expand(len(rows), -1, -1)
+        return self.density(row, column) if self.by_y else self.density(column, row)

@@ -14,7 +14,7 @@ from ssl_mi.information.apps import catalogue as named
 from ssl_mi.information.apps import command
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.inference.uncertainty import assess
-from ssl_mi.information.variational import neural
+from ssl_mi.information.variational.names import built_in_bounds
 
 QUICK = ["--estimator", "cca_mi", "--permutations", "0", "--no-interval"]
 
@@ -146,6 +146,7 @@ def test_parts_that_an_estimator_refuses_cost_the_interval_and_not_the_estimate(
         (["x.npy", "short.npy"], r"x has 400 rows (x.npy) and y has 399 (short.npy)"),
         (["x.npy", "y.npy", "--estimator", "ksg", "--k", "400"], "k=400 neighbours need at least 401"),
         (["x.npy", "text.npy", "--estimator", "ksg"], "y has dtype <U3"),
+        (["x.npy", "y.npy", "--estimator", "infonce:critic=no.such:Critic"], "no critic no.such:Critic"),
     ],
 )
 def test_what_can_not_be_estimated_is_said_on_stderr_with_status_one_and_no_traceback(call, arguments, said):
@@ -165,7 +166,8 @@ def test_what_can_not_be_estimated_is_said_on_stderr_with_status_one_and_no_trac
         (["--estimator", "cca_mi", "--k", "3"], "cca_mi takes no 'k'; it takes: corrected"),
         (["--estimator", "ksg:k=3", "--k", "4"], "say it twice"),
         (["--estimator", "ksg:3"], "'ksg:3' is not understood"),
-        (["--estimator", "club:foo=3"], "unexpected keyword argument 'foo'"),
+        (["--estimator", "club:foo=3"], "club takes no 'foo'; it takes: hidden, components, fit, validation, test,"),
+        (["--estimator", "infonce:max_step=3"], "infonce takes no 'max_step' (nearest: max_steps)"),
         (["--k", "0"], "a whole number, 1 or more, is needed; got '0'"),
         (["--level", "95"], "a number between 0 and 1 is needed"),
         (["--permutations", "-1"], "0 or more"),
@@ -224,7 +226,7 @@ def test_every_estimator_of_two_samples_is_in_the_catalogue():
                     found.add((".".join(path.relative_to(home).with_suffix("").parts), node.name))
     assert len(found) > 12
     assert listed == found
-    assert set(neural.BOUNDS) <= set(named.CATALOGUE)
+    assert set(built_in_bounds()) <= set(named.CATALOGUE)
 
 
 @pytest.mark.parametrize("name", named.CATALOGUE)

@@ -1,22 +1,21 @@
+import argparse
+import ast
 import math
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from ssl_mi.information.apps.staircase import (
-    ESTIMATORS,
-    Step,
-    main,
-    optimal_scores,
-    over_seeds,
-    read_csv,
-    staircase,
-    theory_sd,
-)
-from ssl_mi.information.apps.staircase_plot import FAMILIES, TITLES, picture
+from ssl_mi.information.apps import staircase as command
+from ssl_mi.information.apps.staircase_experiment import ESTIMATORS, optimal_scores, staircase
+from ssl_mi.information.apps.staircase_plot import WHAT, family, picture, title
+from ssl_mi.information.apps.staircase_rows import Step, over_seeds, read_csv, theory_sd
 from ssl_mi.information.distributions.families import gaussian_with_mi
-from ssl_mi.information.variational import bounds, neural
+from ssl_mi.information.variational import bounds
+from ssl_mi.information.variational.names import built_in_bounds
 
 
 def test_optimal_scores_of_true_pairs_are_the_pointwise_log_ratio():
@@ -61,8 +60,30 @@ def test_the_flow_stands_on_the_highest_step_before_it_has_learned_anything():
 
 
 def test_every_variational_estimator_is_on_the_staircase_and_in_the_picture():
-    assert {*neural.BOUNDS, "club", "leave_one_out", "difference_of_entropies", "flow_mi"} == set(ESTIMATORS)
-    assert set(TITLES) == set(ESTIMATORS) == {name for members in FAMILIES.values() for name in members}
+    assert {*built_in_bounds(), "club", "leave_one_out", "difference_of_entropies", "flow_mi"} == set(ESTIMATORS)
+    assert {family(name) for name in ESTIMATORS} == set(WHAT)
+    families = {name: WHAT[family(name)] for name in ESTIMATORS}
+    assert [name for name in families if families[name].endswith("variance e^I")] == ["dv", "mine", "nwj", "tuba", "js"]
+    assert [name for name in families if "ceiling" in families[name]] == ["infonce", "interpolated"]
+    assert [title(name) for name in ("smile", "flow_mi")] == ["SMILE(clip=5)", "flow mi"]
+
+
+class Halved(bounds.NWJ):
+    """A bound of a user's own."""
+
+    name = ""
+
+    def forward(self, joint, marginal):
+        return super().forward(joint, marginal) / 2
+
+
+def test_a_bound_of_ones_own_takes_its_place_on_the_staircase(monkeypatch):
+    monkeypatch.setitem(sys.modules, "my_bounds", SimpleNamespace(Halved=Halved))
+    rows = staircase(["my_bounds:Halved", "nwj"], [2.0], steps=1, batches=20, seeds=[0])
+    optimal = {row.estimator: row.mean for row in rows if row.critic == "optimal"}
+    assert optimal["my_bounds:Halved"] == pytest.approx(optimal["nwj"] / 2, abs=0.3)
+    assert all(row.theory_sd > 0 for row in rows)
+    assert family("my_bounds:Halved") == family("nwj")
 
 
 def step(estimator, critic, true, seed, mean, sd):
@@ -85,15 +106,47 @@ def test_a_critic_that_ran_away_is_drawn_and_does_not_squeeze_the_others(tmp_pat
     assert all(said in drawn for said in ("InfoNCE", "-4e+07", "9e+09"))
 
 
+def run(*arguments):
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    return command.run(parser.parse_args(arguments))
+
+
+FEW = ("--estimators", "smile", "--steps", "1", "--batches", "3", "--seeds", "2")
+
+
 def test_the_command_writes_the_numbers_and_the_picture(tmp_path, capsys):
     out, picture = tmp_path / "stairs.csv", tmp_path / "stairs.png"
-    arguments = ["--estimators", "smile", "--steps", "1", "--batches", "3", "--seeds", "2"]
-    assert main([*arguments, "--out", str(out), "--picture", str(picture)]) == 0
+    assert run(*FEW, "--out", str(out), "--picture", str(picture)) == 0
     assert "log n = 4.16" in capsys.readouterr().out
     rows = read_csv(out)
     assert len(rows) == 2 * 2 * 5
     assert (rows[0].estimator, rows[0].true, rows[-1].seed) == ("smile", 2.0, 1)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_does_not_start_bare_and_writes_nothing_unasked(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        run()
+    assert left.value.code == 2
+    assert "--out FILE.csv" in capsys.readouterr().err
+    assert run(*FEW, "--run") == 0
+    assert "SMILE" in capsys.readouterr().out.upper()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_refuses_an_unknown_estimator(capsys):
+    with pytest.raises(SystemExit) as left:
+        run("--estimators", "nce", "--run")
+    assert left.value.code == 2
+    assert "no estimator is called nce" in capsys.readouterr().err
+
+
+def test_describing_the_command_imports_nothing_heavy():
+    first = ast.parse(Path(command.__file__).read_text()).body
+    modules = {n.module if isinstance(n, ast.ImportFrom) else n.names[0].name for n in first if hasattr(n, "names")}
+    assert modules == {"__future__", "argparse", "pathlib"}
 
 
 def test_an_unknown_estimator_is_refused_by_name():

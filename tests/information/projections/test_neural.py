@@ -1,12 +1,13 @@
 """The learned projection: keeps what is shared, for narrow and wide inputs, and leaves the caller's state alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from ssl_mi.information.estimators.ksg import ksg
-from ssl_mi.information.projections import neural as learned
-from ssl_mi.information.projections.neural import Learned
+from ssl_mi.information.projections.neural import TRAINING, Ensemble, Learned, _BestMembers, _initial
 
 
 def squares(n, d, seed=0):
@@ -17,23 +18,22 @@ def squares(n, d, seed=0):
     return x, y
 
 
-def test_networks_read_what_is_not_linear(monkeypatch):
-    monkeypatch.setattr(learned, "STEPS", 200)
+def test_networks_find_what_is_not_linear():
     x, y = squares(1600, 6)
-    u, v = Learned(1, members=1).fit(x[:800], y[:800])(x[800:], y[800:])
+    u, v = Learned(1, members=1, training=replace(TRAINING, max_steps=200)).fit(x[:800], y[:800])(x[800:], y[800:])
     truth = ksg(np.abs(x[800:, 0]), y[800:, 0]).value
     assert ksg(u, v).value > 0.6 * truth
 
 
 @pytest.mark.parametrize("d", [3, 100])
-def test_fits_repeat_with_their_seed_whatever_the_mode_of_the_caller(monkeypatch, d):
-    monkeypatch.setattr(learned, "STEPS", 25)
+def test_fits_repeat_with_their_seed_whatever_the_mode_of_the_caller(d):
+    learned = Learned(2, members=2, training=replace(TRAINING, max_steps=25))
     x, y = squares(200, d)
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    once = Learned(2, members=2).fit(x, y, seed=1)(x, y)[0]
+    once = learned.fit(x, y, seed=1)(x, y)[0]
     with torch.inference_mode():
-        again = Learned(2, members=2).fit(torch.from_numpy(x), torch.from_numpy(y), seed=1)(x, y)[0]
+        again = learned.fit(torch.from_numpy(x), torch.from_numpy(y), seed=1)(x, y)[0]
     np.testing.assert_allclose(once, again, rtol=1e-5, atol=1e-6)  # float32 within
     assert once.shape == (200, 2)
     assert np.isfinite(once).all()
@@ -43,3 +43,33 @@ def test_fits_repeat_with_their_seed_whatever_the_mode_of_the_caller(monkeypatch
 def test_too_few_rows_are_named():
     with pytest.raises(ValueError, match="x and y have 40 rows: fitting networks needs at least 50"):
         Learned(1).fit(*squares(40, 2))
+
+
+def test_each_member_is_kept_as_it_was_when_its_own_bound_was_best():
+    generator = torch.Generator().manual_seed(0)
+    f, g = (Ensemble([_initial(np.eye(2), generator) for _ in range(2)]) for _ in range(2))
+    x = torch.randn(2, 64, 2, generator=generator)
+    keeper = _BestMembers(f, g, x, x)
+    assert keeper.validate()[1]
+    before = {name: w.detach().clone() for name, w in f.named_parameters()}
+    with torch.no_grad():
+        f.get_parameter("skip")[0] *= -1  # the first member is worse
+        f.get_parameter("skip")[1] *= 1.5  # the second better
+    after = {name: w.detach().clone() for name, w in f.named_parameters()}
+    assert keeper.validate()[1]
+    with torch.no_grad():
+        for w in f.parameters():
+            w.zero_()
+    keeper.restore()
+    for name, w in f.named_parameters():
+        assert torch.equal(w[0], before[name][0])
+        assert torch.equal(w[1], after[name][1])
+
+
+def test_members_are_evaluated_as_if_alone():
+    generator = torch.Generator().manual_seed(0)
+    networks = Ensemble([_initial(np.eye(3), generator) for _ in range(3)]).eval()
+    values = np.random.default_rng(0).standard_normal((20, 3))
+    together = networks.embed(values)
+    alone = [networks.part(slice(i, i + 1)).embed(values) for i in range(3)]
+    np.testing.assert_allclose(together, np.hstack(alone), rtol=1e-5, atol=1e-5)

@@ -9,8 +9,10 @@ import torch
 from ssl_mi.information.distributions import families as d
 from ssl_mi.information.variational.gaussian_critic import GaussianStart, correlations_kept
 from ssl_mi.information.variational.neural import neural_mi
+from ssl_mi.information.variational.splits import Split
+from ssl_mi.information.variational.training import Training
 
-UNTRAINED = {"max_steps": 1, "margins": "raw"}
+UNTRAINED = {"training": Training(max_steps=1), "split": Split(margins="raw")}
 
 
 def pairs(n, rho, seed):
@@ -51,14 +53,14 @@ def test_without_a_beginning_it_scores_nothing():
 def test_of_sixty_columns_of_noise_next_to_nothing_is_kept():
     # On 200 rows the largest sample correlation of nothing is about 0.7.
     rng = np.random.default_rng(0)
-    fit, stop = (tuple(torch.from_numpy(rng.standard_normal((200, 30))).float() for _ in "xy") for _ in range(2))
+    fit, validation = (tuple(torch.from_numpy(rng.standard_normal((200, 30))).float() for _ in "xy") for _ in range(2))
     critic = GaussianStart(30, 30)
-    critic.begin(fit, stop)
+    critic.begin(fit, validation)
     assert len(critic.rho) == 0
 
 
 @pytest.mark.parametrize("bound", ["dv", "nwj", "js"])
-def test_twenty_gaussian_dimensions_are_read_before_any_step_is_taken(bound):
+def test_twenty_gaussian_dimensions_are_right_before_any_step_is_taken(bound):
     x, y = d.gaussian_with_mi(4.0, 20).sample(3000, np.random.default_rng(0))
     estimate = neural_mi(x, y, bound, **UNTRAINED)
     # 20 x 20 / (2 x 1800) = 0.11 nats are lost to the fit of the correlations.
@@ -66,7 +68,7 @@ def test_twenty_gaussian_dimensions_are_read_before_any_step_is_taken(bound):
     assert estimate.se < 0.2
 
 
-def test_infonce_reads_up_to_its_ceiling_without_learning_anything():
+def test_infonce_is_near_its_ceiling_without_learning_anything():
     x, y = d.gaussian_with_mi(6.0, 20).sample(3000, np.random.default_rng(0))
     assert 4.5 < neural_mi(x, y, "infonce", **UNTRAINED).value < math.log(750)
     assert neural_mi(x, y, "infonce", critic="separable", **UNTRAINED).value < 0.1

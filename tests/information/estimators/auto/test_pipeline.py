@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_repeated_rows_are_dropped():
 
 
 def test_networks_find_what_no_linear_projection_shows(monkeypatch):
-    monkeypatch.setattr(learned, "STEPS", 300)
+    monkeypatch.setattr(learned, "TRAINING", replace(learned.TRAINING, max_steps=300))
     # Only the norms are shared: every correlation is 0.
     rng = np.random.default_rng(5)
     n = 3000
@@ -141,7 +142,7 @@ def test_labels_of_high_dimensional_samples_are_read_through_discriminants():
 
 
 def test_the_same_seed_gives_the_same_answer_and_no_random_state_is_touched(monkeypatch):
-    monkeypatch.setattr(learned, "STEPS", 50)
+    monkeypatch.setattr(learned, "TRAINING", replace(learned.TRAINING, max_steps=50))
     x, y = gaussian(1000, 0.6, 2)
     torch.manual_seed(0)
     before = torch.get_rng_state()
