@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 
 class Entry(NamedTuple):
-    """Where an estimator is (a function of ssl_mi.information.<home>), its fixed settings, and what to know of it.
+    """Where an estimator is (a function of ssl_mi.information.<home>) and what to know of it.
 
     fits: it trains networks, for seconds to minutes, and states its own error; reading it again on every part and
     re-pairing of the rows is therefore left to who asks for it.
@@ -31,15 +31,13 @@ class Entry(NamedTuple):
     number: str
     when: str
     fits: bool = False
-    settings: tuple[tuple[str, object], ...] = ()
 
     def load(self) -> Callable:
-        function = getattr(importlib.import_module(f"ssl_mi.information.{self.home}"), self.function)
-        return partial(function, **dict(self.settings)) if self.settings else function
+        return getattr(importlib.import_module(f"ssl_mi.information.{self.home}"), self.function)
 
 
 def _bound(name: str, number: str, when: str) -> Entry:
-    return Entry("variational.neural", "neural_mi", number, when, True, (("bound", name),))
+    return Entry("variational.named", name, number, when, fits=True)
 
 
 CATALOGUE: dict[str, Entry] = {
@@ -93,7 +91,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "discrete_mi": Entry(
         "estimators.discrete",
-        "mutual_information",
+        "discrete_mi",
         "I(x; y) of counts; the plug-in reads too much, other corrections less: discrete_mi:correction=grassberger",
         "symbols on both sides, at least 5 rows for each pair of symbols that occurs",
     ),

@@ -325,7 +325,8 @@ def _estimators(arguments: argparse.Namespace, parser: argparse.ArgumentParser) 
     out.print(table)
     out.print(
         "All about one, with its settings: ssl-mi estimators NAME. From Python only, as they take other samples: "
-        "conditional_ksg(x, y, given), entropy_kl(x), entropy(x), conditional_entropy(x, given), pointwise_mi(x, y).",
+        "conditional_ksg(x, y, given), discrete_conditional_mi(x, y, given), differential_entropy(x), discrete_entropy(x), "
+        "discrete_conditional_entropy(x, given), pointwise_mi(x, y).",
         soft_wrap=True,
     )
     return 0

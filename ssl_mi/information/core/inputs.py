@@ -5,10 +5,10 @@ Every non-parametric estimator begins here, so that a given mistake gives the sa
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import sys
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 # Mantissa bits, the implicit one included.
 LOW_PRECISION = {"float16": 11, "bfloat16": 8}
@@ -31,16 +31,34 @@ class Samples(NamedTuple):
         return self.values.shape[1]
 
 
+def is_tensor(x: Any) -> bool:
+    """Whether x is a torch tensor. Without importing torch: where it is not loaded, nobody holds a tensor."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def is_floating(x: Any) -> bool:
+    """Whether x, a torch tensor or anything numpy reads, holds floating-point numbers."""
+    return x.is_floating_point() if is_tensor(x) else np.asarray(x).dtype.kind == "f"
+
+
+def take_rows(x: Any, rows: np.ndarray) -> Any:
+    """Rows of a torch tensor (on its device) or of anything numpy reads."""
+    if is_tensor(x):
+        return x[sys.modules["torch"].from_numpy(rows).to(x.device)]
+    return np.asarray(x)[rows]
+
+
 def read(x, name: str = "x") -> Samples:
     """`x`: [n] or [n, d], a torch tensor on any device or anything numpy reads -> Samples (a fresh copy).
 
     Raises ValueError for another rank, no rows, NaN or infinity, or values that are not numbers.
     """
-    if isinstance(x, torch.Tensor):
+    if is_tensor(x):
         stored = str(x.dtype).removeprefix("torch.")
         if x.is_complex():
             raise ValueError(f"{name} is complex ({stored}): pass its real and imaginary parts as columns")
-        values = x.detach().to(device="cpu", dtype=torch.float64).numpy().copy()
+        values = x.detach().to(device="cpu", dtype=sys.modules["torch"].float64).numpy().copy()
     else:
         raw = np.asarray(x)
         stored = str(raw.dtype)
@@ -117,9 +135,10 @@ def read_labels(labels, name: str = "labels") -> tuple[np.ndarray, int]:
     Rows of a [n, d] array are one symbol each. Raises ValueError for fractional floats, NaN or another
     rank.
     """
-    if isinstance(labels, torch.Tensor):
+    if is_tensor(labels):
         labels = labels.detach().cpu()
-        labels = (labels.float() if labels.dtype in (torch.bfloat16, torch.float16) else labels).numpy()
+        # numpy has no bfloat16
+        labels = (labels.float() if labels.is_floating_point() and labels.element_size() < 4 else labels).numpy()
     raw = np.asarray(labels)
     if raw.ndim not in (1, 2) or raw.size == 0:
         raise ValueError(f"{name} has shape {raw.shape}: pass one symbol a row, [n] or [n, d]")

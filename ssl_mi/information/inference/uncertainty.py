@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from ssl_mi.information.core.estimate import Estimate
+from ssl_mi.information.core.inputs import take_rows
 
 Estimator = Callable[..., Estimate]
 SUBSETS, REPEATS = 5, 3  # parts for the standard error, and ways to cut the rows into them
@@ -57,7 +57,7 @@ def with_interval(
         raise ValueError(f"x and y have {n} rows, too few for {subsets} subsets: pass more rows")
     rng = np.random.default_rng(seed)
     cuts = [np.array_split(rng.permutation(n), subsets) for _ in range(repeats)]
-    parts = [[float(estimator(_rows(x, part), _rows(y, part))) for part in cut] for cut in cuts]
+    parts = [[float(estimator(take_rows(x, part), take_rows(y, part))) for part in cut] for cut in cuts]
     se, half = error_of_parts(parts, level)
     return replace(
         whole,
@@ -100,7 +100,7 @@ def with_null(
     started = time.perf_counter()
     whole = estimator(x, y) if estimate is None else estimate
     rng = np.random.default_rng(seed)
-    null = [float(estimator(x, _rows(y, derangement(len(x), rng)))) for _ in range(permutations)]
+    null = [float(estimator(x, take_rows(y, derangement(len(x), rng)))) for _ in range(permutations)]
     reached = sum(value >= whole.value for value in null)
     return replace(
         whole,
@@ -152,10 +152,3 @@ def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
     moved = np.empty(n, np.int64)
     moved[order] = np.roll(order, 1)
     return moved
-
-
-def _rows(x, rows: np.ndarray):
-    """Rows of a torch tensor (on its device) or of anything numpy reads."""
-    if isinstance(x, torch.Tensor):
-        return x[torch.from_numpy(rows).to(x.device)]
-    return np.asarray(x)[rows]

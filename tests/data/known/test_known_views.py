@@ -72,7 +72,7 @@ def test_counting_symbols_reads_the_closed_form_within_its_interval(generators, 
         u, v = u[:, [0, 2, 4]], v[:, [0, 2, 4]]
     if name == "caption":  # those named
         u = u[:, [1, 2]]
-    low, high = with_interval(partial(discrete.mutual_information, correction="grassberger"), codes(u), codes(v)).ci
+    low, high = with_interval(partial(discrete.discrete_mi, correction="grassberger"), codes(u), codes(v)).ci
     assert low <= nats <= high
     assert high - low < 0.05
 

@@ -229,21 +229,21 @@ def test_pointwise_values_average_to_the_estimate_and_follow_the_log_density_rat
 )
 def test_entropy_of_known_densities(draw, truth):
     samples = draw(np.random.default_rng(0))
-    assert knn.entropy_kl(samples, 5).value == pytest.approx(truth, abs=0.06)
+    assert knn.differential_entropy(samples, 5).value == pytest.approx(truth, abs=0.06)
 
 
 def test_entropy_is_that_of_the_slow_formula():
     x, _ = gaussian(200, d=2)
     radii = np.sort(distances(x), 1)[:, 3]  # column 0 is the point itself
     expected = digamma(200) - digamma(3) + 2 * np.log(2 * radii).mean()
-    assert knn.entropy_kl(x, 3, standardized=False).value == pytest.approx(expected, abs=1e-12)
+    assert knn.differential_entropy(x, 3, standardized=False).value == pytest.approx(expected, abs=1e-12)
 
 
 def test_entropy_of_atoms_is_refused():
     with pytest.raises(ValueError, match="-inf"):
-        knn.entropy_kl(np.repeat(np.arange(20.0), 10), 3)
+        knn.differential_entropy(np.repeat(np.arange(20.0), 10), 3)
     with pytest.raises(ValueError, match="constant"):
-        knn.entropy_kl(np.ones(50))
+        knn.differential_entropy(np.ones(50))
 
 
 def slow_ross(x, labels, k):

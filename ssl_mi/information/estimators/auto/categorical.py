@@ -6,10 +6,9 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import torch
 
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.core.inputs import check_paired, n_distinct, read, read_labels, row_hash
+from ssl_mi.information.core.inputs import check_paired, is_floating, is_tensor, n_distinct, read, read_labels, row_hash
 from ssl_mi.information.core.knn_inputs import MAX_DIMS
 from ssl_mi.information.estimators import discrete
 from ssl_mi.information.estimators.gaussian import rank_gaussianize
@@ -26,8 +25,8 @@ def symbols(x, name: str = "x") -> np.ndarray | None:
     Strings always do. Whole numbers do when each row is seen 20 times on average, one column of other numbers
     when it has at most √n / 2 distinct values: continuous samples have n.
     """
-    raw = x.detach().cpu() if isinstance(x, torch.Tensor) else np.asarray(x)
-    kind = "f" if isinstance(x, torch.Tensor) and x.is_floating_point() else np.asarray(raw).dtype.kind
+    raw = x.detach().cpu() if is_tensor(x) else np.asarray(x)
+    kind = "f" if is_floating(x) else np.asarray(raw).dtype.kind
     if kind in "USO":
         return read_labels(raw, name)[0]
     variable = read(x, name)
@@ -40,7 +39,7 @@ def symbols(x, name: str = "x") -> np.ndarray | None:
 
 def two_symbols(codes_x, codes_y, *, level: float, permutations: int, seed: int) -> Estimate:
     """Both sides counted, Grassberger's correction."""
-    counted = partial(discrete.mutual_information, correction="grassberger")
+    counted = partial(discrete.discrete_mi, correction="grassberger")
     subsets = SUBSETS if len(codes_x) >= FEWEST_ROWS else 0
     return assess(counted, codes_x, codes_y, level=level, permutations=permutations, subsets=subsets, seed=seed)
 
