@@ -4,8 +4,8 @@ An estimator is named by
 
     ksg                 an entry of `CATALOGUE`, (x, y) -> Estimate
     ksg:k=10,variant=2  the same with settings
-    infonce, mine, ...  a bound of `neural.BOUNDS` with a separable critic; infonce:critic=concat with another
-    package.file:name   any function of your own; settings follow after another colon
+    infonce:critic=concat   a bound with another critic than the default
+    package.module:name any function of your own, (x, y) -> Estimate; settings follow after another colon
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import ast
 import difflib
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
@@ -160,7 +162,7 @@ def find_estimator(spec: str) -> Callable:
     """
     name, settings = split_settings(spec)
     if ":" in name and (name.count(":") > 1 or name.split(":")[0] in CATALOGUE):
-        raise ValueError(f"{spec!r} is not understood: NAME:setting=value,setting=value, or package.file:function")
+        raise ValueError(f"{spec!r} is not understood: NAME:setting=value,setting=value, or package.module:function")
     function = _by_path(*name.split(":")) if ":" in name else _by_name(name)
     check_settings(name, function, settings)
     return partial(function, **settings) if settings else function
@@ -209,16 +211,25 @@ def nearest(name: str, among: Iterable[str]) -> str:
 
 
 def _by_path(module: str, name: str) -> Callable:
+    """A function of the user's own. Modules in the current folder are found too, as `python -m` finds them."""
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as problem:
-        raise ValueError(f"no estimator {module}:{name}: {problem}") from problem
+        function = getattr(importlib.import_module(module), name)
+    except Exception as problem:  # importing runs the user's module, which may fail in any way
+        raise ValueError(f"no estimator {module}:{name}: {type(problem).__name__}: {problem}") from problem
+    if not callable(function):
+        raise ValueError(
+            f"{module}:{name} is a {type(function).__name__}: an estimator is a function (x, y) -> Estimate"
+        )
+    return function
 
 
 def _by_name(name: str) -> Callable:
     if name not in CATALOGUE:
         raise ValueError(
             f"no estimator is called {name!r}{nearest(name, CATALOGUE)}; there are {', '.join(CATALOGUE)}, "
-            "or package.file:function"
+            "or package.module:function"
         )
     return CATALOGUE[name].load()

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_mi.information.apps.catalogue import nearest
-from ssl_mi.information.apps.source import ArraySource, Asked, Source
+from ssl_mi.information.apps.source import ArraySource, SideSpec, Source
 from ssl_mi.information.apps.tables import CsvSource, ParquetSource
 
 SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".parquet")
@@ -30,7 +30,9 @@ class Side(NamedTuple):
     source: str
 
 
-def read_sides(first: str, second: str | None, x: Asked, y: Asked, header: bool | None = None) -> tuple[Side, Side]:
+def read_sides(
+    first: str, second: str | None, x: SideSpec, y: SideSpec, header: bool | None = None
+) -> tuple[Side, Side]:
     """Both sides, from two files, or from one when `second` is None.
 
     first, second: paths; an array of an .npz also as file.npz:key. header: of a .csv; None finds out.
@@ -47,7 +49,7 @@ def read_sides(first: str, second: str | None, x: Asked, y: Asked, header: bool 
     return tuple(_side(source, some, asked) for source, some, asked in zip(sources, columns, (x, y), strict=True))
 
 
-def _side(source: Source, columns: list[int], asked: Asked) -> Side:
+def _side(source: Source, columns: list[int], asked: SideSpec) -> Side:
     values, words = source.take(columns, asked.text), source.describe(columns)
     if values.dtype.kind in "US" and not asked.text:
         distinct = len(np.unique(values, axis=0))
@@ -59,7 +61,7 @@ def _side(source: Source, columns: list[int], asked: Asked) -> Side:
     return Side(values, words)
 
 
-def _both_of(path: str, x: Asked, y: Asked, header: bool | None) -> tuple[Source, Source]:
+def _both_of(path: str, x: SideSpec, y: SideSpec, header: bool | None) -> tuple[Source, Source]:
     """The source of each side in one file: two arrays of an .npz, or twice the same table."""
     file, key = _split(path)
     if file.suffix.lower() == ".npz" and key is None:
@@ -74,7 +76,7 @@ def _both_of(path: str, x: Asked, y: Asked, header: bool | None) -> tuple[Source
     return source, source
 
 
-def _share(source: Source, x: Asked, y: Asked) -> tuple[list[int], list[int]]:
+def _share(source: Source, x: SideSpec, y: SideSpec) -> tuple[list[int], list[int]]:
     """The columns of each side in a table that holds both."""
     every = range(len(source.names))
     if x.columns is None and y.columns is None:

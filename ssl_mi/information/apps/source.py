@@ -11,7 +11,7 @@ import numpy as np
 from ssl_mi.information.apps.catalogue import nearest
 
 
-class Asked(NamedTuple):
+class SideSpec(NamedTuple):
     """What was said of one side. text: take the values for symbols, whatever they look like."""
 
     name: str  # "x" or "y"
@@ -30,7 +30,7 @@ class Source:
         """[n, len(columns)], or [n] of a file of one column. Raises ValueError for what is no finite number."""
         raise NotImplementedError
 
-    def find(self, asked: Asked) -> list[int]:
+    def find(self, asked: SideSpec) -> list[int]:
         """The columns asked for: names, patterns (z_*), numbers from 0, ranges (0:8, the end left out)."""
         if asked.columns is None:
             return list(range(len(self.names)))

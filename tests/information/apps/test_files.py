@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ssl_mi.information.apps.files import read_sides
-from ssl_mi.information.apps.source import Asked
+from ssl_mi.information.apps.source import SideSpec
 
-X, Y = Asked("x"), Asked("y")
+X, Y = SideSpec("x"), SideSpec("y")
 
 
 @pytest.fixture(autouse=True)
@@ -25,11 +25,11 @@ def write(name, text):
 
 def first(name, columns=None, key=None, text=False, header=None):
     """The x side of a file beside y.npy."""
-    return read_sides(name, "y.npy", Asked("x", key, columns, text), Y, header)[0]
+    return read_sides(name, "y.npy", SideSpec("x", key, columns, text), Y, header)[0]
 
 
 def both(name, x=None, y=None, header=None):
-    a, b = read_sides(name, None, Asked("x", columns=x), Asked("y", columns=y), header)
+    a, b = read_sides(name, None, SideSpec("x", columns=x), SideSpec("y", columns=y), header)
     return a.values.tolist(), b.values.tolist()
 
 
@@ -138,7 +138,7 @@ def test_other_mistakes_with_arrays_are_named():
     with pytest.raises(ValueError, match="'a' names an array"):
         first("cube.npy", key="a")
     with pytest.raises(ValueError, match="name the array of each"):
-        read_sides("views.npz", None, Asked("x", key="zx"), Y)
+        read_sides("views.npz", None, SideSpec("x", key="zx"), Y)
 
 
 # Text
