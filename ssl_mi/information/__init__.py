@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from ssl_mi.information.estimators.lnc import lnc
     from ssl_mi.information.estimators.sliced import sliced_mi
     from ssl_mi.information.inference.axioms import all_checks
-    from ssl_mi.information.inference.uncertainty import assess, with_interval, with_null
+    from ssl_mi.information.inference.permutation import with_permutation_test
+    from ssl_mi.information.inference.subsampling import with_interval
+    from ssl_mi.information.inference.uncertainty import with_uncertainty
     from ssl_mi.information.variational import bounds, critics
     from ssl_mi.information.variational.flow import flow_mi
     from ssl_mi.information.variational.named import dv, infonce, interpolated, js, mine, nwj, smile, tuba
@@ -90,9 +92,9 @@ __all__ = [  # noqa: RUF022 - grouped
     "club",
     "leave_one_out",
     # around any estimator
-    "assess",
+    "with_uncertainty",
     "with_interval",
-    "with_null",
+    "with_permutation_test",
     "all_checks",
     # sub-modules
     "bounds",
@@ -127,7 +129,9 @@ __getattr__, __dir__ = lazy.attach(
         "estimators.lnc": ("lnc",),
         "estimators.sliced": ("sliced_mi",),
         "inference.axioms": ("all_checks",),
-        "inference.uncertainty": ("assess", "with_interval", "with_null"),
+        "inference.permutation": ("with_permutation_test",),
+        "inference.subsampling": ("with_interval",),
+        "inference.uncertainty": ("with_uncertainty",),
         "variational.flow": ("flow_mi",),
         "variational.named": ("dv", "infonce", "interpolated", "js", "mine", "nwj", "smile", "tuba"),
         "variational.neural": ("neural_mi",),

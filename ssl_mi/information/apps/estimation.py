@@ -22,7 +22,8 @@ from ssl_mi.information.apps.files import Side, SideSpec, read_sides
 from ssl_mi.information.apps.render import Answer, document, shape_of, show
 from ssl_mi.information.apps.status import DONE, WARNED, failed
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.inference.uncertainty import REPEATS, SUBSETS, assess
+from ssl_mi.information.inference.subsampling import REPEATS, SUBSETS
+from ssl_mi.information.inference.uncertainty import with_uncertainty
 
 FEWEST_ROWS = 40 * SUBSETS  # an estimate on fewer than 40 rows a part says nothing of the error
 
@@ -128,13 +129,13 @@ def _answer(request: Request, x: np.ndarray, y: np.ndarray, arguments: argparse.
     how = {"level": arguments.level, "permutations": permutations, "seed": arguments.seed}
     with _progress(request.name, calls, arguments.progress) as counted:
         try:
-            return Answer(assess(counted(estimator), x, y, subsets=subsets, **how), notes)
+            return Answer(with_uncertainty(counted(estimator), x, y, subsets=subsets, **how), notes)
         except ValueError as problem:
             # Of the whole? Then it fails again. Else the parts are too small, and nobody insisted on them.
             if not subsets or arguments.interval:
                 raise
             refused = f"no interval: a part of 1/{SUBSETS} of the rows was refused: {problem}"
-            return Answer(assess(counted(estimator), x, y, subsets=0, **how), (*notes, refused))
+            return Answer(with_uncertainty(counted(estimator), x, y, subsets=0, **how), (*notes, refused))
 
 
 def _extent(request: Request, n: int, arguments: argparse.Namespace) -> tuple[int, int, tuple[str, ...]]:

@@ -20,8 +20,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.core.inputs import is_floating, read_labels
+
+ROWS_PER_VALUE = 5
 
 Correction = Literal["plugin", "miller-madow", "grassberger", "chao-shen", "jackknife"]
 
@@ -134,10 +137,13 @@ def _joint(x, y, names=("x", "y")):
     return a, b, joint
 
 
-def _sparse(n: int, symbols: int, name: str) -> tuple[str, ...]:
-    if n >= 5 * symbols:
+def _sparse(n: int, symbols: int, name: str) -> tuple[Caution, ...]:
+    if n >= ROWS_PER_VALUE * symbols:
         return ()
-    return (f"{name} takes {symbols} values in {n} rows: under 5 rows a value leave a bias; pass more rows",)
+    text = (
+        f"{name} takes {symbols} values in {n} rows: under {ROWS_PER_VALUE} rows a value leave a bias; pass more rows"
+    )
+    return (Caution("sparse-counts", text, {"values": symbols, "n": n, "threshold": ROWS_PER_VALUE}),)
 
 
 def _answer(value, name, correction, n, dims, warnings, started) -> Estimate:

@@ -23,6 +23,7 @@ from typing import Literal
 import numpy as np
 
 from ssl_mi.information import neighbours
+from ssl_mi.information.core.caution import Caution, distinct
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.core.inputs import (
     check_paired,
@@ -33,14 +34,12 @@ from ssl_mi.information.core.inputs import (
     standardize,
 )
 from ssl_mi.information.core.knn_inputs import (
-    FEW_ROWS,
-    MAX_DIMS,
     check_k,
-    dims_warning,
+    dims_cautions,
     few_rows,
-    marginal_warnings,
+    marginal_cautions,
     prepare,
-    reach_warnings,
+    reach_cautions,
 )
 
 
@@ -80,7 +79,7 @@ def ksg(
     pointwise = ksg_pointwise(a.values, b.values, check_k(k, a.n), variant, device)
     value = float(pointwise.mean())
     ceiling = _psi(a.n) - _psi(k)
-    warnings += reach_warnings(a, b, value, ceiling)
+    warnings += reach_cautions(a, b, value, ceiling)
     return Estimate(
         value=value,
         ceiling=float(ceiling),
@@ -163,7 +162,7 @@ def differential_entropy(x, k: int = 3, *, standardized: bool = True) -> Estimat
     started = time.perf_counter()
     variable = read(x, "x")
     check_k(k, variable.n)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
     scaled, scales, constant = standardize(variable)
     if constant:
         raise ValueError(f"{constant[0]}: the differential entropy is -inf; drop them")
@@ -175,10 +174,7 @@ def differential_entropy(x, k: int = 3, *, standardized: bool = True) -> Estimat
             f"x has {int((radii == 0).sum())} rows repeated more than k={k} times: its distribution has "
             f"atoms and its differential entropy is -inf; use discrete_entropy, or drop the repeats"
         )
-    if variable.d > MAX_DIMS:
-        warnings += (f"x has {variable.d} dimensions: nearest neighbours are trusted up to {MAX_DIMS}",)
-    if variable.n < FEW_ROWS:
-        warnings += (few_rows(variable.n),)
+    warnings += (*dims_cautions(variable), *few_rows(variable.n))
     value = float(_psi(variable.n) - _psi(k) + variable.d * np.log(2 * radii).mean() + log_scale)
     return Estimate(
         value=value,
@@ -209,11 +205,12 @@ def mixed_ksg_ross(x, labels, k: int = 3, *, standardized: bool = True) -> Estim
         raise ValueError(f"x has {variable.n} rows and labels has {len(codes)}: pass equal lengths")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
     sizes = np.bincount(codes, minlength=m)
     lonely = sizes[codes] == 1
     if lonely.any():
-        warnings += (f"{int(lonely.sum())} labels occur once and were left out of the estimate",)
+        text = f"{int(lonely.sum())} labels occur once and were left out of the estimate"
+        warnings += (Caution("single-labels", text, {"labels": int(lonely.sum())}),)
         variable, codes = variable._replace(values=variable.values[~lonely]), codes[~lonely]
     if variable.n < 2:
         raise ValueError(f"labels has {m} different values in {len(lonely)} rows: every label occurs once; use ksg")
@@ -232,8 +229,9 @@ def mixed_ksg_ross(x, labels, k: int = 3, *, standardized: bool = True) -> Estim
     pointwise = _psi(variable.n) - _psi(sizes[codes]) + _psi(used) - _psi(within)
     small = int(((sizes > 1) & (sizes <= k)).sum())
     if small:
-        warnings += (f"{small} labels have at most k={k} rows: their neighbours are all the rows they have",)
-    warnings += marginal_warnings(variable)
+        text = f"{small} labels have at most k={k} rows: their neighbours are all the rows they have"
+        warnings += (Caution("small-labels", text, {"labels": small, "k": k}),)
+    warnings += marginal_cautions(variable)
     return Estimate(
         value=float(pointwise.mean()),
         n=variable.n,
@@ -259,7 +257,7 @@ def mixed_ksg_gao(x, y, k: int = 3, *, standardized: bool = True) -> Estimate:
     started = time.perf_counter()
     first, second = read_pair(x, y)
     check_k(k, first.n)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
     if standardized:
         first, _, constant_x = standardize(first)
         second, _, constant_y = standardize(second)
@@ -277,11 +275,9 @@ def mixed_ksg_gao(x, y, k: int = 3, *, standardized: bool = True) -> Estimate:
         n_x[atom] = neighbours.queries.count_within(first.values, nothing, closed=True)[atom] + 1
         n_y[atom] = neighbours.queries.count_within(second.values, nothing, closed=True)[atom] + 1
     pointwise = _psi(used) + np.log(first.n) - _psi(n_x) - _psi(n_y)
-    for variable in (first, second):
-        if variable.d > MAX_DIMS and not atom.all():
-            warnings += (dims_warning(variable),)
-    if first.n < FEW_ROWS:
-        warnings += (few_rows(first.n),)
+    if not atom.all():
+        warnings += (*dims_cautions(first), *dims_cautions(second))
+    warnings += few_rows(first.n)
     return Estimate(
         value=float(pointwise.mean()),
         n=first.n,
@@ -307,7 +303,7 @@ def conditional_ksg(x, y, given, k: int = 3, *, standardized: bool = True) -> Es
     check_paired(*variables)
     n = variables[0].n
     check_k(k, n)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
     if standardized:
         scaled = [standardize(variable) for variable in variables]
         variables = [variable for variable, _, _ in scaled]
@@ -319,7 +315,7 @@ def conditional_ksg(x, y, given, k: int = 3, *, standardized: bool = True) -> Es
     )
     pointwise = _psi(k) - _psi(inside_xz + 1) - _psi(inside_yz + 1) + _psi(inside_z + 1)
     for variable in variables:
-        warnings += marginal_warnings(variable)
+        warnings += marginal_cautions(variable)
     return Estimate(
         value=float(pointwise.mean()),
         n=n,
@@ -327,7 +323,7 @@ def conditional_ksg(x, y, given, k: int = 3, *, standardized: bool = True) -> Es
         estimator="conditional KSG",
         settings={"k": k},
         seconds=time.perf_counter() - started,
-        warnings=tuple(dict.fromkeys(warnings)),
+        warnings=distinct(warnings),
     )
 
 

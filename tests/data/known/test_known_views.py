@@ -17,10 +17,10 @@ from ssl_mi.data.known.halves import Halves
 from ssl_mi.data.known.sphere import Sphere, vmf_nats
 from ssl_mi.data.known.sprites import Sprites
 from ssl_mi.data.known.views import Pairs
+from ssl_mi.information import with_interval
 from ssl_mi.information.distributions.families import PhasePair, SymmetricChannel, VonMisesFisher, gaussian_with_mi
 from ssl_mi.information.estimators import discrete
 from ssl_mi.information.estimators.ksg import ksg
-from ssl_mi.information.inference.uncertainty import with_interval
 
 ALL = {
     "shared_class": lambda: SharedClass(nats=1.5),

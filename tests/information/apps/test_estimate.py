@@ -16,7 +16,7 @@ from ssl_mi.information.apps import catalogue as named
 from ssl_mi.information.apps import estimate as command
 from ssl_mi.information.apps import estimators
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.inference.uncertainty import SUBSETS, assess
+from ssl_mi.information.inference.uncertainty import SUBSETS, with_uncertainty
 from ssl_mi.information.variational import neural
 
 QUICK = ["--estimator", "cca_mi", "--permutations", "0", "--no-interval"]
@@ -63,7 +63,7 @@ def test_it_reads_what_the_library_reads_and_tells_all_of_it(call):
         "x.npy", "y.npy", "--estimator", "ksg", "--k", "5", "--seed", "3", "--level", "0.9", "--json"
     )
     told = json.loads(out)
-    expected = assess(lambda x, y, k=5: ksg(x, y, k, seed=3), *loaded("x", "y"), level=0.9, seed=3)
+    expected = with_uncertainty(lambda x, y, k=5: ksg(x, y, k, seed=3), *loaded("x", "y"), level=0.9, seed=3)
     for name in ("value", "kind", "se", "ci_level", "p_value", "null", "ceiling", "n", "estimator", "settings"):
         assert told[name] == getattr(expected, name), name
     assert told["ci"] == list(expected.ci)
