@@ -46,7 +46,6 @@ def test_type_checkers_are_shown_the_names_that_are_imported_lazily(package):
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_what_the_command_line_names_is_a_function_of_that_name(name):
     function = getattr(information, name)
-    assert function is CATALOGUE[name].load()
     assert function.__name__ == name
     assert list(inspect.signature(function).parameters)[:2] in (["x", "y"], ["x", "labels"])
 

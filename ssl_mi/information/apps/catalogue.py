@@ -4,8 +4,8 @@ An estimator is named by
 
     ksg                 an entry of `CATALOGUE`, (x, y) -> Estimate
     ksg:k=10,variant=2  the same with settings
-    infonce:critic=concat   a bound with another critic than the default
-    package.module:name any function of your own, (x, y) -> Estimate; settings follow after another colon
+    infonce, mine, ...  a bound of `neural.BOUNDS` with a separable critic; infonce:critic=concat with another
+    package.file:name   any function of your own; settings follow after another colon
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 
 class Entry(NamedTuple):
-    """Where an estimator is (a function of ssl_mi.information.<home>) and what to know of it.
+    """Where an estimator is (a function of ssl_mi.information.<home>), its fixed settings, and what to know of it.
 
     fits: it trains networks, for seconds to minutes, and states its own error; reading it again on every part and
     re-pairing of the rows is therefore left to who asks for it.
@@ -33,13 +33,15 @@ class Entry(NamedTuple):
     number: str
     when: str
     fits: bool = False
+    settings: tuple[tuple[str, object], ...] = ()
 
     def load(self) -> Callable:
-        return getattr(importlib.import_module(f"ssl_mi.information.{self.home}"), self.function)
+        function = getattr(importlib.import_module(f"ssl_mi.information.{self.home}"), self.function)
+        return partial(function, **dict(self.settings)) if self.settings else function
 
 
 def _bound(name: str, number: str, when: str) -> Entry:
-    return Entry("variational.named", name, number, when, fits=True)
+    return Entry("variational.neural", "neural_mi", number, when, True, (("bound", name),))
 
 
 CATALOGUE: dict[str, Entry] = {
@@ -155,6 +157,21 @@ CATALOGUE: dict[str, Entry] = {
 }
 
 
+def find_entry(name: str) -> Entry | None:
+    """What is known of the estimator called `name`: an entry of the catalogue.
+
+    None for functions of the user's own, of which nothing is known. Raises ValueError for a name that is unknown.
+    """
+    if ":" in name:
+        return None
+    if name not in CATALOGUE:
+        raise ValueError(
+            f"no estimator is called {name!r}{nearest(name, CATALOGUE)}; there are {', '.join(CATALOGUE)}, "
+            "or package.file:function"
+        )
+    return CATALOGUE[name]
+
+
 def find_estimator(spec: str) -> Callable:
     """The function that `spec` names (see the top of this file), with its settings bound.
 
@@ -162,8 +179,10 @@ def find_estimator(spec: str) -> Callable:
     """
     name, settings = split_settings(spec)
     if ":" in name and (name.count(":") > 1 or name.split(":")[0] in CATALOGUE):
-        raise ValueError(f"{spec!r} is not understood: NAME:setting=value,setting=value, or package.module:function")
-    function = _by_path(*name.split(":")) if ":" in name else _by_name(name)
+        raise ValueError(f"{spec!r} is not understood: NAME:setting=value,setting=value, or package.file:function")
+    _search_current_folder()
+    entry = find_entry(name)
+    function = _by_path(*name.split(":")) if entry is None else entry.load()
     check_settings(name, function, settings)
     return partial(function, **settings) if settings else function
 
@@ -211,25 +230,18 @@ def nearest(name: str, among: Iterable[str]) -> str:
 
 
 def _by_path(module: str, name: str) -> Callable:
-    """A function of the user's own. Modules in the current folder are found too, as `python -m` finds them."""
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as problem:  # importing runs the user's module, which may fail in any way
+        raise ValueError(f"no estimator {module}:{name}: {type(problem).__name__}: {problem}") from problem
+    if not callable(found):
+        kind = type(found).__name__
+        raise ValueError(f"{module}:{name} is a {kind}: an estimator is a function (x, y) -> Estimate")
+    return found
+
+
+def _search_current_folder() -> None:
+    """Find modules of the current folder too, as `python -m` does."""
     here = os.getcwd()
     if here not in sys.path:
         sys.path.append(here)
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except Exception as problem:  # importing runs the user's module, which may fail in any way
-        raise ValueError(f"no estimator {module}:{name}: {type(problem).__name__}: {problem}") from problem
-    if not callable(function):
-        raise ValueError(
-            f"{module}:{name} is a {type(function).__name__}: an estimator is a function (x, y) -> Estimate"
-        )
-    return function
-
-
-def _by_name(name: str) -> Callable:
-    if name not in CATALOGUE:
-        raise ValueError(
-            f"no estimator is called {name!r}{nearest(name, CATALOGUE)}; there are {', '.join(CATALOGUE)}, "
-            "or package.module:function"
-        )
-    return CATALOGUE[name].load()

@@ -90,11 +90,11 @@ def _requested(arguments: argparse.Namespace) -> Request:
     has_settings = bool(settings or given)
     # What has a default here goes to those that take it; those of the catalogue that pass on what they get do.
     for setting in ("seed", "level"):
-        if setting not in settings and (name in catalogue.CATALOGUE if taken is None else setting in taken):
+        if setting not in settings and (catalogue.find_entry(name) is not None if taken is None else setting in taken):
             given[setting] = getattr(arguments, setting)
-    fits = name in catalogue.CATALOGUE and catalogue.CATALOGUE[name].fits
+    entry = catalogue.find_entry(name)
     bound = functools.partial(estimator, **given) if given else estimator
-    return Request(name, spec, bound, own, fits, has_settings)
+    return Request(name, spec, bound, own, entry is not None and entry.fits, has_settings)
 
 
 def _samples(arguments: argparse.Namespace) -> tuple[Side, Side]:

@@ -136,7 +136,7 @@ def show_catalogue() -> None:
 def show_estimator(spec: str, function: Callable) -> None:
     """Print what is known of the estimator that `spec` names: its number, when to use it, settings, description."""
     out = console()
-    entry = catalogue.CATALOGUE.get(catalogue.split_settings(spec)[0])
+    entry = catalogue.find_entry(catalogue.split_settings(spec)[0])
     if entry is not None:
         out.print(Text.assemble((spec, "bold"), f"\n  number: {entry.number}\n  when:   {entry.when}"))
     taken = catalogue.settings_of(function)

@@ -161,6 +161,8 @@ def _same(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(_same, a, b))
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if hasattr(a, "tolist") and hasattr(b, "tolist"):  # numpy and torch, without importing either
+        return _same(a.tolist(), b.tolist())
     return bool(a == b) or bool(a != a and b != b)  # NaN is what differs from itself
 
 
