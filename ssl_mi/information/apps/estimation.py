@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
 from ssl_mi.information.apps import catalogue
+from ssl_mi.information.apps.columns import SideSpec
 from ssl_mi.information.apps.estimate import PERMUTATIONS
-from ssl_mi.information.apps.files import Side, SideSpec, read_sides
+from ssl_mi.information.apps.files import Side, read_sides
 from ssl_mi.information.apps.render import Answer, document, shape_of, show
 from ssl_mi.information.apps.status import DONE, WARNED, failed
 from ssl_mi.information.core.estimate import Estimate

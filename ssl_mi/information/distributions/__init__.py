@@ -1,7 +1,60 @@
 """Samplers that carry their exact mutual information: families, transforms of them, and named suites of both."""
 
 from ssl_mi.information.distributions import families, suites, transforms
-from ssl_mi.information.distributions.families import Distribution
-from ssl_mi.information.distributions.suites import SUITES, Task, find_task
+from ssl_mi.information.distributions.families import (
+    AdditiveUniform,
+    BernoulliGaussian,
+    Distribution,
+    GaoMixed,
+    Gaussian,
+    MultiplicativeLogNormal,
+    MultiplicativeUniform,
+    PhasePair,
+    Product,
+    StudentT,
+    SymmetricChannel,
+    VonMisesFisher,
+    ZeroInflatedPoisson,
+    additive_gaussian,
+    binary_symmetric_channel,
+    correlated_gaussian,
+    dense_gaussian,
+    gaussian_with_mi,
+    sparse_gaussian,
+    student_t,
+)
+from ssl_mi.information.distributions.suites import BEYOND_NORMAL, MORE, SUITES, Task, find_task
+from ssl_mi.information.distributions.transforms import Embedded, Transformed
 
-__all__ = ["SUITES", "Distribution", "Task", "families", "find_task", "suites", "transforms"]
+__all__ = [
+    "BEYOND_NORMAL",
+    "MORE",
+    "SUITES",
+    "AdditiveUniform",
+    "BernoulliGaussian",
+    "Distribution",
+    "Embedded",
+    "GaoMixed",
+    "Gaussian",
+    "MultiplicativeLogNormal",
+    "MultiplicativeUniform",
+    "PhasePair",
+    "Product",
+    "StudentT",
+    "SymmetricChannel",
+    "Task",
+    "Transformed",
+    "VonMisesFisher",
+    "ZeroInflatedPoisson",
+    "additive_gaussian",
+    "binary_symmetric_channel",
+    "correlated_gaussian",
+    "dense_gaussian",
+    "families",
+    "find_task",
+    "gaussian_with_mi",
+    "sparse_gaussian",
+    "student_t",
+    "suites",
+    "transforms",
+]

@@ -151,7 +151,7 @@ def test_parts_that_an_estimator_refuses_cost_the_interval_and_not_the_estimate(
     ("arguments", "said"),
     [
         (["x.npy", "nofile.npy"], "there is no file nofile.npy"),
-        (["x.npi", "y.npy"], "'.npi' are not read"),
+        (["x.npi", "y.npy"], "'.npi' are not supported"),
         (["x.npy", "short.npy"], r"x has 400 rows (x.npy) and y has 399 (short.npy)"),
         (["x.npy", "y.npy", "--estimator", "ksg", "--k", "400"], "k=400 neighbours need at least 401"),
         (["x.npy", "text.npy", "--estimator", "ksg"], "y has dtype <U3"),

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl_mi.information.apps.columns import SideSpec
 from ssl_mi.information.apps.files import read_sides
-from ssl_mi.information.apps.source import SideSpec
 
 X, Y = SideSpec("x"), SideSpec("y")
 
@@ -127,7 +127,7 @@ def test_other_mistakes_with_arrays_are_named():
         "views.npz:zz": r"none of them 'zz'",
         "views.npz:zxx": r"none of them 'zxx' \(nearest: zx",
         ".": "is a folder",
-        "z.h5": r"'.h5' are not read; use .npy, .npz, .csv, .tsv, .parquet",
+        "z.h5": r"'.h5' are not supported; use .npy, .npz, .csv, .tsv, .parquet",
     }.items():
         with pytest.raises(ValueError, match=said):
             first(name)
@@ -202,7 +202,7 @@ def test_columns_are_found_by_name_pattern_and_number():
         ("a,b\n1,2\n3,4,5\n", "line 3, has 3 cells, the first line has 2"),
         ("a;b\n1,5;2\n3,5;4\n", "line 2, column 'a' is '1,5', no number; decimals need a point"),
         ("a\n1\n\n3\n", "line 3, column 'a' is empty"),
-        ("label\nx\ny\n3\nx\n", r"line 4, column 'label' is a number \(3\) among text; to read all as symbols"),
+        ("label\nx\ny\n3\nx\n", r"line 4, column 'label' is a number \(3\) among text; to treat all as symbols"),
         ("name\n" + "".join(f"n{i}\n" for i in range(20)), "20 different values in 20 rows, and symbols repeat"),
         (",a\n0,5\n1,6\n", "column 0 has no name, as the index that pandas writes"),
         ("a,b\n", "has no rows under its header"),
