@@ -111,7 +111,7 @@ class Capture(Evaluation):
             p_value=math.nan if estimate.p_value is None else estimate.p_value,
             kind=estimate.kind,
             n=estimate.n,
-            note="; ".join([str(estimate.settings.get("chosen", estimate.estimator)), *estimate.warnings]),
+            note="; ".join([str(estimate.settings.get("chosen", estimate.estimator)), *map(str, estimate.warnings)]),
         )
 
     def _ratio(self, bench: Bench, truth: float, z: Estimate) -> Row:

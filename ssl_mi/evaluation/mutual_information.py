@@ -32,7 +32,7 @@ from ssl_mi.evaluation.embed import untouched
 from ssl_mi.evaluation.measurement import Row
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.estimators.ksg import ksg, mixed_ksg_ross
-from ssl_mi.information.inference.cross_fitting import Reading, difference, read_folds
+from ssl_mi.information.inference.cross_fitting import CrossFitted, cross_fit, difference
 from ssl_mi.information.projections.linear import CCA, Linear
 
 SPACES = {"z": "I(Z_X; Z_Y)", "h": "I(H_X; H_Y)"}
@@ -163,13 +163,13 @@ class MutualInformation(Evaluation):
             rows.append(self._row(bench, f"mi_h_{name}_nats", f"I(h; {name})", reading, of, *_constant("h", read_on.h)))
         return rows
 
-    def _read(self, bench: Bench, projection, estimator, sides: list[tuple], name: str) -> tuple[Reading, str]:
+    def _read(self, bench: Bench, projection, estimator, sides: list[tuple], name: str) -> tuple[CrossFitted, str]:
         """sides: (x, y) to fit on and (x, y) to read, for each fold -> the reading, and what it is of."""
         if _collapsed(*(side for fold in sides for side in fold)):
-            return Reading(_nothing(sum(len(fold[2]) for fold in sides))), name
+            return CrossFitted(_nothing(sum(len(fold[2]) for fold in sides))), name
         fitted = [projection.fit(fit_x, fit_y, seed=self.seed) for fit_x, fit_y, _, _ in sides]
         folds = [projected(x, y) for projected, (_, _, x, y) in zip(fitted, sides, strict=True)]
-        reading = read_folds(
+        reading = cross_fit(
             estimator,
             folds,
             # The baseline belongs to the trained encoder; the others are what it is compared with.
@@ -181,7 +181,7 @@ class MutualInformation(Evaluation):
         of = " and ".join(dict.fromkeys(projected.name for projected in fitted))
         return reading, of + (", cross-fitted" if len(sides) > 1 else "")
 
-    def _row(self, bench: Bench, metric: str, quantity: str, reading: Reading, of: str, *warnings: str) -> Row:
+    def _row(self, bench: Bench, metric: str, quantity: str, reading: CrossFitted, of: str, *warnings: str) -> Row:
         estimate = reading.estimate
         low, high = estimate.ci or (math.nan, math.nan)
         settings = ", ".join(f"{k}={v}" for k, v in estimate.settings.items())
@@ -198,9 +198,9 @@ class MutualInformation(Evaluation):
             p_value=math.nan if estimate.p_value is None else estimate.p_value,
             kind="lower bound",  # of the embeddings: a projection can only lose information
             n=estimate.n,
-            note="; ".join([f"{how} of {of}", *warnings, *estimate.warnings]),
-            pairs=self._fingerprint(bench) if reading.parts else "",
-            parts=reading.parts,
+            note="; ".join([f"{how} of {of}", *warnings, *map(str, estimate.warnings)]),
+            pairs=self._fingerprint(bench) if reading.subsamples else "",
+            parts=reading.subsamples,
         )
         return replace(row, **_since(row, bench.earlier))
 

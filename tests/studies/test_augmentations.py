@@ -11,7 +11,7 @@ from ssl_mi.data.draws import Draws
 from ssl_mi.data.known.paint import between
 from ssl_mi.data.known.sprites import CHROMA, FACTORS, INK, PAPER, Sprites
 from ssl_mi.data.shapes import colour
-from ssl_mi.information.estimators.discrete import mutual_information
+from ssl_mi.information import discrete_mi
 from ssl_mi.studies import augmentations
 
 
@@ -24,7 +24,7 @@ def pixels(n, light, seed):
 
 def counted(symbols, hue):
     codes = sum(symbol * 128**place for place, symbol in enumerate(symbols))
-    return mutual_information(codes, hue.numpy(), correction="grassberger").value
+    return discrete_mi(codes, hue.numpy(), correction="grassberger").value
 
 
 def test_a_hue_turn_leaves_what_the_largest_channel_and_the_difference_of_hues_tell():
@@ -60,7 +60,7 @@ def test_a_mirrored_sprite_is_the_sprite_of_the_mirrored_position_and_tilt():
     left = augmentations.left_in_views()["flip"]
     for column, name in enumerate(("position", "orientation")):
         values = np.array([case[column] for case in cases])
-        assert mutual_information(values, codes, correction="plugin").value == pytest.approx(left[name], abs=1e-9)
+        assert discrete_mi(values, codes, correction="plugin").value == pytest.approx(left[name], abs=1e-9)
     assert HorizontalFlip().p == 0.5
 
 

@@ -125,7 +125,7 @@ _BEFORE_BOUNDS = {
     ),
     "discrete_mi": Entry(
         "estimators.discrete",
-        "mutual_information",
+        "discrete_mi",
         "I(x; y) of counts; the plug-in reads too much, other corrections less: discrete_mi:correction=grassberger",
         "symbols on both sides, at least 5 rows for each pair of symbols that occurs",
     ),
@@ -250,9 +250,13 @@ def nearest(name: str, among: Iterable[str]) -> str:
 
 def _by_path(module: str, name: str) -> Callable:
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as problem:
-        raise ValueError(f"no estimator {module}:{name}: {problem}") from problem
+        found = getattr(importlib.import_module(module), name)
+    except Exception as problem:  # importing runs the user's module, which may fail in any way
+        raise ValueError(f"no estimator {module}:{name}: {type(problem).__name__}: {problem}") from problem
+    if not callable(found):
+        kind = type(found).__name__
+        raise ValueError(f"{module}:{name} is a {kind}: an estimator is a function (x, y) -> Estimate")
+    return found
 
 
 def _search_current_folder() -> None:

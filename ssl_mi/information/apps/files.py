@@ -1,8 +1,8 @@
 """Paired samples out of files: .npy, .npz, .csv, .tsv, .parquet. One row is one sample.
 
 x and y come from two files, or from one that holds both: two arrays of an .npz, columns of a table. A file is opened
-as a `Source`, which knows its columns; `take` reads some of them. Nothing is dropped, filled or unpickled: what can
-not be read as it stands is an error that names the file, the place and the remedy.
+as `Columns`, and `take` gives some of them. Nothing is dropped, filled or unpickled: what cannot be used as it stands
+is an error that names the file, the place and the remedy.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_mi.information.apps.catalogue import nearest
-from ssl_mi.information.apps.source import ArraySource, Asked, Source
-from ssl_mi.information.apps.tables import CsvSource, ParquetSource
+from ssl_mi.information.apps.columns import ArrayColumns, Columns, SideSpec
+from ssl_mi.information.apps.tables import CsvColumns, ParquetColumns
 
 SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".parquet")
 
@@ -30,77 +30,82 @@ class Side(NamedTuple):
     source: str
 
 
-def read_sides(first: str, second: str | None, x: Asked, y: Asked, header: bool | None = None) -> tuple[Side, Side]:
+def read_sides(
+    first: str, second: str | None, x: SideSpec, y: SideSpec, header: bool | None = None
+) -> tuple[Side, Side]:
     """Both sides, from two files, or from one when `second` is None.
 
-    first, second: paths; an array of an .npz also as file.npz:key. header: of a .csv; None finds out.
-    Raises ValueError or OSError for whatever stands in the way.
+    Args:
+        first: a path; an array of an .npz also as file.npz:key.
+        second: likewise, or None.
+        x: which part of `first` is x.
+        y: which part of `second` (or of `first`) is y.
+        header: whether a .csv has one; None finds out.
+
+    Raises:
+        ValueError: what cannot be used as it stands, with file, place and remedy.
+        OSError: a file that cannot be opened.
     """
-    if second is None:
-        sources = _both_of(first, x, y, header)
-    else:
-        sources = open_source(first, x.key, header, "x"), open_source(second, y.key, header, "y")
-    if sources[0] is sources[1]:
-        columns = _share(sources[0], x, y)
-    else:
-        columns = [source.find(asked) for source, asked in zip(sources, (x, y), strict=True)]
-    return tuple(_side(source, some, asked) for source, some, asked in zip(sources, columns, (x, y), strict=True))
+    if second is not None:
+        of_x, of_y = open_columns(first, x.key, header, "x"), open_columns(second, y.key, header, "y")
+        return _side(of_x, of_x.find(x), x), _side(of_y, of_y.find(y), y)
+    keys = _keys_of_both(first, x, y)
+    if keys is not None:
+        of_x, of_y = open_columns(first, keys[0], header, "x"), open_columns(first, keys[1], header, "y")
+        return _side(of_x, of_x.find(x), x), _side(of_y, of_y.find(y), y)
+    table = open_columns(first, x.key, header, None)
+    columns_x, columns_y = _divide(table, x, y)
+    return _side(table, columns_x, x), _side(table, columns_y, y)
 
 
-def _side(source: Source, columns: list[int], asked: Asked) -> Side:
-    values, words = source.take(columns, asked.text), source.describe(columns)
-    if values.dtype.kind in "US" and not asked.text:
+def _side(source: Columns, columns: list[int], spec: SideSpec) -> Side:
+    values, words = source.take(columns, spec.text), source.describe(columns)
+    if values.dtype.kind in "US" and not spec.text:
         distinct = len(np.unique(values, axis=0))
         if distinct > max(10, len(values) / 2):
             raise ValueError(
                 f"{words} is text with {distinct} different values in {len(values)} rows, and symbols repeat; save "
-                f"numbers as numbers, or pass --symbols {asked.name} if these are symbols"
+                f"numbers as numbers, or pass --symbols {spec.name} if these are symbols"
             )
     return Side(values, words)
 
 
-def _both_of(path: str, x: Asked, y: Asked, header: bool | None) -> tuple[Source, Source]:
-    """The source of each side in one file: two arrays of an .npz, or twice the same table."""
+def _keys_of_both(path: str, x: SideSpec, y: SideSpec) -> tuple[str, str] | None:
+    """The two arrays of an .npz that holds both sides; None for a table, or an array with the columns of both."""
     file, key = _split(path)
-    if file.suffix.lower() == ".npz" and key is None:
-        keys = x.key, y.key
-        if keys == (None, None) and {"x", "y"} <= set(_arrays(file)):
-            keys = "x", "y"
-        if None not in keys:
-            return open_source(path, keys[0], header, "x"), open_source(path, keys[1], header, "y")
-        if keys != (None, None):
-            raise ValueError(f"{path} is to hold both sides: name the array of each, --x-key NAME --y-key NAME")
-    source = open_source(path, x.key, header, None)
-    return source, source
+    if file.suffix.lower() != ".npz" or key is not None:
+        return None
+    if x.key is not None and y.key is not None:
+        return x.key, y.key
+    if x.key is not None or y.key is not None:
+        raise ValueError(f"{path} holds both sides: name the array of each, --x-key NAME --y-key NAME")
+    return ("x", "y") if {"x", "y"} <= set(_arrays(file)) else None
 
 
-def _share(source: Source, x: Asked, y: Asked) -> tuple[list[int], list[int]]:
-    """The columns of each side in a table that holds both."""
-    every = range(len(source.names))
+def _divide(table: Columns, x: SideSpec, y: SideSpec) -> tuple[list[int], list[int]]:
+    """The columns of each side in a table that holds both. With one side named the other is all the rest."""
+    every = range(len(table.names))
     if x.columns is None and y.columns is None:
         if len(every) == 2:
             return [0], [1]
         raise ValueError(
-            f"{source.label} has {source.list_columns()}: say which are x and which are y, "
+            f"{table.label} has {table.list_columns()}: say which are x and which are y, "
             "--x-columns a,b --y-columns c, or give a second file"
         )
-    of_x = None if x.columns is None else source.find(x)
-    of_y = None if y.columns is None else source.find(y)
-    # With one side named the other is all the rest.
-    of_x = [c for c in every if c not in of_y] if of_x is None else of_x
-    of_y = [c for c in every if c not in of_x] if of_y is None else of_y
+    of_x = table.find(x) if x.columns is not None else [c for c in every if c not in table.find(y)]
+    of_y = table.find(y) if y.columns is not None else [c for c in every if c not in of_x]
     if not of_x or not of_y:
-        raise ValueError(f"{source.label}: every column is on one side; leave some for the other")
-    both = [source.names[c] for c in of_x if c in of_y]
+        raise ValueError(f"{table.label}: every column is on one side; leave some for the other")
+    both = [table.names[c] for c in of_x if c in of_y]
     if both:
         raise ValueError(
-            f"{source.label}: column {both[0]!r} is on both sides, and shares all it has with itself; "
+            f"{table.label}: column {both[0]!r} is on both sides, and shares all it has with itself; "
             "leave it out of one"
         )
     return of_x, of_y
 
 
-def open_source(path: str, key: str | None, header: bool | None = None, side: str | None = None) -> Source:
+def open_columns(path: str, key: str | None, header: bool | None = None, side: str | None = None) -> Columns:
     """The file at `path`, or an array in it. `side`: "x" or "y", the name that an .npz array has by default."""
     file, key_there = _split(path)
     if key_there is not None and key is not None:
@@ -110,17 +115,19 @@ def open_source(path: str, key: str | None, header: bool | None = None, side: st
     if file.is_dir():
         raise ValueError(f"{file} is a folder: name a file in it")
     if kind not in SUFFIXES:
-        raise ValueError(f"{file}: files of kind {kind or '(no suffix)'!r} are not read; use {', '.join(SUFFIXES)}")
+        raise ValueError(
+            f"{file}: files of kind {kind or '(no suffix)'!r} are not supported; use {', '.join(SUFFIXES)}"
+        )
     if not file.exists():
         there = nearest(file.name, (p.name for p in file.parent.iterdir())) if file.parent.is_dir() else ""
         raise FileNotFoundError(f"there is no file {file}{there}")
     if key is not None and kind != ".npz":
         raise ValueError(f"{file}: {key!r} names an array of an .npz; columns are named by --x-columns, --y-columns")
     if kind == ".npz":
-        return ArraySource(*_read_npz(file, key, side))
+        return ArrayColumns(*_read_npz(file, key, side))
     if kind == ".npy":
-        return ArraySource(_read_npy(file), str(file))
-    return ParquetSource(file) if kind == ".parquet" else CsvSource(file, header)
+        return ArrayColumns(_read_npy(file), str(file))
+    return ParquetColumns(file) if kind == ".parquet" else CsvColumns(file, header)
 
 
 def _split(path: str) -> tuple[Path, str | None]:

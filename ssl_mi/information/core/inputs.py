@@ -5,17 +5,19 @@ Every non-parametric estimator begins here, so that a given mistake gives the sa
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import sys
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+
+from ssl_mi.information.core.caution import Caution
 
 # Mantissa bits, the implicit one included.
 LOW_PRECISION = {"float16": 11, "bfloat16": 8}
 FEWEST_ROUNDED = 32  # distinct values, below which nobody can tell rounding from a grid
 
 
-class Samples(NamedTuple):
+class Variable(NamedTuple):
     """One variable: values float64 [n, d], the name it was passed under, the precision it was stored in."""
 
     values: np.ndarray
@@ -31,16 +33,34 @@ class Samples(NamedTuple):
         return self.values.shape[1]
 
 
-def read(x, name: str = "x") -> Samples:
-    """`x`: [n] or [n, d], a torch tensor on any device or anything numpy reads -> Samples (a fresh copy).
+def is_tensor(x: Any) -> bool:
+    """Whether x is a torch tensor. Without importing torch: where it is not loaded, nobody holds a tensor."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def is_floating(x: Any) -> bool:
+    """Whether x, a torch tensor or anything numpy reads, holds floating-point numbers."""
+    return x.is_floating_point() if is_tensor(x) else np.asarray(x).dtype.kind == "f"
+
+
+def take_rows(x: Any, rows: np.ndarray) -> Any:
+    """Rows of a torch tensor (on its device) or of anything numpy reads."""
+    if is_tensor(x):
+        return x[sys.modules["torch"].from_numpy(rows).to(x.device)]
+    return np.asarray(x)[rows]
+
+
+def read(x, name: str = "x") -> Variable:
+    """`x`: [n] or [n, d], a torch tensor on any device or anything numpy reads -> Variable (a fresh copy).
 
     Raises ValueError for another rank, no rows, NaN or infinity, or values that are not numbers.
     """
-    if isinstance(x, torch.Tensor):
+    if is_tensor(x):
         stored = str(x.dtype).removeprefix("torch.")
         if x.is_complex():
             raise ValueError(f"{name} is complex ({stored}): pass its real and imaginary parts as columns")
-        values = x.detach().to(device="cpu", dtype=torch.float64).numpy().copy()
+        values = x.detach().to(device="cpu", dtype=sys.modules["torch"].float64).numpy().copy()
     else:
         raw = np.asarray(x)
         stored = str(raw.dtype)
@@ -60,10 +80,10 @@ def read(x, name: str = "x") -> Samples:
             f"{name} holds {bad.any(1).sum()} rows with NaN or infinity, first {values[row, column]} at "
             f"row {row}, column {column}: drop those rows from every array"
         )
-    return Samples(np.ascontiguousarray(values), name, stored)
+    return Variable(np.ascontiguousarray(values), name, stored)
 
 
-def rounded(variable: Samples) -> Samples:
+def rounded(variable: Variable) -> Variable:
     """The same, with `stored` the precision its values were once rounded to, whatever they are kept in now.
 
     `embeddings.float()` after mixed precision holds float16 or bfloat16 numbers in float32. They are told by no
@@ -94,14 +114,14 @@ def _fit(values: np.ndarray, name: str) -> bool:
     return bool(fits.all())
 
 
-def read_pair(x, y, names: tuple[str, str] = ("x", "y")) -> tuple[Samples, Samples]:
+def read_pair(x, y, names: tuple[str, str] = ("x", "y")) -> tuple[Variable, Variable]:
     """Both variables, of equal length. Raises ValueError when row i of one has no partner in the other."""
     first, second = read(x, names[0]), read(y, names[1])
     check_paired(first, second)
     return first, second
 
 
-def check_paired(*variables: Samples) -> None:
+def check_paired(*variables: Variable) -> None:
     first = variables[0]
     for other in variables[1:]:
         if other.n != first.n:
@@ -117,9 +137,10 @@ def read_labels(labels, name: str = "labels") -> tuple[np.ndarray, int]:
     Rows of a [n, d] array are one symbol each. Raises ValueError for fractional floats, NaN or another
     rank.
     """
-    if isinstance(labels, torch.Tensor):
+    if is_tensor(labels):
         labels = labels.detach().cpu()
-        labels = (labels.float() if labels.dtype in (torch.bfloat16, torch.float16) else labels).numpy()
+        # numpy has no bfloat16
+        labels = (labels.float() if labels.is_floating_point() and labels.element_size() < 4 else labels).numpy()
     raw = np.asarray(labels)
     if raw.ndim not in (1, 2) or raw.size == 0:
         raise ValueError(f"{name} has shape {raw.shape}: pass one symbol a row, [n] or [n, d]")
@@ -138,10 +159,10 @@ def read_labels(labels, name: str = "labels") -> tuple[np.ndarray, int]:
     return codes, int(codes.max()) + 1
 
 
-def standardize(variable: Samples) -> tuple[Samples, np.ndarray, tuple[str, ...]]:
-    """Each column to mean 0 and variance 1, in float64 -> (variable, scales [d], warnings).
+def standardize(variable: Variable) -> tuple[Variable, np.ndarray, tuple[Caution, ...]]:
+    """Each column to mean 0 and variance 1, in float64 -> (variable, scales [d], cautions).
 
-    A constant column carries no information and is left at 0 with scale 1; a warning names it.
+    A constant column carries no information and is left at 0 with scale 1; a caution names it.
     """
     values = variable.values
     # Dividing by the largest magnitude first keeps the variance of 1e200 from overflowing.
@@ -155,14 +176,17 @@ def standardize(variable: Samples) -> tuple[Samples, np.ndarray, tuple[str, ...]
     deviation = np.where(constant, 1.0, deviation)
     centred[:, constant] = 0.0
     scaled = np.ascontiguousarray(centred / deviation)
-    warnings = ()
-    if constant.any():
-        columns = np.flatnonzero(constant)
-        shown = ", ".join(map(str, columns[:5])) + (", ..." if len(columns) > 5 else "")
-        warnings = (
-            f"{len(columns)} of {variable.d} columns of {variable.name} are constant ({shown}): no information",
-        )
-    return variable._replace(values=scaled), deviation * unit, warnings
+    cautions = (_constant_columns(variable, np.flatnonzero(constant)),) if constant.any() else ()
+    return variable._replace(values=scaled), deviation * unit, cautions
+
+
+def _constant_columns(variable: Variable, columns: np.ndarray) -> Caution:
+    shown = ", ".join(map(str, columns[:5])) + (", ..." if len(columns) > 5 else "")
+    return Caution(
+        "constant-columns",
+        f"{len(columns)} of {variable.d} columns of {variable.name} are constant ({shown}): no information",
+        {"side": variable.name, "constant": len(columns), "columns": variable.d},
+    )
 
 
 def row_hash(values: np.ndarray) -> np.ndarray:

@@ -1,17 +1,31 @@
-"""What nearest neighbours need of samples: repeats and rounding seen to, and warnings of what goes wrong with them."""
+"""Samples made ready for nearest neighbours: repeats and rounding handled, with cautions about what goes wrong."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ssl_mi.information.core.inputs import LOW_PRECISION, Samples, n_distinct, read_pair, rounded, row_hash, standardize
+from ssl_mi.information.core.caution import Caution
+from ssl_mi.information.core.inputs import (
+    LOW_PRECISION,
+    Variable,
+    n_distinct,
+    read_pair,
+    rounded,
+    row_hash,
+    standardize,
+)
 
-MAX_DIMS = 4  # a side; see knn.py
+MAX_DIMS = 4  # a side; see estimators/ksg.py
 FEW_ROWS = 200
 FEW_TIES = 0.99  # share of distinct rows; six decimals give a few equal numbers, which change nothing
+NEAR = 0.8  # of the ceiling
 
 
 def check_k(k: int, n: int) -> int:
+    """k as an int. Raises ValueError where n rows do not have that many neighbours."""
     if k != int(k) or k < 1:
         raise ValueError(f"k must be a whole number of neighbours, at least 1, got {k!r}")
     if n <= k:
@@ -22,29 +36,53 @@ def check_k(k: int, n: int) -> int:
 
 
 def prepare(
-    x, y, *, standardized: bool, duplicates: str, dequantized: bool, seed: int
-) -> tuple[Samples, Samples, tuple[str, ...]]:
-    """Two paired continuous variables, fit for nearest neighbours: repeats and rounding seen to."""
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    standardized: bool,
+    duplicates: Literal["drop", "keep"],
+    dequantized: bool,
+    seed: int,
+) -> tuple[Variable, Variable, tuple[Caution, ...]]:
+    """Two paired continuous variables, ready for nearest neighbours, and the cautions about them.
+
+    Args:
+        x: [n] or [n, dx].
+        y: [n] or [n, dy].
+        standardized: bring every column to mean 0 and variance 1.
+        duplicates: "drop" or "keep" exact repeats of whole rows.
+        dequantized: spread float16 and bfloat16 values over their rounding cells.
+        seed: of that spread.
+    """
     if duplicates not in ("drop", "keep"):
         raise ValueError(f"duplicates must be 'drop' or 'keep', got {duplicates!r}")
     a, b = map(rounded, read_pair(x, y))
-    a, b, warnings = see_to_repeats(a, b, drop=duplicates == "drop")
+    a, b, cautions = handle_repeats(a, b, drop=duplicates == "drop")
     rng = np.random.default_rng(seed)
-    for low in (a, b):
-        if low.stored in LOW_PRECISION and not dequantized:
-            warnings += (f"{low.name} holds {low.stored} values: ties may read as information; pass dequantized=True",)
     if dequantized:
-        a, rounded_a = dequantize(a, rng)
-        b, rounded_b = dequantize(b, rng)
-        warnings += rounded_a + rounded_b
+        a, spread_a = dequantize(a, rng)
+        b, spread_b = dequantize(b, rng)
+        cautions += spread_a + spread_b
+    else:
+        cautions += tuple(_low_precision(variable) for variable in (a, b) if variable.stored in LOW_PRECISION)
     if standardized:
         a, _, constant_a = standardize(a)
         b, _, constant_b = standardize(b)
-        warnings += constant_a + constant_b
-    return a, b, warnings
+        cautions += constant_a + constant_b
+    return a, b, cautions
 
 
-def dequantize(variable: Samples, rng: np.random.Generator) -> tuple[Samples, tuple[str, ...]]:
+def prepare_for_ranks(x: ArrayLike, y: ArrayLike) -> tuple[Variable, Variable, tuple[Caution, ...]]:
+    """Two paired variables whose columns are to be replaced by ranks, and the cautions about them.
+
+    Repeated rows are dropped; ties and low precision are left to the ranks, which break them at random.
+    """
+    a, b, cautions = handle_repeats(*map(rounded, read_pair(x, y)), drop=True)
+    kept = tuple(caution for caution in cautions if caution.code != "ties")
+    return a, b, (*kept, *standardize(a)[2], *standardize(b)[2])
+
+
+def dequantize(variable: Variable, rng: np.random.Generator) -> tuple[Variable, tuple[Caution, ...]]:
     """Spread float16 and bfloat16 values uniformly over the cells they were rounded from."""
     bits = LOW_PRECISION.get(variable.stored)
     if bits is None:
@@ -53,16 +91,25 @@ def dequantize(variable: Samples, rng: np.random.Generator) -> tuple[Samples, tu
     _, exponent = np.frexp(variable.values)
     cell = np.ldexp(1.0, np.maximum(exponent - bits, smallest))
     spread = variable.values + (rng.random(variable.values.shape) - 0.5) * cell
-    # A column of few symbols (labels, zeros of a ReLU) is not rounded from a continuum.
-    warning = (
+    caution = Caution(
+        "dequantized",
         f"{variable.name} holds {variable.stored} values: each was spread over its rounding cell; "
         f"float32 embeddings need no such repair",
+        {"side": variable.name, "stored": variable.stored},
     )
-    return variable._replace(values=spread), warning
+    return variable._replace(values=spread), (caution,)
 
 
-def see_to_repeats(a: Samples, b: Samples, drop: bool) -> tuple[Samples, Samples, tuple[str, ...]]:
-    """Tell repeated rows (of continuous data: drop) from coarse values (of discrete data: warn)."""
+def _low_precision(variable: Variable) -> Caution:
+    return Caution(
+        "low-precision",
+        f"{variable.name} holds {variable.stored} values: ties may look like information; pass dequantized=True",
+        {"side": variable.name, "stored": variable.stored},
+    )
+
+
+def handle_repeats(a: Variable, b: Variable, drop: bool) -> tuple[Variable, Variable, tuple[Caution, ...]]:
+    """Distinguish repeated rows (of continuous data: drop) from coarse values (of discrete data: caution)."""
     n = a.n
     hash_a, hash_b = row_hash(a.values), row_hash(b.values)
     distinct_a, distinct_b = n_distinct(hash_a), n_distinct(hash_b)
@@ -73,50 +120,72 @@ def see_to_repeats(a: Samples, b: Samples, drop: bool) -> tuple[Samples, Samples
     repeated_pairs = distinct == distinct_a == distinct_b  # x always comes with its own y: rows were repeated
     if repeated_pairs and distinct > 1:
         text = f"{n - distinct} of {n} rows of ({a.name}, {b.name}) are exact repeats"
+        numbers = {"repeats": n - distinct, "n": n}
         if not drop:
-            return a, b, (f"{text}: they read as information; pass duplicates='drop'",)
+            text += ": they look like information; pass duplicates='drop'"
+            return a, b, (Caution("repeated-rows", text, numbers),)
         first_rows = np.sort(np.unique(both, return_index=True)[1])
         kept = a._replace(values=a.values[first_rows]), b._replace(values=b.values[first_rows])
-        return *kept, (f"{text} and were dropped",)
-    warnings = ()
-    for variable, distinct_rows in ((a, distinct_a), (b, distinct_b)):
-        if distinct_rows < FEW_TIES * n and variable.stored not in LOW_PRECISION:
-            warnings += (
-                f"{variable.name} has ties ({distinct_rows} distinct values in {n} rows): KSG is for "
-                f"continuous values; use mixed_ksg_gao, or mixed_ksg_ross for labels",
-            )
-    return a, b, warnings
-
-
-def reach_warnings(a: Samples, b: Samples, value: float, ceiling: float) -> tuple[str, ...]:
-    """What is known to go wrong with KSG: too many dimensions, too few rows, too strong a dependence."""
-    warnings = tuple(dims_warning(variable) for variable in (a, b) if variable.d > MAX_DIMS)
-    if a.n < FEW_ROWS:
-        warnings += (few_rows(a.n),)
-    if value > 0.8 * ceiling:
-        warnings += (
-            f"the estimate is near its ceiling ψ(n) - ψ(k) = {ceiling:.2f}: the dependence may be stronger, "
-            f"or deterministic (infinite mutual information); it grows with log n then",
-        )
-    return warnings
-
-
-def marginal_warnings(variable: Samples) -> tuple[str, ...]:
-    warnings = (dims_warning(variable),) if variable.d > MAX_DIMS else ()
-    if variable.n < FEW_ROWS:
-        warnings += (few_rows(variable.n),)
-    distinct = n_distinct(row_hash(variable.values))
-    if distinct < FEW_TIES * variable.n:
-        warnings += (f"{variable.name} has ties ({distinct} distinct values in {variable.n} rows)",)
-    return warnings
-
-
-def dims_warning(variable: Samples) -> str:
+        return *kept, (Caution("dropped-repeats", f"{text} and were dropped", numbers),)
+    remedy = ": KSG is for continuous values; use mixed_ksg_gao, or mixed_ksg_ross for labels"
+    found = ((a, distinct_a), (b, distinct_b))
     return (
-        f"{variable.name} has {variable.d} dimensions: KSG reads too little above {MAX_DIMS}; project first "
-        f"(projections.CCA fitted on other rows), and read a lower bound"
+        a,
+        b,
+        tuple(
+            _ties(variable, rows, remedy)
+            for variable, rows in found
+            if rows < FEW_TIES * n and variable.stored not in LOW_PRECISION
+        ),
     )
 
 
-def few_rows(n: int) -> str:
-    return f"n = {n} rows are few: below {FEW_ROWS} the bias can exceed the standard error"
+def _ties(variable: Variable, distinct: int, remedy: str = "") -> Caution:
+    return Caution(
+        "ties",
+        f"{variable.name} has ties ({distinct} distinct values in {variable.n} rows){remedy}",
+        {"side": variable.name, "distinct": distinct, "n": variable.n},
+    )
+
+
+def reach_cautions(a: Variable, b: Variable, value: float, ceiling: float) -> tuple[Caution, ...]:
+    """What is known to go wrong with KSG: too many dimensions, too few rows, too strong a dependence."""
+    cautions = (*dims_cautions(a), *dims_cautions(b), *few_rows(a.n))
+    if value <= NEAR * ceiling:
+        return cautions
+    near = Caution(
+        "near-ceiling",
+        f"the estimate is near its ceiling ψ(n) - ψ(k) = {ceiling:.2f}: the dependence may be stronger, or "
+        f"deterministic (infinite mutual information); the estimate then grows with log n",
+        {"value": value, "ceiling": ceiling},
+    )
+    return (*cautions, near)
+
+
+def marginal_cautions(variable: Variable) -> tuple[Caution, ...]:
+    """Too many dimensions, too few rows, or repeated values in one variable."""
+    cautions = (*dims_cautions(variable), *few_rows(variable.n))
+    distinct = n_distinct(row_hash(variable.values))
+    return (*cautions, _ties(variable, distinct)) if distinct < FEW_TIES * variable.n else cautions
+
+
+def dims_cautions(variable: Variable) -> tuple[Caution, ...]:
+    """A caution where a variable has more dimensions than nearest neighbours can follow."""
+    if variable.d <= MAX_DIMS:
+        return ()
+    return (
+        Caution(
+            "many-dimensions",
+            f"{variable.name} has {variable.d} dimensions: nearest neighbours underestimate above {MAX_DIMS}; project "
+            f"first (projections.CCA fitted on other rows), and take the result as a lower bound",
+            {"side": variable.name, "dims": variable.d, "threshold": MAX_DIMS},
+        ),
+    )
+
+
+def few_rows(n: int) -> tuple[Caution, ...]:
+    """A caution below `FEW_ROWS` rows."""
+    if n >= FEW_ROWS:
+        return ()
+    text = f"n = {n} rows are few: below {FEW_ROWS} the bias can exceed the standard error"
+    return (Caution("few-rows", text, {"n": n, "threshold": FEW_ROWS}),)

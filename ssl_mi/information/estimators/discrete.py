@@ -18,14 +18,18 @@ import time
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.core.inputs import read_labels
+from ssl_mi.information.core.inputs import is_floating, read_labels
+
+ROWS_PER_VALUE = 5
 
 Correction = Literal["plugin", "miller-madow", "grassberger", "chao-shen", "jackknife"]
 
 
-def entropy(x, correction: Correction = "plugin") -> Estimate:
+def discrete_entropy(x, correction: Correction = "plugin") -> Estimate:
     """H(X) of symbols x: [n] (or [n, d], one symbol a row), in nats.
 
     Raises ValueError for fractional values, NaN, another rank or an unknown correction.
@@ -36,7 +40,22 @@ def entropy(x, correction: Correction = "plugin") -> Estimate:
     return _answer(value, "discrete entropy", correction, len(codes), (1,), _sparse(len(codes), m, "x"), started)
 
 
-def mutual_information(x, y, correction: Correction = "plugin") -> Estimate:
+def entropy(x: ArrayLike, correction: Correction = "plugin") -> Estimate:
+    """`discrete_entropy` of integers, booleans or strings; floats are refused, for they have two entropies.
+
+    Raises:
+        ValueError: x holds floats. The entropy of a density is `differential_entropy`; whole numbers that are kept
+            as floats are counted by `discrete_entropy`.
+    """
+    if is_floating(x):
+        raise ValueError(
+            "entropy of floats is ambiguous: use differential_entropy(x) for the entropy of a density, or "
+            "discrete_entropy(x) to count whole numbers"
+        )
+    return discrete_entropy(x, correction)
+
+
+def discrete_mi(x, y, correction: Correction = "plugin") -> Estimate:
     """I(X; Y) = H(X) + H(Y) - H(X, Y) of symbols x, y: [n], in nats.
 
     Raises ValueError for unpaired lengths, fractional values, NaN or an unknown correction.
@@ -52,7 +71,7 @@ def mutual_information(x, y, correction: Correction = "plugin") -> Estimate:
     return _answer(value, "discrete MI", correction, len(a), (1, 1), warnings, started)
 
 
-def conditional_entropy(x, given, correction: Correction = "plugin") -> Estimate:
+def discrete_conditional_entropy(x, given, correction: Correction = "plugin") -> Estimate:
     """H(X | Z) = H(X, Z) - H(Z) of symbols x, given: [n], in nats."""
     started = time.perf_counter()
     _, z, joint = _joint(x, given, ("x", "given"))
@@ -61,7 +80,7 @@ def conditional_entropy(x, given, correction: Correction = "plugin") -> Estimate
     return _answer(value, "discrete conditional entropy", correction, len(z), (1, 1), warnings, started)
 
 
-def conditional_mutual_information(x, y, given, correction: Correction = "plugin") -> Estimate:
+def discrete_conditional_mi(x, y, given, correction: Correction = "plugin") -> Estimate:
     """I(X; Y | Z) = H(X, Z) + H(Y, Z) - H(X, Y, Z) - H(Z) of symbols x, y, given: [n], in nats."""
     started = time.perf_counter()
     _, z, xz = _joint(x, given, ("x", "given"))
@@ -118,10 +137,13 @@ def _joint(x, y, names=("x", "y")):
     return a, b, joint
 
 
-def _sparse(n: int, symbols: int, name: str) -> tuple[str, ...]:
-    if n >= 5 * symbols:
+def _sparse(n: int, symbols: int, name: str) -> tuple[Caution, ...]:
+    if n >= ROWS_PER_VALUE * symbols:
         return ()
-    return (f"{name} takes {symbols} values in {n} rows: under 5 rows a value leave a bias; pass more rows",)
+    text = (
+        f"{name} takes {symbols} values in {n} rows: under {ROWS_PER_VALUE} rows a value leave a bias; pass more rows"
+    )
+    return (Caution("sparse-counts", text, {"values": symbols, "n": n, "threshold": ROWS_PER_VALUE}),)
 
 
 def _answer(value, name, correction, n, dims, warnings, started) -> Estimate:

@@ -8,12 +8,13 @@ Gaussian *marginals* it is a lower bound.
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
 import numpy as np
 
+from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.core.inputs import Samples, read, read_pair, standardize
+from ssl_mi.information.core.inputs import read_pair, standardize
+from ssl_mi.information.core.linalg import rank_gaussianize, whiten
 
 
 def gaussian_mi(rho) -> float:
@@ -25,24 +26,6 @@ def gaussian_mi(rho) -> float:
     if not (np.abs(rho) < 1).all():
         raise ValueError(f"rho must lie strictly between -1 and 1, got {rho}: at 1 the MI is infinite")
     return float(-0.5 * np.log1p(-(rho**2)).sum())
-
-
-class Whitened(NamedTuple):
-    """x - mean = basis @ diag(scale) @ axes, basis [n, r] orthonormal: r is the numerical rank."""
-
-    mean: np.ndarray
-    basis: np.ndarray
-    scale: np.ndarray
-    axes: np.ndarray
-
-
-def whiten(values: np.ndarray) -> Whitened:
-    """Thin SVD of the centred values [n, d], directions of no variance left out."""
-    mean = values.mean(0)
-    basis, scale, axes = np.linalg.svd(values - mean, full_matrices=False)
-    largest = scale[0] if len(scale) else 0.0
-    keep = scale > largest * max(values.shape) * np.finfo(np.float64).eps
-    return Whitened(mean, basis[:, keep], scale[keep], axes[keep])
 
 
 def cca_mi(x, y, *, corrected: bool = True) -> Estimate:
@@ -75,7 +58,8 @@ def cca_mi(x, y, *, corrected: bool = True) -> Estimate:
     rho = np.linalg.svd(first.basis.T @ second.basis, compute_uv=False) if p and q else np.zeros(0)
     infinite = rho >= 1 - 1e-14
     if infinite.any():
-        warnings += (f"{int(infinite.sum())} directions of x and y determine each other: the MI is infinite",)
+        text = f"{int(infinite.sum())} directions of x and y determine each other: the MI is infinite"
+        warnings += (Caution("infinite-information", text, {"directions": int(infinite.sum())}),)
     value = -0.5 * np.log(np.maximum(1 - rho**2, np.finfo(np.float64).eps)).sum()
     if corrected:
 
@@ -84,7 +68,8 @@ def cca_mi(x, y, *, corrected: bool = True) -> Estimate:
 
         value -= 0.5 * (log_det(p) + log_det(q) - log_det(p + q))
     if n < 5 * (p + q):
-        warnings += (f"n = {n} rows are few for ranks {p} + {q}: expect a large spread",)
+        text = f"n = {n} rows are few for ranks {p} + {q}: expect a large spread"
+        warnings += (Caution("few-rows-for-ranks", text, {"n": n, "rank_x": p, "rank_y": q}),)
     return Estimate(
         value=float(value),
         n=n,
@@ -94,27 +79,6 @@ def cca_mi(x, y, *, corrected: bool = True) -> Estimate:
         seconds=time.perf_counter() - started,
         warnings=warnings,
     )
-
-
-def rank_gaussianize(x, name: str = "x", rng: np.random.Generator | None = None) -> np.ndarray:
-    """Each column through its ranks to the standard normal: x [n, d] -> float64 [n, d].
-
-    Φ^-1(rank / (n + 1)). Mutual information does not change under invertible maps of each column, and long tails
-    and odd units are gone. Ties share their mean rank, or, with `rng`, are put in random order: noise that knows
-    nothing of the other side, from which the tied value can still be told, so that no information is gained or lost.
-    """
-    from scipy.special import ndtri
-    from scipy.stats import rankdata
-
-    values = x.values if isinstance(x, Samples) else read(x, name).values
-    if rng is None:
-        ranks = rankdata(values, axis=0)
-    else:
-        ranks = np.empty_like(values)
-        for column in range(values.shape[1]):
-            order = np.lexsort((rng.random(len(values)), values[:, column]))
-            ranks[order, column] = np.arange(1, len(values) + 1)
-    return ndtri(ranks / (len(values) + 1))
 
 
 def copula_mi(x, y, *, corrected: bool = True) -> Estimate:

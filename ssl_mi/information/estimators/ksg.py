@@ -22,23 +22,24 @@ from typing import Literal
 
 import numpy as np
 
+from ssl_mi.information import neighbours
+from ssl_mi.information.core.caution import Caution, distinct
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.core.inputs import (
     check_paired,
+    is_tensor,
     read,
     read_labels,
     read_pair,
     standardize,
 )
 from ssl_mi.information.core.knn_inputs import (
-    FEW_ROWS,
-    MAX_DIMS,
     check_k,
-    dims_warning,
+    dims_cautions,
     few_rows,
-    marginal_warnings,
+    marginal_cautions,
     prepare,
-    reach_warnings,
+    reach_cautions,
 )
 
 
@@ -69,17 +70,16 @@ def ksg(
     Raises ValueError: unpaired lengths, NaN or infinity, wrong rank, n <= k, a device without float64.
     Source: Kraskov, Stögbauer & Grassberger 2004, cond-mat/0305641, eqs. 8 and 9.
     """
-    from ssl_mi.information.neighbours.torch_tiles import chosen_device
-
     started = time.perf_counter()
     if variant not in (1, 2):
         raise ValueError(f"variant must be 1 or 2, got {variant!r}")
-    device = chosen_device(device, x, y)
+    if device is not None or is_tensor(x) or is_tensor(y):
+        device = neighbours.torch_tiles.chosen_device(device, x, y)
     a, b, warnings = prepare(x, y, standardized=standardized, duplicates=duplicates, dequantized=dequantized, seed=seed)
     pointwise = ksg_pointwise(a.values, b.values, check_k(k, a.n), variant, device)
     value = float(pointwise.mean())
     ceiling = _psi(a.n) - _psi(k)
-    warnings += reach_warnings(a, b, value, ceiling)
+    warnings += reach_cautions(a, b, value, ceiling)
     return Estimate(
         value=value,
         ceiling=float(ceiling),
@@ -110,19 +110,16 @@ def ksg_pointwise(x: np.ndarray, y: np.ndarray, k: int, variant: int = 1, device
 
     device: None for `neighbours`, a torch device for `tiled`.
     """
-    from ssl_mi.information.neighbours import queries as neighbours
-    from ssl_mi.information.neighbours import torch_tiles as tiled
-
     n = len(x)
     if device is not None:
-        inside_x, inside_y = (found[0] for found in tiled.counts_on(device, x, y, k, variant))
+        inside_x, inside_y = (found[0] for found in neighbours.torch_tiles.counts_on(device, x, y, k, variant))
     elif variant == 1:
-        _, inside_x, inside_y = neighbours.joint_counts(x, y, k)
+        _, inside_x, inside_y = neighbours.queries.joint_counts(x, y, k)
     else:
-        tree = neighbours.Tree(np.concatenate([x, y], 1))
+        tree = neighbours.queries.Tree(np.concatenate([x, y], 1))
         extents = tree.extents(tree.radii(k), x.shape[1])
-        inside_x = neighbours.count_within(x, extents[:, 0], closed=True)
-        inside_y = neighbours.count_within(y, extents[:, 1], closed=True)
+        inside_x = neighbours.queries.count_within(x, extents[:, 0], closed=True)
+        inside_y = neighbours.queries.count_within(y, extents[:, 1], closed=True)
     if variant == 1:
         return _psi(k) + _psi(n) - _psi(inside_x + 1) - _psi(inside_y + 1)
     return _psi(k) - 1 / k + _psi(n) - _psi(inside_x) - _psi(inside_y)
@@ -135,9 +132,6 @@ def null_values(x: np.ndarray, y: np.ndarray, k: int, partners: np.ndarray, devi
     `ksg_pointwise(x, y[partners[b]], k).mean()`, faster: neighbours within x and within y do not depend on the
     pairing. Raises ValueError for rows that are no permutations.
     """
-    from ssl_mi.information.neighbours import queries as neighbours
-    from ssl_mi.information.neighbours import torch_tiles as tiled
-
     n = len(x)
     partners = np.asarray(partners)
     if partners.ndim != 2 or partners.shape[1] != n or partners.dtype.kind not in "iu":
@@ -147,14 +141,14 @@ def null_values(x: np.ndarray, y: np.ndarray, k: int, partners: np.ndarray, devi
         raise ValueError(f"partners[{wrong[0]}] is no permutation of 0..{n - 1}: every row of y needs one place")
     partners = partners.astype(np.int64, copy=False)
     if device is not None:
-        counted = zip(*tiled.counts_on(device, x, y, k, partners=partners), strict=True)
+        counted = zip(*neighbours.torch_tiles.counts_on(device, x, y, k, partners=partners), strict=True)
     else:
-        counted = neighbours.permuted_counts(x, y, k, partners)
+        counted = neighbours.queries.permuted_counts(x, y, k, partners)
     psi = _psi(np.arange(1, n + 1))  # of inside + 1
     return np.array([(_psi(k) + _psi(n) - psi[inside_x] - psi[inside_y]).mean() for inside_x, inside_y in counted])
 
 
-def entropy_kl(x, k: int = 3, *, standardized: bool = True) -> Estimate:
+def differential_entropy(x, k: int = 3, *, standardized: bool = True) -> Estimate:
     """Differential entropy of x: [n, d], in nats, by Kozachenko & Leonenko with the max norm.
 
         H = ψ(n) - ψ(k) + d < log 2 ε_i >
@@ -165,27 +159,22 @@ def entropy_kl(x, k: int = 3, *, standardized: bool = True) -> Estimate:
     -∞) and constant columns (likewise). Source: Kozachenko & Leonenko 1987; Kraskov et al. 2004,
     cond-mat/0305641, eq. 20.
     """
-    from ssl_mi.information.neighbours import queries as neighbours
-
     started = time.perf_counter()
     variable = read(x, "x")
     check_k(k, variable.n)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
     scaled, scales, constant = standardize(variable)
     if constant:
         raise ValueError(f"{constant[0]}: the differential entropy is -inf; drop them")
     log_scale = float(np.log(scales).sum()) if standardized else 0.0
     points = scaled.values if standardized else variable.values
-    radii = neighbours.nearest(points, k)[:, k - 1]
+    radii = neighbours.queries.nearest(points, k)[:, k - 1]
     if (radii == 0).any():
         raise ValueError(
             f"x has {int((radii == 0).sum())} rows repeated more than k={k} times: its distribution has "
-            f"atoms and its differential entropy is -inf; use discrete.entropy, or drop the repeats"
+            f"atoms and its differential entropy is -inf; use discrete_entropy, or drop the repeats"
         )
-    if variable.d > MAX_DIMS:
-        warnings += (f"x has {variable.d} dimensions: nearest neighbours are trusted up to {MAX_DIMS}",)
-    if variable.n < FEW_ROWS:
-        warnings += (few_rows(variable.n),)
+    warnings += (*dims_cautions(variable), *few_rows(variable.n))
     value = float(_psi(variable.n) - _psi(k) + variable.d * np.log(2 * radii).mean() + log_scale)
     return Estimate(
         value=value,
@@ -209,8 +198,6 @@ def mixed_ksg_ross(x, labels, k: int = 3, *, standardized: bool = True) -> Estim
     lengths, NaN, fractional labels, fewer than two rows left. Source: Ross 2014, PLoS ONE 9(2): e87357, eq.
     6.
     """
-    from ssl_mi.information.neighbours import queries as neighbours
-
     started = time.perf_counter()
     variable = read(x, "x")
     codes, m = read_labels(labels)
@@ -218,11 +205,12 @@ def mixed_ksg_ross(x, labels, k: int = 3, *, standardized: bool = True) -> Estim
         raise ValueError(f"x has {variable.n} rows and labels has {len(codes)}: pass equal lengths")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
     sizes = np.bincount(codes, minlength=m)
     lonely = sizes[codes] == 1
     if lonely.any():
-        warnings += (f"{int(lonely.sum())} labels occur once and were left out of the estimate",)
+        text = f"{int(lonely.sum())} labels occur once and were left out of the estimate"
+        warnings += (Caution("single-labels", text, {"labels": int(lonely.sum())}),)
         variable, codes = variable._replace(values=variable.values[~lonely]), codes[~lonely]
     if variable.n < 2:
         raise ValueError(f"labels has {m} different values in {len(lonely)} rows: every label occurs once; use ksg")
@@ -234,15 +222,16 @@ def mixed_ksg_ross(x, labels, k: int = 3, *, standardized: bool = True) -> Estim
     for label in np.unique(codes):
         rows = np.flatnonzero(codes == label)
         reach = min(k, len(rows) - 1)
-        radii[rows] = neighbours.nearest(variable.values[rows], reach)[:, reach - 1]
+        radii[rows] = neighbours.queries.nearest(variable.values[rows], reach)[:, reach - 1]
         used[rows] = reach
     # Of the points of any label: those strictly nearer, and the k-th neighbour itself.
-    within = neighbours.count_within(variable.values, radii) + 1
+    within = neighbours.queries.count_within(variable.values, radii) + 1
     pointwise = _psi(variable.n) - _psi(sizes[codes]) + _psi(used) - _psi(within)
     small = int(((sizes > 1) & (sizes <= k)).sum())
     if small:
-        warnings += (f"{small} labels have at most k={k} rows: their neighbours are all the rows they have",)
-    warnings += marginal_warnings(variable)
+        text = f"{small} labels have at most k={k} rows: their neighbours are all the rows they have"
+        warnings += (Caution("small-labels", text, {"labels": small, "k": k}),)
+    warnings += marginal_cautions(variable)
     return Estimate(
         value=float(pointwise.mean()),
         n=variable.n,
@@ -265,34 +254,30 @@ def mixed_ksg_gao(x, y, k: int = 3, *, standardized: bool = True) -> Estimate:
     lengths, NaN, wrong rank, n <= k. Source: Gao, Kannan, Oh & Viswanath 2017, arXiv:1709.06212, Algorithm
     1.
     """
-    from ssl_mi.information.neighbours import queries as neighbours
-
     started = time.perf_counter()
     first, second = read_pair(x, y)
     check_k(k, first.n)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
     if standardized:
         first, _, constant_x = standardize(first)
         second, _, constant_y = standardize(second)
         warnings += constant_x + constant_y
     joint = np.concatenate([first.values, second.values], 1)
-    tree = neighbours.Tree(joint)
+    tree = neighbours.queries.Tree(joint)
     radii = tree.nearest(k)[:, k - 1]
     atom = radii == 0
-    n_x = neighbours.count_within(first.values, radii) + 1
-    n_y = neighbours.count_within(second.values, radii) + 1
+    n_x = neighbours.queries.count_within(first.values, radii) + 1
+    n_y = neighbours.queries.count_within(second.values, radii) + 1
     used = np.full(first.n, k)
     if atom.any():
         nothing = np.zeros(first.n)
-        used[atom] = neighbours.count_within(joint, nothing, closed=True)[atom] + 1
-        n_x[atom] = neighbours.count_within(first.values, nothing, closed=True)[atom] + 1
-        n_y[atom] = neighbours.count_within(second.values, nothing, closed=True)[atom] + 1
+        used[atom] = neighbours.queries.count_within(joint, nothing, closed=True)[atom] + 1
+        n_x[atom] = neighbours.queries.count_within(first.values, nothing, closed=True)[atom] + 1
+        n_y[atom] = neighbours.queries.count_within(second.values, nothing, closed=True)[atom] + 1
     pointwise = _psi(used) + np.log(first.n) - _psi(n_x) - _psi(n_y)
-    for variable in (first, second):
-        if variable.d > MAX_DIMS and not atom.all():
-            warnings += (dims_warning(variable),)
-    if first.n < FEW_ROWS:
-        warnings += (few_rows(first.n),)
+    if not atom.all():
+        warnings += (*dims_cautions(first), *dims_cautions(second))
+    warnings += few_rows(first.n)
     return Estimate(
         value=float(pointwise.mean()),
         n=first.n,
@@ -313,26 +298,24 @@ def conditional_ksg(x, y, given, k: int = 3, *, standardized: bool = True) -> Es
     Raises ValueError: unpaired lengths, NaN, wrong rank, n <= k.
     Source: Frenzel & Pompe 2007, Phys. Rev. Lett. 99, 204101, eq. 6.
     """
-    from ssl_mi.information.neighbours import queries as neighbours
-
     started = time.perf_counter()
     variables = [read(x, "x"), read(y, "y"), read(given, "given")]
     check_paired(*variables)
     n = variables[0].n
     check_k(k, n)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
     if standardized:
         scaled = [standardize(variable) for variable in variables]
         variables = [variable for variable, _, _ in scaled]
         warnings += tuple(warning for _, _, constant in scaled for warning in constant)
     a, b, c = (variable.values for variable in variables)
-    radii = np.ascontiguousarray(neighbours.nearest(np.concatenate([a, b, c], 1), k)[:, k - 1])
+    radii = np.ascontiguousarray(neighbours.queries.nearest(np.concatenate([a, b, c], 1), k)[:, k - 1])
     inside_xz, inside_yz, inside_z = (
-        neighbours.count_within(np.concatenate(parts, 1), radii) for parts in ((a, c), (b, c), (c,))
+        neighbours.queries.count_within(np.concatenate(parts, 1), radii) for parts in ((a, c), (b, c), (c,))
     )
     pointwise = _psi(k) - _psi(inside_xz + 1) - _psi(inside_yz + 1) + _psi(inside_z + 1)
     for variable in variables:
-        warnings += marginal_warnings(variable)
+        warnings += marginal_cautions(variable)
     return Estimate(
         value=float(pointwise.mean()),
         n=n,
@@ -340,7 +323,7 @@ def conditional_ksg(x, y, given, k: int = 3, *, standardized: bool = True) -> Es
         estimator="conditional KSG",
         settings={"k": k},
         seconds=time.perf_counter() - started,
-        warnings=tuple(dict.fromkeys(warnings)),
+        warnings=distinct(warnings),
     )
 
 

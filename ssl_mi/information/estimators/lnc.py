@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.core.knn_inputs import check_k, prepare, reach_warnings
+from ssl_mi.information.core.knn_inputs import check_k, prepare, reach_cautions
 from ssl_mi.information.estimators.ksg import ksg_pointwise
 
 
@@ -44,7 +44,7 @@ def lnc(x, y, k: int = 10, *, standardized: bool = True) -> Estimate:
     alpha = _log_alpha(k, a.d, b.d)
     corrections = np.where(shrink < alpha, shrink, 0.0)
     value = float(base - corrections.mean())
-    warnings += reach_warnings(a, b, value, np.inf)
+    warnings += reach_cautions(a, b, value, np.inf)
     return Estimate(
         value=value,
         n=a.n,

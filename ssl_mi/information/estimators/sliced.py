@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.core.knn_inputs import FEW_ROWS, check_k, few_rows, prepare
+from ssl_mi.information.core.knn_inputs import check_k, few_rows, prepare
 from ssl_mi.information.estimators.ksg import ksg_pointwise
 
 
@@ -31,8 +31,7 @@ def sliced_mi(x, y, slices: int = 100, k: int = 3, *, seed: int = 0) -> Estimate
     for _ in range(slices):
         theta, phi = (rng.standard_normal((variable.d, 1)) for variable in (a, b))
         values.append(ksg_pointwise(_unit(a.values @ theta), _unit(b.values @ phi), k).mean())
-    if a.n < FEW_ROWS:
-        warnings += (few_rows(a.n),)
+    warnings += few_rows(a.n)
     return Estimate(
         value=float(np.mean(values)),
         kind="lower bound",

@@ -27,7 +27,7 @@ import numpy as np
 
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.core.inputs import read_pair
-from ssl_mi.information.inference.uncertainty import derangement
+from ssl_mi.information.inference.permutation import derangement
 
 Estimator = Callable[..., Estimate | float]
 Map = Callable[[np.ndarray], np.ndarray]

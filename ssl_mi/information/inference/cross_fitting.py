@@ -1,46 +1,47 @@
-"""One reading through projections that were fitted on other rows, and the paired difference of two such readings.
+"""One estimate through projections that were fitted on other rows, and the paired difference of two such estimates.
 
-Fitting on half of the rows and reading on the other half wastes half of them. Cross-fitting reads both halves, each
-through the projection that the other fitted. A *fold* is a pair of arrays (u, v) that has been projected so; with
-n_f rows in fold f and m parts in all,
+Fitting on half of the rows and estimating on the other half wastes half of them. Cross-fitting estimates on both
+halves, each through the projection that the other fitted. A *fold* is a pair of arrays (u, v) that has been projected
+so; with n_f rows in fold f,
 
-    value     Σ n_f I_f / n                   I_f: what the estimator reads on fold f
-    se²       var(parts) / m                  parts: m disjoint subsets of the rows, m / folds of each fold, read alone;
-                                              averaged over R random ways to cut them; Student t with R (m - 1)
-    null, p   over B re-pairings of the rows, each row with another of its fold
+    value     Σ n_f I_f / n                   I_f: the estimate on fold f
+    se²       var(subsamples) / m             subsamples: m disjoint parts of the rows, m / folds of each fold,
+                                              estimated alone; averaged over R random ways to cut them; Student t
+                                              with R (m - 1) degrees of freedom (subsampling.py)
+    null, p   over B re-pairings of the rows, each row with another of its fold (permutation.py)
 
-Few large parts, cut several ways, rather than many small ones: a nearest-neighbour estimate of few rows sees less
-detail and varies less than 1/n says. (KSG, k = 3, 4 + 4 dimensions, 2 folds of 500 rows: its standard deviation is
-.045; 10 parts say .032, 4 parts .042.) Folds are read through different projections, so their parts may differ in
-mean; that counts as spread.
+Folds are estimated through different projections, so their parts may differ in mean; that counts as spread.
 
-Two readings of the same rows (an encoder at two epochs, with the same images, views and parts) err together. The
+Two estimates on the same rows (an encoder at two epochs, with the same images, views and parts) err together. The
 standard error of their difference is that of the differences d between equal parts, var(d) / m averaged over the R
 ways, and what the rows happen to be cancels in it.
 """
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ssl_mi.information.core.caution import distinct
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.inference.uncertainty import derangement, disagreement, error_of_parts
+from ssl_mi.information.inference.neighbour_check import with_neighbour_check
+from ssl_mi.information.inference.permutation import PermutationTest, permutation_test
+from ssl_mi.information.inference.subsampling import cuts, subsample_se
 
-Fold = tuple  # (u, v), each [n_f, ...]
-Parts = tuple[tuple[float, ...], ...]  # [R][m]
+Estimator = Callable[..., Estimate]
+Subsamples = tuple[tuple[float, ...], ...]  # [R][m]
 
 
-class Reading(NamedTuple):
-    """An estimate, and R times the readings of m disjoint parts of its rows, in nats; () when none were asked for."""
+class CrossFitted(NamedTuple):
+    """An estimate, and R times the estimates on m disjoint parts of its rows, in nats; () when none were asked for."""
 
     estimate: Estimate
-    parts: Parts = ()
+    subsamples: Subsamples = ()
 
 
 class Difference(NamedTuple):
@@ -51,80 +52,129 @@ class Difference(NamedTuple):
     high: float
 
 
-def read_folds(
-    estimator: Callable[..., Estimate],
-    folds: Sequence[Fold],
+def halves(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Rows 0..n-1 cut in two at random: int64 [n // 2] and [n - n // 2]."""
+    order = rng.permutation(n)
+    return order[: n // 2], order[n // 2 :]
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Disjoint rows (u [n_f, d], v [n_f, d']), each fold projected by what other folds fitted."""
+
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Rows of each fold."""
+        return [len(u) for u, _ in self.pairs]
+
+    def average(self, values: Sequence[float]) -> float:
+        """Σ n_f values_f / n."""
+        return float(np.average(values, weights=self.sizes))
+
+    def value(self, estimator: Estimator) -> float:
+        """The average estimate, in nats."""
+        return self.average([float(estimator(u, v)) for u, v in self.pairs])
+
+    def estimate(self, estimator: Estimator) -> Estimate:
+        """The average over folds as an Estimate; its ceiling is that of a fold."""
+        estimates = [estimator(u, v) for u, v in self.pairs]
+        ceilings = [estimate.ceiling for estimate in estimates if estimate.ceiling is not None]
+        return replace(
+            estimates[0],
+            value=self.average([float(estimate) for estimate in estimates]),
+            n=sum(self.sizes),
+            ceiling=float(np.mean(ceilings)) if len(ceilings) == len(estimates) else None,
+            warnings=distinct(caution for estimate in estimates for caution in estimate.warnings),
+        )
+
+    def permutation_test(
+        self, estimator: Estimator, observed: float, permutations: int, rng: np.random.Generator
+    ) -> PermutationTest:
+        """The average estimate over re-pairings of the rows, each with another of its fold."""
+
+        def statistic(partners: Sequence[np.ndarray]) -> float:
+            return Folds([(u, v[p]) for (u, v), p in zip(self.pairs, partners, strict=True)]).value(estimator)
+
+        return permutation_test(statistic, observed, self.sizes, permutations, rng)
+
+    def subsamples(self, estimator: Estimator, subsets: int, repeats: int, rng: np.random.Generator) -> Subsamples:
+        """Estimates on `subsets` parts of each fold, for `repeats` ways to cut: [repeats][subsets * folds], nats."""
+        found = []
+        for _ in range(repeats):
+            cut = [(u, v, rows) for u, v in self.pairs for rows in cuts(len(u), subsets, rng)]
+            found.append(tuple(float(estimator(u[rows], v[rows])) for u, v, rows in cut))
+        return tuple(found)
+
+
+def cross_fit(
+    estimator: Estimator,
+    folds: Sequence[tuple[ArrayLike, ArrayLike]],
     *,
     level: float = 0.95,
     permutations: int = 19,
     subsets: int = 4,
     repeats: int = 3,
     seed: int = 0,
-) -> Reading:
-    """The average over folds, with interval, null and the readings of the parts.
+) -> CrossFitted:
+    """The average estimate over folds, with interval, permutation test and the estimates on parts of the rows.
 
-    One fold, cut once, reads as `trust.assess`.
+    One fold gives what `with_uncertainty` does, for equal `subsets`.
 
-    folds: (u [n_f, d], v [n_f, d']) numpy or torch on the CPU. subsets, repeats: m and R above; permutations=0 or
-    subsets=0 leaves one out. The same seed cuts folds of the same sizes into the same parts. The ceiling is that of
-    a fold.
+    Args:
+        estimator: (u, v) -> Estimate.
+        folds: (u [n_f, d], v [n_f, d']) each, numpy or torch on the CPU.
+        level: of the interval, between 0 and 1.
+        permutations: B of the permutation test; 0 leaves it, and the neighbour check, out.
+        subsets: m, parts for the interval, a multiple of the number of folds; 0 leaves it out.
+        repeats: R, ways to cut.
+        seed: of parts and permutations. The same seed cuts folds of the same sizes into the same parts.
 
-    Raises ValueError: subsets that do not divide evenly over the folds or leave fewer than 2 in all, or whatever the
-    estimator says.
-    Source: Holmes & Nemenman 2019, arXiv:1903.09280, section II.B (variance from disjoint subsets).
+    Raises:
+        ValueError: subsets that do not divide evenly over the folds or leave fewer than 2 in all, or whatever the
+            estimator refuses.
+
+    References:
+        Holmes & Nemenman 2019, arXiv:1903.09280, section II.B (variance from disjoint subsets).
     """
     started = time.perf_counter()
     if subsets and repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
     if subsets and (subsets % len(folds) or subsets < 2):
         raise ValueError(f"subsets must be 2 or more and a multiple of the {len(folds)} folds, or 0; got {subsets}")
-    folds = [tuple(np.asarray(side) for side in fold) for fold in folds]
-    sizes = np.array([len(u) for u, _ in folds])
-
-    def average(pairs) -> float:
-        return float(np.average([float(estimator(u, v)) for u, v in pairs], weights=sizes))
-
-    readings = [estimator(u, v) for u, v in folds]
-    value = float(np.average([float(reading) for reading in readings], weights=sizes))
-    estimate = replace(
-        readings[0],
-        value=value,
-        n=int(sizes.sum()),
-        ceiling=None if readings[0].ceiling is None else float(np.mean([r.ceiling for r in readings])),
-        warnings=tuple(dict.fromkeys(warning for reading in readings for warning in reading.warnings)),
-    )
-    parts = _read_parts(estimator, folds, subsets // len(folds), repeats, seed) if subsets else ()
-    if parts:
-        se, half = error_of_parts(parts, level)
-        estimate = replace(estimate, se=se, ci=(value - half, value + half), ci_level=level)
+    data = Folds([(np.asarray(u), np.asarray(v)) for u, v in folds])
+    estimate, subsamples = data.estimate(estimator), Subsamples()
+    if subsets:
+        subsamples = data.subsamples(estimator, subsets // len(folds), repeats, np.random.default_rng(seed))
+        se, half = subsample_se(subsamples, level)
+        estimate = replace(estimate, se=se, ci=(estimate.value - half, estimate.value + half), ci_level=level)
     if permutations:
-        rng = np.random.default_rng(seed)
-        null = [average([(u, v[derangement(len(v), rng)]) for u, v in folds]) for _ in range(permutations)]
-        reached = sum(reading >= value for reading in null)
-        estimate = replace(estimate, null=float(np.mean(null)), p_value=(1 + reached) / (1 + permutations))
-    k = estimate.settings.get("k")
-    if permutations and k is not None and 4 * k < sizes.min() and "k" in inspect.signature(estimator).parameters:
-        more = float(np.average([float(estimator(u, v, k=4 * k)) for u, v in folds], weights=sizes))
-        estimate = replace(estimate, warnings=estimate.warnings + disagreement(value, more, k, estimate.se))
-    return Reading(replace(estimate, seconds=time.perf_counter() - started), parts)
+        test = data.permutation_test(estimator, estimate.value, permutations, np.random.default_rng(seed))
+        estimate = replace(estimate, null=test.null, p_value=test.p_value)
+        estimate = with_neighbour_check(estimate, estimator, data.value, min(data.sizes))
+    return CrossFitted(replace(estimate, seconds=time.perf_counter() - started), subsamples)
 
 
-def _read_parts(estimator, folds: Sequence[Fold], parts: int, repeats: int, seed: int) -> Parts:
-    rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(repeats):
-        cut = [(u, v, rows) for u, v in folds for rows in np.array_split(rng.permutation(len(u)), parts)]
-        found.append(tuple(float(estimator(u[rows], v[rows])) for u, v, rows in cut))
-    return tuple(found)
+def difference(
+    value: float, parts: ArrayLike, earlier: float, earlier_parts: ArrayLike, level: float = 0.95
+) -> Difference:
+    """value - earlier for two estimates on the same rows cut into the same parts, with its interval.
 
+    Args:
+        value: the later estimate, nats.
+        parts: [R, m], its estimates on parts.
+        earlier: the earlier estimate, nats.
+        earlier_parts: [R, m], its estimates on the same parts.
+        level: of the interval, between 0 and 1.
 
-def difference(value: float, parts: Parts, earlier: float, earlier_parts: Parts, level: float = 0.95) -> Difference:
-    """value - earlier for two readings of the same rows cut into the same parts, all in nats.
-
-    Raises ValueError when the parts do not pair up, or are fewer than 2.
+    Raises:
+        ValueError: the parts do not pair up, or are fewer than 2.
     """
     shape, other = np.shape(parts), np.shape(earlier_parts)
     if shape != other or len(shape) != 2 or shape[1] < 2:
-        raise ValueError(f"parts {list(shape)} and {list(other)} do not pair up: read the same rows in 2 or more parts")
-    _, half = error_of_parts(np.subtract(parts, earlier_parts), level)
+        raise ValueError(
+            f"parts {list(shape)} and {list(other)} do not pair up: estimate on the same rows in 2 or more parts"
+        )
+    _, half = subsample_se(np.subtract(parts, earlier_parts), level)
     return Difference(value - earlier, value - earlier - half, value - earlier + half)

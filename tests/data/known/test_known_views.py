@@ -17,10 +17,10 @@ from ssl_mi.data.known.halves import Halves
 from ssl_mi.data.known.sphere import Sphere, vmf_nats
 from ssl_mi.data.known.sprites import Sprites
 from ssl_mi.data.known.views import Pairs
+from ssl_mi.information import with_interval
 from ssl_mi.information.distributions.families import PhasePair, SymmetricChannel, VonMisesFisher, gaussian_with_mi
 from ssl_mi.information.estimators import discrete
 from ssl_mi.information.estimators.ksg import ksg
-from ssl_mi.information.inference.uncertainty import with_interval
 
 ALL = {
     "shared_class": lambda: SharedClass(nats=1.5),
@@ -72,7 +72,7 @@ def test_counting_symbols_reads_the_closed_form_within_its_interval(generators, 
         u, v = u[:, [0, 2, 4]], v[:, [0, 2, 4]]
     if name == "caption":  # those named
         u = u[:, [1, 2]]
-    low, high = with_interval(partial(discrete.mutual_information, correction="grassberger"), codes(u), codes(v)).ci
+    low, high = with_interval(partial(discrete.discrete_mi, correction="grassberger"), codes(u), codes(v)).ci
     assert low <= nats <= high
     assert high - low < 0.05
 

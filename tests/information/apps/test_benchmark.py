@@ -1,14 +1,24 @@
+import argparse
 import math
+import sys
 
 import numpy as np
 import pytest
 
 from ssl_mi.information.apps import benchmark
-from ssl_mi.information.apps.benchmark import Row, find_estimator, load, main, run, samples, scores, summarise
+from ssl_mi.information.apps.benchmark_report import scores, summarise
+from ssl_mi.information.apps.benchmark_rows import BenchmarkRow, load, run, samples
+from ssl_mi.information.apps.catalogue import find_estimator
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.distributions.suites import find_task
+from ssl_mi.information.distributions.suites import SUITES, find_task
 
 NORMAL, UNIFORM = find_task("1v1-normal-0.75"), find_task("normal_cdf-1v1-normal-0.75")
+
+
+def main(arguments):
+    parser = argparse.ArgumentParser()
+    benchmark.configure(parser)
+    return benchmark.run(parser.parse_args(arguments))
 
 
 class Counted:
@@ -23,7 +33,7 @@ class Counted:
 
 
 def row(estimator, task, seed, true, value):
-    return Row(estimator, task, 100, seed, 1, 1, true, value, "", "", "", "", "", 1.0, "", "")
+    return BenchmarkRow(estimator, task, 100, seed, 1, 1, true, value, None, None, None, None, "", 1.0, "", "")
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
@@ -49,8 +59,23 @@ def test_a_row_keeps_all_that_the_estimate_says(tmp_path):
     out = tmp_path / "rows.csv"
     run({"half": Counted()}, [NORMAL], 50, [7], out)
     (kept,) = load(out)
-    assert kept._replace(seconds=0.0) == Row(
-        "half", NORMAL.name, 50, 7, 1, 1, NORMAL.mi, 0.5, 0.05, 0.4, 0.6, "", "point estimate", 0.0, "rough | small", ""
+    assert kept._replace(seconds=0.0) == BenchmarkRow(
+        "half",
+        NORMAL.name,
+        50,
+        7,
+        1,
+        1,
+        NORMAL.mi,
+        0.5,
+        0.05,
+        0.4,
+        0.6,
+        None,
+        "point estimate",
+        0.0,
+        "rough | small",
+        "",
     )
 
 
@@ -59,7 +84,7 @@ def test_a_refusal_is_a_row_with_its_reason_and_counts_as_failed():
         raise ValueError("x is too short")
 
     (failed,) = run({"refuses": refuses}, [NORMAL], 50, range(1))
-    assert (failed.value, failed.error) == ("", "ValueError: x is too short")
+    assert (failed.value, failed.error) == (None, "ValueError: x is too short")
     assert scores([failed])["refuses"].failed == 1
     assert math.isnan(scores([failed])["refuses"].mae)
 
@@ -90,7 +115,7 @@ def test_estimators_are_found_by_name_with_their_settings():
     assert find_estimator("mine:critic=concat").keywords == {"bound": "mine", "critic": "concat"}
     assert find_estimator("math:hypot") is math.hypot
     assert find_estimator("builtins:round:ndigits=2").keywords == {"ndigits": 2}
-    assert benchmark._split("ksg:k=10,variant=2,cca_mi;mine") == ["ksg:k=10,variant=2", "cca_mi", "mine"]
+    assert benchmark.split_names("ksg:k=10,variant=2,cca_mi;mine") == ["ksg:k=10,variant=2", "cca_mi", "mine"]
 
 
 @pytest.mark.parametrize("spec", ["kgs", "no.such.file:f", "math:no_such"])
@@ -119,8 +144,31 @@ def test_the_command_writes_rows_a_table_and_a_picture(tmp_path, capsys):
 
 
 def test_the_command_answers_mistakes_with_a_message_and_status_two(capsys):
-    assert main(["--tasks", "1v1-norml-0.75"]) == 2
+    assert main(["--estimators", "ksg", "--tasks", "1v1-norml-0.75"]) == 2
     assert "nearest: 1v1-normal-0.75" in capsys.readouterr().err
+
+
+def test_the_command_never_starts_bare_and_writes_nothing_unasked(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        main([])
+    assert left.value.code == 2
+    assert "--estimators ksg" in capsys.readouterr().err
+    assert main(["--estimators", "cca_mi", "--tasks", NORMAL.name, "-n", "50", "--seeds", "1"]) == 0
+    assert "--out FILE.csv keeps them" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_estimator_of_ones_own_that_fails_is_named_with_its_first_reason(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_failing.py").write_text("def fails(x, y):\n    return [1.0][len(x)]\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    assert main(["--estimators", "my_failing:fails", "--tasks", NORMAL.name, "-n", "50", "--seeds", "2"]) == 0
+    assert "my_failing:fails failed 2 times; first: IndexError: list index" in capsys.readouterr().err
+
+
+def test_the_suites_of_the_help_are_those_there_are():
+    assert set(benchmark.SUITES) == set(SUITES)
 
 
 def test_the_command_lists_tasks_with_their_truth(capsys):
@@ -129,7 +177,7 @@ def test_the_command_lists_tasks_with_their_truth(capsys):
 
 
 def test_coverage_counts_runs_without_a_warning_and_warnings_those_far_off():
-    def run(seed, value, low, high, warnings="", true=1.0, p_value=""):
+    def run(seed, value, low, high, warnings="", true=1.0, p_value=None):
         plain = row("a", f"sharing {true}", seed, true, value)
         return plain._replace(low=low, high=high, warnings=warnings, p_value=p_value)
 
@@ -143,4 +191,4 @@ def test_coverage_counts_runs_without_a_warning_and_warnings_those_far_off():
     ]
     score = scores(rows)["a"]
     assert (score.covered, score.warned, score.small_p) == ("60.0% of 5", "50.0% of 2", "50.0% of 2")
-    assert scores([rows[1]._replace(low="", high="")])["a"].covered == "-"
+    assert scores([rows[1]._replace(low=None, high=None)])["a"].covered == "-"

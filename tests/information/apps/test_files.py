@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl_mi.information.apps.columns import SideSpec
 from ssl_mi.information.apps.files import read_sides
-from ssl_mi.information.apps.source import Asked
 
-X, Y = Asked("x"), Asked("y")
+X, Y = SideSpec("x"), SideSpec("y")
 
 
 @pytest.fixture(autouse=True)
@@ -25,11 +25,11 @@ def write(name, text):
 
 def first(name, columns=None, key=None, text=False, header=None):
     """The x side of a file beside y.npy."""
-    return read_sides(name, "y.npy", Asked("x", key, columns, text), Y, header)[0]
+    return read_sides(name, "y.npy", SideSpec("x", key, columns, text), Y, header)[0]
 
 
 def both(name, x=None, y=None, header=None):
-    a, b = read_sides(name, None, Asked("x", columns=x), Asked("y", columns=y), header)
+    a, b = read_sides(name, None, SideSpec("x", columns=x), SideSpec("y", columns=y), header)
     return a.values.tolist(), b.values.tolist()
 
 
@@ -127,7 +127,7 @@ def test_other_mistakes_with_arrays_are_named():
         "views.npz:zz": r"none of them 'zz'",
         "views.npz:zxx": r"none of them 'zxx' \(nearest: zx",
         ".": "is a folder",
-        "z.h5": r"'.h5' are not read; use .npy, .npz, .csv, .tsv, .parquet",
+        "z.h5": r"'.h5' are not supported; use .npy, .npz, .csv, .tsv, .parquet",
     }.items():
         with pytest.raises(ValueError, match=said):
             first(name)
@@ -138,7 +138,7 @@ def test_other_mistakes_with_arrays_are_named():
     with pytest.raises(ValueError, match="'a' names an array"):
         first("cube.npy", key="a")
     with pytest.raises(ValueError, match="name the array of each"):
-        read_sides("views.npz", None, Asked("x", key="zx"), Y)
+        read_sides("views.npz", None, SideSpec("x", key="zx"), Y)
 
 
 # Text
@@ -202,7 +202,7 @@ def test_columns_are_found_by_name_pattern_and_number():
         ("a,b\n1,2\n3,4,5\n", "line 3, has 3 cells, the first line has 2"),
         ("a;b\n1,5;2\n3,5;4\n", "line 2, column 'a' is '1,5', no number; decimals need a point"),
         ("a\n1\n\n3\n", "line 3, column 'a' is empty"),
-        ("label\nx\ny\n3\nx\n", r"line 4, column 'label' is a number \(3\) among text; to read all as symbols"),
+        ("label\nx\ny\n3\nx\n", r"line 4, column 'label' is a number \(3\) among text; to treat all as symbols"),
         ("name\n" + "".join(f"n{i}\n" for i in range(20)), "20 different values in 20 rows, and symbols repeat"),
         (",a\n0,5\n1,6\n", "column 0 has no name, as the index that pandas writes"),
         ("a,b\n", "has no rows under its header"),

@@ -64,12 +64,12 @@ def test_standardized_columns_have_mean_zero_and_variance_one_at_any_scale():
     rng = np.random.default_rng(0)
     values = rng.standard_normal((500, 4)) * [1e-100, 1.0, 1e100, 1.0] + [0, 1e9, 0, 0]
     values[:, 3] = 0.1
-    scaled, scales, warnings = samples.standardize(samples.read(values, "z"))
+    scaled, scales, cautions = samples.standardize(samples.read(values, "z"))
     assert scaled.values[:, :3].mean(0) == pytest.approx(np.zeros(3), abs=1e-6)
     assert scaled.values[:, :3].std(0) == pytest.approx(np.ones(3), abs=1e-6)
     assert (scaled.values[:, 3] == 0).all()
     assert scales[:3] / values[:, :3].std(0) == pytest.approx(np.ones(3), rel=1e-6)
-    assert warnings == ("1 of 4 columns of z are constant (3): no information",)
+    assert tuple(map(str, cautions)) == ("1 of 4 columns of z are constant (3): no information",)
 
 
 def test_equal_rows_have_equal_hashes_and_others_do_not():

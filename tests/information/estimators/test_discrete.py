@@ -15,16 +15,16 @@ CORRECTIONS = ["plugin", "miller-madow", "grassberger", "chao-shen", "jackknife"
 def test_the_plug_in_entropy_is_minus_sum_p_log_p():
     x = ["a"] * 5 + ["b"] * 3 + ["c"] * 2
     expected = -(0.5 * math.log(0.5) + 0.3 * math.log(0.3) + 0.2 * math.log(0.2))
-    assert discrete.entropy(x).value == pytest.approx(expected, abs=1e-12)
-    assert discrete.entropy(x, "miller-madow").value == pytest.approx(expected + 2 / 20, abs=1e-12)
+    assert discrete.discrete_entropy(x).value == pytest.approx(expected, abs=1e-12)
+    assert discrete.discrete_entropy(x, "miller-madow").value == pytest.approx(expected + 2 / 20, abs=1e-12)
 
 
 def test_the_jackknife_leaves_each_row_out_in_turn():
     x = np.array([0] * 5 + [1] * 3 + [2])
     n = len(x)
-    without = np.mean([discrete.entropy(np.delete(x, i)).value for i in range(n)])
-    expected = n * discrete.entropy(x).value - (n - 1) * without
-    assert discrete.entropy(x, "jackknife").value == pytest.approx(expected, abs=1e-12)
+    without = np.mean([discrete.discrete_entropy(np.delete(x, i)).value for i in range(n)])
+    expected = n * discrete.discrete_entropy(x).value - (n - 1) * without
+    assert discrete.discrete_entropy(x, "jackknife").value == pytest.approx(expected, abs=1e-12)
 
 
 def test_grassbergers_g_follows_its_recursion():
@@ -44,7 +44,7 @@ def test_corrections_undo_most_of_the_plug_in_bias(correction):
     rng = np.random.default_rng(0)
     truth = math.log(20)
     biases = {
-        name: np.mean([discrete.entropy(x, name).value for x in samples]) - truth
+        name: np.mean([discrete.discrete_entropy(x, name).value for x in samples]) - truth
         for samples in [[rng.integers(0, 20, 60) for _ in range(200)]]
         for name in ("plugin", correction)
     }
@@ -58,7 +58,7 @@ def test_a_binary_symmetric_channel_passes_log_two_minus_its_noise(correction, c
     rng = np.random.default_rng(1)
     x = rng.integers(0, 2, 20_000)
     y = x ^ (rng.random(20_000) < crossover)
-    assert discrete.mutual_information(x, y, correction).value == pytest.approx(truth, abs=0.012)
+    assert discrete.discrete_mi(x, y, correction).value == pytest.approx(truth, abs=0.012)
 
 
 @pytest.mark.parametrize("correction", CORRECTIONS)
@@ -67,34 +67,36 @@ def test_chain_rules_hold_exactly(correction):
     z = rng.integers(0, 3, 500)
     x = (z + rng.integers(0, 2, 500)) % 3
     y = x * z % 4
-    information = discrete.mutual_information(x, y, correction).value
-    entropy = discrete.entropy(x, correction).value
-    assert information == pytest.approx(entropy - discrete.conditional_entropy(x, y, correction).value, abs=1e-12)
-    both = discrete.mutual_information(x, np.stack([y, z], 1), correction).value
-    given = discrete.conditional_mutual_information(x, y, z, correction).value
-    assert both == pytest.approx(discrete.mutual_information(x, z, correction).value + given, abs=1e-12)
+    information = discrete.discrete_mi(x, y, correction).value
+    entropy = discrete.discrete_entropy(x, correction).value
+    assert information == pytest.approx(
+        entropy - discrete.discrete_conditional_entropy(x, y, correction).value, abs=1e-12
+    )
+    both = discrete.discrete_mi(x, np.stack([y, z], 1), correction).value
+    given = discrete.discrete_conditional_mi(x, y, z, correction).value
+    assert both == pytest.approx(discrete.discrete_mi(x, z, correction).value + given, abs=1e-12)
 
 
 def test_xor_is_shared_only_given_the_key():
     x, z = np.array(list(itertools.product([0, 1], [0, 1]))).T.repeat(100, axis=1)
     y = x ^ z
-    assert discrete.mutual_information(x, y).value == pytest.approx(0, abs=1e-12)
-    assert discrete.conditional_mutual_information(x, y, z).value == pytest.approx(math.log(2), abs=1e-12)
+    assert discrete.discrete_mi(x, y).value == pytest.approx(0, abs=1e-12)
+    assert discrete.discrete_conditional_mi(x, y, z).value == pytest.approx(math.log(2), abs=1e-12)
 
 
 def test_more_symbols_than_rows_is_warned_of():
     rng = np.random.default_rng(0)
-    estimate = discrete.mutual_information(rng.integers(0, 10, 100), rng.integers(0, 10, 100))
-    assert "under 5 rows a value" in estimate.warnings[0]
-    assert discrete.mutual_information(rng.integers(0, 2, 100), rng.integers(0, 2, 100)).warnings == ()
+    estimate = discrete.discrete_mi(rng.integers(0, 10, 100), rng.integers(0, 10, 100))
+    assert estimate.warnings[0].code == "sparse-counts"
+    assert discrete.discrete_mi(rng.integers(0, 2, 100), rng.integers(0, 2, 100)).warnings == ()
 
 
 def test_bad_symbols_are_named():
     with pytest.raises(ValueError, match="x has 3 rows and y has 2"):
-        discrete.mutual_information([0, 1, 1], [0, 1])
+        discrete.discrete_mi([0, 1, 1], [0, 1])
     with pytest.raises(ValueError, match=r"y holds 0\.5"):
-        discrete.mutual_information([0, 1], [0, 0.5])
+        discrete.discrete_mi([0, 1], [0, 0.5])
     with pytest.raises(ValueError, match="correction must be"):
-        discrete.entropy([0, 1], "none")
+        discrete.discrete_entropy([0, 1], "none")
     with pytest.raises(ValueError, match="at least 2 rows"):
-        discrete.entropy([0], "jackknife")
+        discrete.discrete_entropy([0], "jackknife")

@@ -53,7 +53,7 @@ def test_collinear_and_constant_columns_add_nothing():
     wide = np.concatenate([x, x[:, :1] + x[:, 1:], np.ones((500, 1))], 1)
     estimate = cca_mi(wide, y)
     assert estimate.value == pytest.approx(cca_mi(x, y).value, abs=1e-9)
-    assert "constant (3)" in estimate.warnings[0]
+    assert "constant (3)" in str(estimate.warnings[0])
 
 
 def test_too_few_rows_and_perfect_dependence_are_said():
@@ -61,8 +61,8 @@ def test_too_few_rows_and_perfect_dependence_are_said():
     with pytest.raises(ValueError, match="needs n > 21"):
         cca_mi(x, y)
     x, _ = pairs(100, 0.5, 1)
-    assert "infinite" in cca_mi(x, 2 * x + 1).warnings[0]
-    assert any("few" in warning for warning in cca_mi(*pairs(30, 0.5, 5)).warnings)
+    assert cca_mi(x, 2 * x + 1).warnings[0].code == "infinite-information"
+    assert "few-rows-for-ranks" in {w.code for w in cca_mi(*pairs(30, 0.5, 5)).warnings}
 
 
 def test_ranks_become_normal_and_ties_stay_ties():

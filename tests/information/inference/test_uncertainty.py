@@ -10,7 +10,7 @@ from scipy import stats
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.estimators.gaussian import cca_mi, gaussian_mi
 from ssl_mi.information.estimators.ksg import ksg
-from ssl_mi.information.inference.uncertainty import assess, derangement, with_interval, with_null
+from ssl_mi.information.inference import derangement, with_interval, with_permutation_test, with_uncertainty
 
 
 def gaussian(n, rho, seed=0):
@@ -50,18 +50,21 @@ def test_intervals_of_the_gaussian_estimator_cover_the_truth():
 
 def test_the_p_value_counts_the_estimate_itself():
     x, y = gaussian(500, 0.9)
-    estimate = with_null(ksg, x, y, permutations=19)
+    estimate = with_permutation_test(ksg, x, y, permutations=19)
     assert estimate.p_value == pytest.approx(1 / 20)
     assert abs(estimate.null) < 0.05
     # An estimator that sees nothing: every permutation reaches it.
-    assert with_null(lambda x, y: Estimate(0.0), x, y, permutations=9).p_value == 1.0
+    assert with_permutation_test(lambda x, y: Estimate(0.0), x, y, permutations=9).p_value == 1.0
 
 
 def test_p_values_under_independence_are_uniform():
     def correlation(x, y):
         return Estimate(float(np.abs(x @ y)))
 
-    p = [with_null(correlation, *gaussian(60, 0.0, seed), permutations=19, seed=seed).p_value for seed in range(200)]
+    p = [
+        with_permutation_test(correlation, *gaussian(60, 0.0, seed), permutations=19, seed=seed).p_value
+        for seed in range(200)
+    ]
     assert 2 <= sum(value <= 0.05 for value in p) <= 20  # 10 expected
     assert np.mean(p) == pytest.approx(0.525, abs=0.07)
 
@@ -78,20 +81,20 @@ def test_derangements_move_every_row(n):
 
 def test_assess_joins_interval_and_null_and_repeats_with_its_seed():
     x, y = gaussian(600, 0.6)
-    once, again = (assess(partial(ksg, k=5), x, y, seed=3) for _ in range(2))
+    once, again = (with_uncertainty(partial(ksg, k=5), x, y, seed=3) for _ in range(2))
     assert (once.value, once.ci, once.null, once.p_value) == (again.value, again.ci, again.null, again.p_value)
     assert once.ci[0] < once.value < once.ci[1]
     assert once.settings["k"] == 5
     assert once.seconds > 0
-    bare = assess(ksg, x, y, permutations=0, subsets=0)
+    bare = with_uncertainty(ksg, x, y, permutations=0, subsets=0)
     assert bare.ci is None
     assert bare.null is None
 
 
 def test_tensors_are_resampled_as_tensors():
     x, y = gaussian(300, 0.6)
-    from_tensors = assess(ksg, torch.from_numpy(x), torch.from_numpy(y), permutations=2, subsets=3)
-    from_arrays = assess(ksg, x, y, permutations=2, subsets=3)
+    from_tensors = with_uncertainty(ksg, torch.from_numpy(x), torch.from_numpy(y), permutations=2, subsets=3)
+    from_arrays = with_uncertainty(ksg, x, y, permutations=2, subsets=3)
     assert from_tensors.se == pytest.approx(from_arrays.se, rel=1e-9)
     assert from_tensors.null == pytest.approx(from_arrays.null, abs=1e-12)
 
@@ -100,7 +103,7 @@ def test_neither_random_state_nor_inputs_change():
     x, y = gaussian(200, 0.6)
     torch.manual_seed(0)
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), x.copy()  # noqa: NPY002
-    assess(ksg, x, y, permutations=2, subsets=3)
+    with_uncertainty(ksg, x, y, permutations=2, subsets=3)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
     assert (x == before[2]).all()
@@ -115,14 +118,16 @@ def test_impossible_settings_are_named():
     with pytest.raises(ValueError, match="15 rows, too few for 10 subsets"):
         with_interval(ksg, x, y, subsets=10)
     with pytest.raises(ValueError, match="permutations must be at least 1"):
-        with_null(ksg, x, y, permutations=0)
+        with_permutation_test(ksg, x, y, permutations=0)
 
 
 def test_disagreement_between_k_and_4k_is_said_where_bias_is_large_and_not_elsewhere():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((800, 4))
     y = x + 0.1 * rng.standard_normal((800, 4))  # 9.2 nats: boxes of 12 neighbours blur what 3 already blur
-    strong = assess(partial(ksg, k=3), x, y, permutations=0)
-    assert any(warning.startswith("disagreement over k") for warning in strong.warnings)
-    weak = assess(partial(ksg, k=3), x[:, :1], x[:, :1] + rng.standard_normal((800, 1)), permutations=0)
-    assert not any(warning.startswith("disagreement over k") for warning in weak.warnings)
+    strong = with_uncertainty(partial(ksg, k=3), x, y, permutations=0)
+    (caution,) = (w for w in strong.warnings if w.code == "disagreement-over-k")
+    assert (caution.numbers["k"], caution.numbers["more_k"]) == (3, 12)
+    assert caution.numbers["value"] == strong.value > caution.numbers["value_at_more_k"]
+    weak = with_uncertainty(partial(ksg, k=3), x[:, :1], x[:, :1] + rng.standard_normal((800, 1)), permutations=0)
+    assert weak.warnings == ()

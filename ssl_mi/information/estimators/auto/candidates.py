@@ -1,50 +1,82 @@
-"""Readings of projections of two continuous variables: KSG, less the bias it has on Gaussians like them.
+"""Candidates of the default estimator: KSG on projections of two continuous variables, less its bias on Gaussians.
 
 KSG's bias grows with dimension and dependence. It is measured on Gaussian twins (same n, same covariance, mutual
-information known) and taken off. What is left is what the samples differ from Gaussians in; it shows as a
-difference between readings at k and at 4k neighbours (`Reading.again`).
+information known) and subtracted. What is left is due to what the samples differ from Gaussians in; it shows as a
+difference between the estimates at k and at 4 k neighbours (`Candidate.with_k`).
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from ssl_mi.information.core.knn_inputs import MAX_DIMS
-from ssl_mi.information.estimators.gaussian import rank_gaussianize
+from ssl_mi.information.core.linalg import rank_gaussianize
 from ssl_mi.information.estimators.ksg import ksg_pointwise
 from ssl_mi.information.projections.linear import CCA
 
 TWINS = {2: 16, 4: 8}  # by dimensions of both sides together; else
 FEWEST_TWINS = 4
 LOCAL_ROWS = 2000  # enough to see that a column is a function of others
+SMALLEST_TAIL = 0.02  # nats beyond the fourth dimension that are worth a formula
+
+Halves = tuple[np.ndarray, np.ndarray]  # rows, int64
 
 
-@dataclass
-class Reading:
-    """One candidate on some rows: what KSG said, the bias of its twins, what a Gaussian tail adds, and the rows.
+@dataclass(frozen=True)
+class Candidate:
+    """One projection on some rows: KSG of it, the bias of its twins, what a Gaussian tail adds, and the rows.
 
-    fresh: for nested columns, the share of each that is no function of the ones before; () counts all whole.
-    loss: nats that the projection, fitted on other rows, is reckoned to have missed of the best of its kind.
-    unread: nats in its columns beyond the fourth, if they are Gaussian.
+    Args:
+        pointwise: float64 [n], whose mean is KSG's estimate, nats.
+        bias: of KSG on Gaussian twins, nats.
+        bias_variance: of that bias, for there are only a few twins.
+        u: float64 [n, r], one side as it was given to KSG.
+        v: float64 [n, s], the other.
+        k: neighbours.
+        seed: of the twins.
+        family: the kind of projection, "direct" for none.
+        novelty: for nested columns, the share of each that is no function of the ones before; () counts all whole.
+        tail: nats added for columns beyond the fourth, by the Gaussian formula.
+        tail_columns: how many columns that formula covers in all; 0 where it is not used.
+        shortfall: nats that the projection, fitted on other rows, is expected to miss of the best of its kind.
+        unmeasured: nats in its columns beyond the fourth that are not counted, if they are Gaussian.
     """
 
     pointwise: np.ndarray
     bias: float
-    bias_variance: float  # for there are only a few twins
+    bias_variance: float
     u: np.ndarray
     v: np.ndarray
     k: int
     seed: int
-    fresh: tuple[float, ...] = ()
+    family: str = "direct"
+    novelty: tuple[float, ...] = ()
     tail: float = 0.0
-    loss: float = 0.0
-    unread: float = 0.0
+    tail_columns: int = 0
+    shortfall: float = 0.0
+    unmeasured: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The family and its dimensions, for people."""
+        if self.family == "direct":
+            return self.family
+        tail = f" + Gaussian({self.tail_columns})" if self.tail_columns else ""
+        return f"{self.family}({self.u.shape[1]}){tail}"
+
+    @property
+    def tests_dependence(self) -> bool:
+        """Whether it serves the test of independence: what is shared shows in the first dimension."""
+        return self.family == "direct" or (self.u.shape[1] == 1 and not self.tail_columns)
 
     @property
     def value(self) -> float:
+        """The estimate, nats."""
         return float(self.pointwise.mean()) - self.bias + self.tail
 
     @property
@@ -53,9 +85,9 @@ class Reading:
         return self.value - max(0.0, -self.bias)
 
     @property
-    def promise(self) -> float:
-        """What the best projection of this kind might read; or all of its columns, were the rest Gaussian."""
-        return self.value + max(self.loss, self.unread)
+    def optimistic_value(self) -> float:
+        """What the best projection of this kind might give; or all of its columns, were the rest Gaussian."""
+        return self.value + max(self.shortfall, self.unmeasured)
 
     @property
     def variance(self) -> float:
@@ -67,77 +99,122 @@ class Reading:
         shared = 1.3 + 0.11 * (self.u.shape[1] + self.v.shape[1])
         return shared * float(self.pointwise.var(ddof=1)) / len(self.pointwise)
 
-    def again(self, k: int) -> Reading:
+    def with_k(self, k: int) -> Candidate:
         """The same rows with other neighbours."""
-        biases = [_twin_bias(self.u[:, :r], self.v[:, :r], k, self.seed) for r in range(1, len(self.fresh) + 1)]
-        bias = _nested(biases, self.fresh) if self.fresh else _twin_bias(self.u, self.v, k, self.seed)
+        dims = range(1, len(self.novelty) + 1)
+        biases = [_twin_bias(self.u[:, :r], self.v[:, :r], k, self.seed) for r in dims]
+        bias = _nested(biases, self.novelty) if self.novelty else _twin_bias(self.u, self.v, k, self.seed)
         return replace(self, pointwise=ksg_pointwise(self.u, self.v, k), bias=bias[0], bias_variance=bias[1], k=k)
 
 
-def read(u: np.ndarray, v: np.ndarray, k: int, seed: int) -> Reading:
-    """u: [n, r], v: [n, s], as they are."""
+def evaluate(u: np.ndarray, v: np.ndarray, k: int, seed: int) -> Candidate:
+    """The candidate of u: [n, r] and v: [n, s], as they are."""
     u, v = np.ascontiguousarray(u), np.ascontiguousarray(v)
-    return Reading(ksg_pointwise(u, v, k), *_twin_bias(u, v, k, seed), u, v, k, seed)
+    return Candidate(ksg_pointwise(u, v, k), *_twin_bias(u, v, k, seed), u, v, k, seed)
 
 
-def read_candidates(x, y, halves, k: int, networks: bool, seed: int) -> dict[str, list[Reading]]:
-    """{candidate: [read on the first half, read on the second]}, projections always fitted on the other half."""
-    found = {}
+def all_candidates(
+    x: np.ndarray, y: np.ndarray, halves: Halves, k: int, networks: bool, seed: int
+) -> dict[str, list[Candidate]]:
+    """Every candidate on both halves, projections always fitted on the other half.
+
+    Args:
+        x: float64 [n, dx], columns standard normal.
+        y: float64 [n, dy], likewise.
+        halves: rows of each half.
+        k: neighbours.
+        networks: whether to fit networks too.
+        seed: of fits and twins.
+
+    Returns:
+        {name: [on the first half, on the second]}.
+    """
+    found = []
     if max(x.shape[1], y.shape[1]) <= MAX_DIMS:
-        found["direct"] = [read(x[rows], y[rows], k, seed + i) for i, rows in enumerate(halves)]
+        found += [evaluate(x[rows], y[rows], k, seed + i) for i, rows in enumerate(halves)]
     dims = min(x.shape[1], y.shape[1])
     if max(x.shape[1], y.shape[1]) > 1:
-        fits = [CCA(dims).fit(x[rows], y[rows], seed) for rows in halves[::-1]]
-        found |= _read_family("CCA", fits, x, y, halves, k, seed)
+        linear = [CCA(dims).fit(x[rows], y[rows], seed) for rows in halves[::-1]]
+        found += _of_family("CCA", linear, x, y, halves, k, seed)
     if networks:
-        from ssl_mi.information.projections.neural import Learned
+        from ssl_mi.information.projections.neural import Learned  # which imports torch
 
         # Beyond the dimension of a side, further numbers are functions of the ones before.
-        fits = Learned(min(MAX_DIMS, dims)).fit_each([(x[rows], y[rows]) for rows in halves[::-1]], seed)
-        found |= _read_family("learned", fits, x, y, halves, k, seed)
+        learned = Learned(min(MAX_DIMS, dims)).fit_each([(x[rows], y[rows]) for rows in halves[::-1]], seed)
+        found += _of_family("learned", learned, x, y, halves, k, seed)
+    by_name: dict[str, list[Candidate]] = {}
+    for candidate in found:
+        by_name.setdefault(candidate.name, []).append(candidate)
+    return {name: both for name, both in by_name.items() if len(both) == len(halves)}
+
+
+def _of_family(
+    family: str, fits: Sequence[Any], x: np.ndarray, y: np.ndarray, halves: Halves, k: int, seed: int
+) -> Iterator[Candidate]:
+    """A projection in 1, 2, .. 4 of its dimensions, and with its Gaussian tail beyond them, on each half."""
+    for half, (fit, rows) in enumerate(zip(fits, halves, strict=True)):
+        u, v = map(rank_gaussianize, fit(x[rows], y[rows]))
+        fitted_on = halves[1 - half]
+        promised = gaussian_nats(*map(rank_gaussianize, fit(x[fitted_on], y[fitted_on])))
+        kept = gaussian_nats(u, v) - 1 / (2 * len(u))
+        nested = _nested_candidates(family, u, v, promised - kept, k, seed + half)
+        yield from nested[:-1]
+        yield from _with_tail(nested[-1], u, v, kept)
+
+
+def _nested_candidates(
+    family: str, u: np.ndarray, v: np.ndarray, excess: np.ndarray, k: int, seed: int
+) -> list[Candidate]:
+    """The first 1, 2, .. 4 columns. excess: nats of each pair on the rows that were fitted, beyond those on these."""
+    biases: list[tuple[float, float]] = []
+    novelty: tuple[float, ...] = ()
+    found = []
+    for r in range(1, min(MAX_DIMS, u.shape[1], v.shape[1]) + 1):
+        candidate = evaluate(u[:, :r], v[:, :r], k, seed)
+        biases.append((candidate.bias, candidate.bias_variance))
+        # A dimension that repeats the others adds none of the bias that its twin, an independent one, has.
+        novelty += (1 - (redundancy(u[:, :r]) + redundancy(v[:, :r])) / 2,)
+        bias, bias_variance = _nested(biases, novelty)
+        # What a fit promises too much on its own rows is, to first order, what it falls short of on others.
+        shortfall = max(0.0, float(excess[:r].sum()) / 2)
+        found.append(
+            replace(
+                candidate,
+                family=family,
+                novelty=novelty,
+                bias=bias,
+                bias_variance=bias_variance,
+                shortfall=shortfall,
+            )
+        )
     return found
 
 
-def _read_family(name, fits, x, y, halves, k, seed) -> dict[str, list[Reading]]:
-    """A projection read in 1, 2, .. 4 of its dimensions, and its Gaussian tail beyond them."""
-    found: dict[str, list[Reading]] = {}
-    for half, (fit, rows) in enumerate(zip(fits, halves, strict=True)):
-        u, v = (rank_gaussianize(side) for side in fit(x[rows], y[rows]))
-        fitted_on = halves[1 - half]
-        promised = gaussian_nats(*(rank_gaussianize(side) for side in fit(x[fitted_on], y[fitted_on])))
-        kept = gaussian_nats(u, v) - 1 / (2 * len(u))
-        reach = min(MAX_DIMS, u.shape[1], v.shape[1])
-        biases, fresh = [], ()
-        for r in range(1, reach + 1):
-            reading = read(u[:, :r], v[:, :r], k, seed + half)
-            # A dimension that repeats the others adds none of the bias that its twin, an independent one, has.
-            fresh += (1 - (redundancy(u[:, :r]) + redundancy(v[:, :r])) / 2,)
-            biases.append((reading.bias, reading.bias_variance))
-            reading.fresh = fresh
-            # What a fit promises too much on its own rows is, to first order, what it falls short of on others.
-            reading.loss = max(0.0, float(promised[:r].sum() - kept[:r].sum()) / 2)
-            reading.bias, reading.bias_variance = _nested(biases, fresh)
-            found.setdefault(f"{name}({r})", []).append(reading)
-        # KSG can not follow beyond four pairs. The Gaussian formula is believed for those it can not read when it
-        # gives what KSG does for those it can.
-        head, tail = kept[:reach].sum(), float(kept[reach:].sum())
-        if tail > 0.02 and independent(u, reach) and independent(v, reach):
-            reading.unread = tail
-            if abs(head - reading.value) < max(0.05, 0.05 * head):
-                extended = replace(reading, tail=tail, unread=0.0)
-                found.setdefault(f"{name}({reach}) + Gaussian({u.shape[1]})", []).append(extended)
-    return {candidate: both for candidate, both in found.items() if len(both) == 2}
+def _with_tail(candidate: Candidate, u: np.ndarray, v: np.ndarray, kept: np.ndarray) -> list[Candidate]:
+    """A candidate of all columns that KSG can follow, and one that adds the others by the Gaussian formula.
+
+    The formula is believed for those columns when it gives what KSG does for the ones before, and they share nothing
+    with these.
+    """
+    reach = candidate.u.shape[1]
+    head, tail = kept[:reach].sum(), float(kept[reach:].sum())
+    if not (tail > SMALLEST_TAIL and independent(u, reach) and independent(v, reach)):
+        return [candidate]
+    found = [replace(candidate, unmeasured=tail)]
+    if abs(head - candidate.value) < max(0.05, 0.05 * head):
+        found.append(replace(candidate, tail=tail, tail_columns=u.shape[1]))
+    return found
 
 
-def _nested(biases: list[tuple[float, float]], fresh: tuple[float, ...]) -> tuple[float, float]:
-    """Bias and its variance: each step from r - 1 to r columns counted by the share that is fresh in column r."""
-    weights = np.array(fresh) - np.append(fresh[1:], 0.0)  # Σ fresh_r (b_r - b_(r-1)), by parts
+def _nested(biases: Sequence[tuple[float, float]], novelty: tuple[float, ...]) -> tuple[float, float]:
+    """Bias and its variance: each step from r - 1 to r columns counted by the share that is new in column r."""
+    weights = np.array(novelty) - np.append(novelty[1:], 0.0)  # Σ novelty_r (b_r - b_(r-1)), by parts
     values, variances = np.array(biases).T
     return float(weights @ values), float(weights**2 @ variances)
 
 
 def _twin_bias(u: np.ndarray, v: np.ndarray, k: int, seed: int) -> tuple[float, float]:
-    """What KSG reads too much on Gaussians with the covariance of (u, v), E KSG - I, and the variance of that.
+    """The bias of KSG on Gaussians with the covariance of (u, v), E KSG - I, and the variance of that.
 
     KSG and the exact log density ratio are averaged over the same rows, so most of the sampling noise cancels.
     """
@@ -180,7 +257,7 @@ def _cubic_fit(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _local_fit(x: np.ndarray, y: np.ndarray, k: int = 8) -> float:
-    """R² of the mean over the k nearest other rows: 0 or less of an independent y, near 1 where x tells y."""
+    """R² of the mean over the k nearest other rows: 0 or less of an independent y, near 1 where x determines y."""
     from scipy.spatial import cKDTree
 
     x, y = x[:LOCAL_ROWS], y[:LOCAL_ROWS]
@@ -196,7 +273,7 @@ def independent(u: np.ndarray, reach: int) -> bool:
     """
     u = np.ascontiguousarray(u[:LOCAL_ROWS])
     shared = [ksg_pointwise(u[:, :reach], u[:, [c]], 3).mean() for c in range(reach, u.shape[1])]
-    # Noise of a reading is about 0.03 nats; what is a function of the rest reads tenths of nats.
+    # Noise of such an estimate is about 0.03 nats; a function of the rest shares tenths of nats.
     return max(shared) < 0.12 and float(np.mean(shared)) < 0.03
 
 

@@ -1,33 +1,53 @@
-"""Symbols: telling them from numbers, and reading them against symbols or numbers, with interval and p-value."""
+"""The default estimator where a side is categorical: symbols against symbols, or against numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import torch
+from numpy.typing import ArrayLike
 
+from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.core.inputs import check_paired, n_distinct, read, read_labels, row_hash
+from ssl_mi.information.core.inputs import (
+    check_paired,
+    is_floating,
+    is_tensor,
+    n_distinct,
+    read,
+    read_labels,
+    row_hash,
+)
 from ssl_mi.information.core.knn_inputs import MAX_DIMS
+from ssl_mi.information.core.linalg import rank_gaussianize
 from ssl_mi.information.estimators import discrete
-from ssl_mi.information.estimators.gaussian import rank_gaussianize
 from ssl_mi.information.estimators.ksg import mixed_ksg_ross
-from ssl_mi.information.inference.uncertainty import SUBSETS, assess, derangement, disagreement, with_interval
+from ssl_mi.information.inference.cross_fitting import Folds, halves
+from ssl_mi.information.inference.neighbour_check import with_neighbour_check
+from ssl_mi.information.inference.subsampling import SUBSETS, with_interval
+from ssl_mi.information.inference.uncertainty import with_uncertainty
 from ssl_mi.information.projections.linear import CCA
 
-FEWEST_ROWS = 200  # for a standard error: parts of fewer than 40 rows say nothing
+FEWEST_ROWS = 40 * SUBSETS  # for a standard error: an estimate on fewer than 40 rows a part says nothing of the error
 
 
-def symbols(x, name: str = "x") -> np.ndarray | None:
-    """Codes int64 [n] when x looks like symbols, else None.
+def category_codes(x: ArrayLike, name: str = "x") -> np.ndarray | None:
+    """Codes of x where it looks categorical, else None.
 
-    Strings always do. Whole numbers do when each row is seen 20 times on average, one column of other numbers
-    when it has at most √n / 2 distinct values: continuous samples have n.
+    Strings always do. Whole numbers do when each row is seen 20 times on average, one column of other numbers when it
+    has at most √n / 2 distinct values: continuous samples have n.
+
+    Args:
+        x: [n] or [n, d].
+        name: of x, in messages.
+
+    Returns:
+        int64 [n], or None.
     """
-    raw = x.detach().cpu() if isinstance(x, torch.Tensor) else np.asarray(x)
-    kind = "f" if isinstance(x, torch.Tensor) and x.is_floating_point() else np.asarray(raw).dtype.kind
+    raw = x.detach().cpu() if is_tensor(x) else np.asarray(x)  # type: ignore[union-attr]
+    kind = "f" if is_floating(x) else np.asarray(raw).dtype.kind
     if kind in "USO":
         return read_labels(raw, name)[0]
     variable = read(x, name)
@@ -38,69 +58,89 @@ def symbols(x, name: str = "x") -> np.ndarray | None:
     return np.unique(hashes, return_inverse=True)[1].astype(np.int64)
 
 
-def two_symbols(codes_x, codes_y, *, level: float, permutations: int, seed: int) -> Estimate:
-    """Both sides counted, Grassberger's correction."""
-    counted = partial(discrete.mutual_information, correction="grassberger")
-    subsets = SUBSETS if len(codes_x) >= FEWEST_ROWS else 0
-    return assess(counted, codes_x, codes_y, level=level, permutations=permutations, subsets=subsets, seed=seed)
+def constant_sides(codes: Mapping[str, np.ndarray | None]) -> tuple[Caution, ...]:
+    """A caution for each side that is the same in every row."""
+    return tuple(
+        Caution("constant-side", f"{name} is the same in every row: there is nothing to share", {"side": name})
+        for name, of_side in codes.items()
+        if of_side is not None and not of_side.any()
+    )
 
 
-def one_symbol(
-    x, codes: np.ndarray, k: int, names: tuple[str, str], *, level: float, permutations: int, seed: int
+def both_categorical(
+    codes_x: np.ndarray, codes_y: np.ndarray, *, level: float, permutations: int, seed: int
 ) -> Estimate:
-    """Ross's estimator on x: [n, d] against codes: [n]; on its discriminants beyond 4 dimensions."""
+    """Both sides counted, with Grassberger's correction."""
+    counted = partial(discrete.discrete_mi, correction="grassberger")
+    subsets = SUBSETS if len(codes_x) >= FEWEST_ROWS else 0
+    return with_uncertainty(
+        counted, codes_x, codes_y, level=level, permutations=permutations, subsets=subsets, seed=seed
+    )
+
+
+def mixed(
+    x: ArrayLike, codes: np.ndarray, k: int, names: tuple[str, str], *, level: float, permutations: int, seed: int
+) -> Estimate:
+    """Ross's estimator on x: [n, d] against codes: [n]; beyond 4 dimensions on discriminants of x."""
     variable = read(x, names[0])
     check_paired(variable, read(codes, names[1]))
     rng = np.random.default_rng(seed)
     values = rank_gaussianize(variable, rng=rng)
     ross = partial(mixed_ksg_ross, k=k)
     if variable.d > MAX_DIMS:
-        return _discriminants(values, codes, ross, level, permutations, seed, rng)
+        return _of_discriminants(values, codes, ross, level, permutations, seed, rng)
     subsets = SUBSETS if len(codes) >= FEWEST_ROWS else 0
-    return assess(ross, values, codes, level=level, permutations=permutations, subsets=subsets, seed=seed)
+    return with_uncertainty(ross, values, codes, level=level, permutations=permutations, subsets=subsets, seed=seed)
 
 
-def _discriminants(values, codes, ross, level: float, permutations: int, seed: int, rng) -> Estimate:
-    """Ross's estimator on CCA of x with the indicator of each symbol, fitted on one half and read on the other."""
-    n = len(values)
+def _of_discriminants(
+    values: np.ndarray,
+    codes: np.ndarray,
+    ross: Callable[..., Estimate],
+    level: float,
+    permutations: int,
+    seed: int,
+    rng: np.random.Generator,
+) -> Estimate:
+    """Ross's estimator on CCA of x with the indicator of each symbol, fitted on one half, estimated on the other."""
+    chosen, folds = _best_discriminants(values, codes, ross, rng)
+    estimate = replace(
+        folds.estimate(ross),
+        kind="lower bound",
+        dims=(values.shape[1], 1),
+        projection=" and ".join(f"discriminants({r})" for r in sorted(set(chosen))) + ", cross-fitted",
+    )
+    if len(values) >= FEWEST_ROWS:
+        estimate = _with_interval_of_folds(estimate, folds, ross, level, seed)
+    if permutations:
+        test = folds.permutation_test(ross, estimate.value, permutations, rng)
+        estimate = replace(estimate, null=test.null, p_value=test.p_value)
+    return with_neighbour_check(estimate, ross, folds.value, min(folds.sizes))
+
+
+def _best_discriminants(
+    values: np.ndarray, codes: np.ndarray, ross: Callable[..., Estimate], rng: np.random.Generator
+) -> tuple[list[int], Folds]:
+    """How many discriminants each half prefers, and the two halves, each projected as the other prefers."""
     indicator = (codes[:, None] == np.flatnonzero(np.bincount(codes))[1:]).astype(np.float64)
-    order = rng.permutation(n)
-    halves = order[: n // 2], order[n // 2 :]
-    found: dict[int, list] = {}  # dimensions -> (projected values, codes) of each half
-    for rows, fit_rows in zip(halves, halves[::-1], strict=True):
+    both = halves(len(values), rng)
+    found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}  # dimensions -> (projected, codes) of each half
+    for rows, fit_rows in zip(both, both[::-1], strict=True):
         u, _ = CCA(MAX_DIMS).fit(values[fit_rows], indicator[fit_rows])(values[rows], indicator[rows])
         for r in range(1, u.shape[1] + 1):
             found.setdefault(r, []).append((rank_gaussianize(u[:, :r]), codes[rows]))
-    found = {r: both for r, both in found.items() if len(both) == 2}
+    found = {r: projected for r, projected in found.items() if len(projected) == len(both)}
     best = [max(found, key=lambda r: float(ross(*found[r][half]))) for half in (0, 1)]
-    # Each half is read as the other half prefers: the choice is not made by the noise that is read.
-    parts = [found[best[1]][0], found[best[0]][1]]
-    estimates = [ross(*part) for part in parts]
-    estimate = replace(
-        estimates[0],
-        value=float(np.mean([e.value for e in estimates])),
-        kind="lower bound",
-        n=n,
-        dims=(values.shape[1], 1),
-        projection=" and ".join(f"discriminants({r})" for r in sorted(set(best))) + ", cross-fitted",
-        warnings=tuple(dict.fromkeys(warning for e in estimates for warning in e.warnings)),
-    )
-    if n >= FEWEST_ROWS:
-        each = [with_interval(ross, u, c, level=level, seed=seed) for u, c in parts]
-        # Independent halves, so variances add; both intervals have the same degrees of freedom.
-        se, half_width = (float(np.hypot(*pair)) / 2 for pair in zip(*map(_error_of, each), strict=True))
-        ci = (estimate.value - half_width, estimate.value + half_width)
-        estimate = replace(estimate, se=se, ci=ci, ci_level=level)
-    if permutations:
-        null = [
-            float(np.mean([float(ross(u, c[derangement(len(c), rng)])) for u, c in parts])) for _ in range(permutations)
-        ]
-        reached = sum(value >= estimate.value for value in null)
-        estimate = replace(estimate, null=float(np.mean(null)), p_value=(1 + reached) / (1 + permutations))
-    k = estimate.settings["k"]
-    more = float(np.mean([float(ross(u, c, k=4 * k)) for u, c in parts]))
-    return replace(estimate, warnings=estimate.warnings + disagreement(estimate.value, more, k, estimate.se))
+    # The choice for a half is not made by the noise in its own estimate.
+    return best, Folds([found[best[1]][0], found[best[0]][1]])
 
 
-def _error_of(estimate: Estimate) -> tuple[float, float]:
-    return estimate.se, (estimate.ci[1] - estimate.ci[0]) / 2
+def _with_interval_of_folds(
+    estimate: Estimate, folds: Folds, ross: Callable[..., Estimate], level: float, seed: int
+) -> Estimate:
+    """Variances of the two halves, which are independent, add; both intervals have the same degrees of freedom."""
+    each = [with_interval(ross, u, codes, level=level, seed=seed) for u, codes in folds.pairs]
+    weights = np.array(folds.sizes) / sum(folds.sizes)
+    se = float(np.linalg.norm(weights * [e.se or 0.0 for e in each]))
+    half_width = float(np.linalg.norm(weights * [(e.ci[1] - e.ci[0]) / 2 for e in each if e.ci]))
+    return replace(estimate, se=se, ci=(estimate.value - half_width, estimate.value + half_width), ci_level=level)

@@ -1,19 +1,18 @@
-"""The default estimator: looks at the samples, chooses how to read them, and says what it chose.
+"""The default estimator: looks at the samples, chooses how to estimate from them, and reports what it chose.
 
-Symbols on both sides are counted (`discrete`), symbols on one side go to Ross's estimator
-(`knn.mixed_ksg_ross`), everything else is read as continuous:
+Symbols on both sides are counted (`discrete`), symbols on one side go to Ross's estimator (`ksg.mixed_ksg_ross`); both
+in categorical.py. Everything else is treated as continuous:
 
-1. Each coordinate goes through its ranks to the standard normal, ties broken at random. Neither loses
-   information, and long tails, units, rounding and atoms are gone.
-2. The rows are cut in two halves. Projections are fitted on one half and read on the other, both ways round:
-   none (up to 4 dimensions a side), canonical correlation analysis to 1..4 dimensions, networks to 1..4.
-3. Every candidate is read by KSG. Its bias, which grows with dimension and dependence, is measured on Gaussian
-   twins (same n, same covariance, mutual information known) and taken off.
-4. Each half is read through the candidate that read most on the *other* half, before anything was added for a
-   negative bias. The largest of several noisy readings would be too large; a choice made elsewhere leaves the
-   reading fair.
-5. The interval holds the noise, the part of the bias that moves with k, downwards what was added for a negative
-   bias, and upwards what the projections promised on the rows they were fitted on beyond what they kept on others.
+1. Each coordinate goes through its ranks to the standard normal, ties broken at random. Neither loses information,
+   and long tails, units, rounding and atoms are gone.
+2. The rows are cut in two halves. Projections are fitted on one half and applied to the other, both ways round: none
+   (up to 4 dimensions a side), canonical correlation analysis to 1..4 dimensions, networks to 1..4.
+3. Every candidate is estimated by KSG. Its bias, which grows with dimension and dependence, is measured on Gaussian
+   twins (same n, same covariance, mutual information known) and subtracted (candidates.py).
+4. Each half uses the candidate that was largest on the *other* half, before anything was added for a negative bias.
+   The largest of several noisy estimates would be too large; a choice made elsewhere leaves the estimate fair.
+5. The interval holds the noise, the part of the bias that moves with k, downwards what was added for a negative bias,
+   and upwards what the projections promised on the rows they were fitted on beyond what they kept on others.
 
 By data processing each candidate bounds I(x; y) from below, up to the bias left in step 3.
 """
@@ -21,31 +20,34 @@ By data processing each candidate bounds I(x; y) from below, up to the bias left
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.core.inputs import standardize
-from ssl_mi.information.core.knn_inputs import MAX_DIMS, prepare
-from ssl_mi.information.estimators.auto import candidates
-from ssl_mi.information.estimators.auto.candidates import Reading
-from ssl_mi.information.estimators.auto.categorical import one_symbol, symbols, two_symbols
-from ssl_mi.information.estimators.gaussian import rank_gaussianize
+from ssl_mi.information.core.knn_inputs import MAX_DIMS, prepare_for_ranks
+from ssl_mi.information.core.linalg import rank_gaussianize
+from ssl_mi.information.estimators.auto import categorical
+from ssl_mi.information.estimators.auto.candidates import Candidate, Halves, all_candidates, evaluate
 from ssl_mi.information.estimators.ksg import ksg_pointwise, null_values
-from ssl_mi.information.inference.uncertainty import derangement, disagreement
+from ssl_mi.information.inference.cross_fitting import halves as random_halves
+from ssl_mi.information.inference.neighbour_check import FACTOR, disagreement
+from ssl_mi.information.inference.permutation import PermutationTest, derangement, p_value
 
 FEWEST_ROWS = 40
 LEARNING_ROWS = 500  # of a half; networks learn nothing from fewer
-TESTED = ("direct", "CCA(1)", "learned(1)")  # for dependence; what is shared shows in the first dimension
-NULL_ROWS = 3000  # enough to tell dependence from none, and cheap enough to permute often
+NULL_ROWS = 3000  # enough to distinguish dependence from none, and cheap enough to permute often
 FEW_ROWS = 1000
-MORE = 4  # times k, for a second look
+ROWS_PER_DIMENSION = 10
+NEAR = 0.6  # of the largest value that half of the rows can show
 
 
 def mutual_information(
-    x,
-    y,
+    x: ArrayLike,
+    y: ArrayLike,
     *,
     k: int = 3,
     learned: bool = True,
@@ -53,46 +55,74 @@ def mutual_information(
     permutations: int = 99,
     seed: int = 0,
 ) -> Estimate:
-    """I(x; y) in nats, with an interval, a p-value, warnings, and what was chosen and why in `settings`.
+    """I(x; y) in nats, with an interval, a p-value and cautions; `settings` names what was chosen, and why.
 
-    x: [n, dx] (or [n]), y: [n, dy]: torch or numpy, any dtype or device. A side of few distinct values (integers,
-    booleans, strings, or one column of few numbers) is taken for symbols.
-    k: neighbours. learned=False leaves the networks out: ten times faster, and blind beyond 4 dimensions to
-    dependence that no linear projection shows. permutations=0 leaves out the null.
+    Args:
+        x: [n] or [n, dx], torch or numpy, any dtype or device. A side of few distinct values (integers, booleans,
+            strings, or one column of few numbers) is treated as symbols.
+        y: [n] or [n, dy], likewise.
+        k: neighbours.
+        learned: whether networks are among the projections. False is ten times faster, and blind beyond 4 dimensions
+            to dependence that no linear projection shows.
+        level: of the interval, between 0 and 1.
+        permutations: B of the permutation test; 0 leaves it out.
+        seed: of halves, fits, twins and permutations.
 
-    Raises ValueError: unpaired lengths, NaN or infinity, wrong rank, fewer than 40 rows.
+    Returns:
+        A point estimate, or a lower bound where a projection was chosen.
+
+    Raises:
+        ValueError: unpaired lengths, NaN or infinity, wrong rank, fewer than 40 rows.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.standard_normal((1000, 2))
+        >>> estimate = mutual_information(x, x + rng.standard_normal((1000, 2)), learned=False)
+        >>> estimate.ci[0] < np.log(2) < estimate.ci[1]
+        True
     """
     started = time.perf_counter()
-    codes_x, codes_y = symbols(x, "x"), symbols(y, "y")
-    trusted = {"level": level, "permutations": permutations, "seed": seed}
+    codes_x, codes_y = categorical.category_codes(x, "x"), categorical.category_codes(y, "y")
+    uncertainty = {"level": level, "permutations": permutations, "seed": seed}
     if codes_x is not None and codes_y is not None:
-        answer = two_symbols(codes_x, codes_y, **trusted)
+        estimate = categorical.both_categorical(codes_x, codes_y, **uncertainty)
     elif codes_x is not None:
-        answer = one_symbol(y, codes_x, k, ("y", "x"), **trusted)
-        answer = replace(answer, dims=answer.dims[::-1])
+        estimate = categorical.mixed(y, codes_x, k, ("y", "x"), **uncertainty)
+        estimate = replace(estimate, dims=estimate.dims and estimate.dims[::-1])
     elif codes_y is not None:
-        answer = one_symbol(x, codes_y, k, ("x", "y"), **trusted)
+        estimate = categorical.mixed(x, codes_y, k, ("x", "y"), **uncertainty)
     else:
-        answer = _continuous(x, y, k, learned, level, permutations, seed)
-    for name, codes in (("x", codes_x), ("y", codes_y)):
-        if codes is not None and not codes.any():
-            nothing = f"{name} is the same in every row: there is nothing to share"
-            answer = replace(answer, warnings=(*answer.warnings, nothing))
-    return replace(answer, seconds=time.perf_counter() - started)
+        estimate = _continuous(x, y, k, learned, **uncertainty)
+    constant = categorical.constant_sides({"x": codes_x, "y": codes_y})
+    return replace(estimate, warnings=(*estimate.warnings, *constant), seconds=time.perf_counter() - started)
 
 
 # --- continuous on both sides ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was read: every candidate on both halves, which one each half was read through, and those readings."""
+class Selection:
+    """Every candidate on both halves, the one chosen for each half, and the estimates that follow.
 
-    candidates: dict[str, list[Reading]]
-    chosen: tuple[str, str]
-    parts: tuple[Reading, ...]  # of the two halves; or one of all rows, where nothing was projected
-    more: tuple[Reading, ...]  # the same at more neighbours
-    halves: tuple[Reading, Reading]
+    Args:
+        candidates: name -> [on the first half, on the second].
+        halves: the candidate that each half was estimated through.
+        parts: those two; or one of all rows, where nothing was projected.
+        at_more_k: the same parts at more neighbours.
+    """
+
+    candidates: Mapping[str, list[Candidate]]
+    halves: tuple[Candidate, Candidate]
+    parts: tuple[Candidate, ...]
+    at_more_k: tuple[Candidate, ...]
+
+    @property
+    def chosen(self) -> list[str]:
+        return sorted({half.name for half in self.halves})
+
+    @property
+    def projected(self) -> bool:
+        return self.chosen != ["direct"]
 
     @property
     def value(self) -> float:
@@ -103,8 +133,8 @@ class Look:
         return float(np.mean([part.bias for part in self.parts]))
 
     @property
-    def at_more(self) -> float:
-        return float(np.mean([part.value for part in self.more]))
+    def value_at_more_k(self) -> float:
+        return float(np.mean([part.value for part in self.at_more_k]))
 
     @property
     def se(self) -> float:
@@ -112,131 +142,160 @@ class Look:
         return float(np.sqrt(sum(part.variance + part.bias_variance for part in self.parts))) / len(self.parts)
 
     @property
-    def se_of_more(self) -> float:
-        """Noise of `at_more - value`: that of the rows is mostly shared."""
-        pairs = zip(self.parts, self.more, strict=True)
+    def se_of_change(self) -> float:
+        """Noise of `value_at_more_k - value`: that of the rows is mostly shared."""
+        pairs = zip(self.parts, self.at_more_k, strict=True)
         apart = [
             np.var(b.pointwise - a.pointwise, ddof=1) / len(a.u) + a.bias_variance + b.bias_variance for a, b in pairs
         ]
         return float(np.sqrt(sum(apart))) / len(self.parts)
 
     @property
-    def missed(self) -> float:
-        """Nats that projections fitted on half of the rows may have missed: by the readiest of the families."""
-        best = [np.mean([max(nested, key=lambda r: r.score).promise for nested in halves]) for halves in self.families]
-        return max(0.0, float(max(best, default=self.value)) - self.value)
-
-    @property
-    def families(self) -> list[list[list[Reading]]]:
-        """For each family of projections, its nested readings of the first half and of the second."""
-        found = []
-        for family in ("CCA", "learned"):
-            of_family = [both for name, both in self.candidates.items() if name.startswith(family)]
-            found += [[list(readings) for readings in zip(*of_family, strict=True)]] if of_family else []
-        return found
+    def projection_gap(self) -> float:
+        """Upper estimate of the nats lost by projection, from the family of projections with the best prospects."""
+        families: dict[str, list[list[Candidate]]] = {}
+        for both in self.candidates.values():
+            if both[0].family != "direct":
+                families.setdefault(both[0].family, []).append(both)
+        prospects = []
+        for nested in families.values():
+            best = [max(of_half, key=lambda c: c.score) for of_half in zip(*nested, strict=True)]
+            prospects.append(np.mean([candidate.optimistic_value for candidate in best]))
+        return max(0.0, float(max(prospects, default=self.value)) - self.value)
 
 
-def _look(x, y, halves, k, networks, seed) -> Look:
-    found = candidates.read_candidates(x, y, halves, k, networks, seed)
-    best = [max(found, key=lambda name: found[name][half].score) for half in (0, 1)]
-    chosen = best[1], best[0]  # each half is read as the other half prefers
-    both = tuple(found[chosen[half]][half] for half in (0, 1))
-    parts = (candidates.read(x, y, k, seed),) if chosen == ("direct", "direct") else both
-    return Look(found, chosen, parts, tuple(part.again(MORE * k) for part in parts), both)
-
-
-def _continuous(x, y, k, learned, level, permutations, seed) -> Estimate:
-    a, b, warnings = prepare(x, y, standardized=False, duplicates="drop", dequantized=False, seed=seed)
-    warnings = tuple(w for w in warnings if "ties" not in w)  # the ranks see to them
-    warnings += standardize(a)[2] + standardize(b)[2]  # for what they say of constant columns
-    n = a.n
+def _continuous(
+    x: ArrayLike, y: ArrayLike, k: int, learned: bool, *, level: float, permutations: int, seed: int
+) -> Estimate:
+    a, b, cautions = prepare_for_ranks(x, y)
+    n, dims = a.n, (a.d, b.d)
     if n < FEWEST_ROWS:
-        raise ValueError(f"x and y have n={n} rows: fitting on half and reading half needs {FEWEST_ROWS}; use ksg")
+        raise ValueError(f"x and y have n={n} rows: cross-fitting on two halves needs {FEWEST_ROWS}; use ksg")
     rng = np.random.default_rng(seed)
-    order = rng.permutation(n)
-    halves = order[: n // 2], order[n // 2 :]
-    x, y = rank_gaussianize(a, rng=rng), rank_gaussianize(b, rng=rng)
-    networks = learned and n // 2 >= LEARNING_ROWS and max(a.d, b.d) > 1
-    look = _look(x, y, halves, k, networks, seed)
-    null, p_value = _null(look.candidates, k, permutations, rng) if permutations else (None, None)
-    kept = sorted(set(look.chosen))
+    halves = random_halves(n, rng)
+    networks = learned and n // 2 >= LEARNING_ROWS and max(dims) > 1
+    selection = _select(rank_gaussianize(a, rng=rng), rank_gaussianize(b, rng=rng), halves, k, networks, seed)
+    test = _independence_test(selection.candidates, k, permutations, rng) if permutations else None
     return Estimate(
-        value=look.value,
-        kind="point estimate" if kept == ["direct"] else "lower bound",
-        se=look.se,
-        ci=_interval(look, level),
+        value=selection.value,
+        kind="lower bound" if selection.projected else "point estimate",
+        se=selection.se,
+        ci=_interval(selection, level),
         ci_level=level,
-        p_value=p_value,
-        null=null,
+        p_value=test.p_value if test else None,
+        null=test.null if test else None,
         n=n,
-        dims=(a.d, b.d),
-        projection=None if kept == ["direct"] else " and ".join(kept) + ", cross-fitted",
+        dims=dims,
+        projection=" and ".join(selection.chosen) + ", cross-fitted" if selection.projected else None,
         estimator="mutual_information",
-        settings={"k": k, "seed": seed, "chosen": _why(look.candidates, kept)},
-        warnings=warnings + _warnings(look, k, n, (a.d, b.d), networks),
+        settings={"k": k, "seed": seed, "chosen": _reason(selection)},
+        warnings=(*cautions, *_cautions(selection, k, n, dims, networks)),
     )
 
 
-def _interval(look: Look, level: float) -> tuple[float, float]:
+def _select(x: np.ndarray, y: np.ndarray, halves: Halves, k: int, networks: bool, seed: int) -> Selection:
+    """Steps 2 to 4 of the module's description."""
+    found = all_candidates(x, y, halves, k, networks, seed)
+    best = [max(found, key=lambda name: found[name][half].score) for half in (0, 1)]
+    chosen = found[best[1]][0], found[best[0]][1]  # each half is estimated as the other half prefers
+    direct = all(candidate.family == "direct" for candidate in chosen)
+    parts = (evaluate(x, y, k, seed),) if direct else chosen
+    return Selection(found, chosen, parts, tuple(part.with_k(FACTOR * k) for part in parts))
+
+
+def _interval(selection: Selection, level: float) -> tuple[float, float]:
     """Noise, doubt about the bias, and, upwards, what the projection missed.
 
-    The bias that twins can not show moves with k: readings at k and at 4k that differ by more than their noise are
+    The bias that twins cannot show moves with k: estimates at k and at 4 k that differ by more than their noise are
     both off, the first by about as much as they differ. A negative bias was added for: downwards it is not counted.
     """
     from scipy.stats import norm
 
-    noise = float(norm.ppf((1 + level) / 2)) * look.se
-    noise += max(0.0, abs(look.at_more - look.value) - look.se_of_more)
-    low = look.value - noise - max(abs(look.bias) / 4, -look.bias)
-    return low, look.value + noise + abs(look.bias) / 4 + look.missed
+    noise = float(norm.ppf((1 + level) / 2)) * selection.se
+    noise += max(0.0, abs(selection.value_at_more_k - selection.value) - selection.se_of_change)
+    low = selection.value - noise - max(abs(selection.bias) / 4, -selection.bias)
+    return low, selection.value + noise + abs(selection.bias) / 4 + selection.projection_gap
 
 
-def _null(found: dict[str, list[Reading]], k: int, permutations: int, rng) -> tuple[float, float]:
-    """Mean reading and p-value over derangements of the second half, the projections fitted on the first as they are.
+def _independence_test(
+    found: Mapping[str, list[Candidate]], k: int, permutations: int, rng: np.random.Generator
+) -> PermutationTest:
+    """Mean estimate and p-value over derangements of the second half, the projections fitted on the first as they are.
 
-    The statistic is the sum of a few candidates' readings, the same ones whatever they read. One half, and no choice:
-    so the rows that are re-paired had no part in anything, and p is exact. (Readings of both halves, each through
-    what was fitted on the other, are tied to each other: p < .05 came up in 13% of independent samples of 2 + 2
-    dimensions, and in 8% of all when each half was read through what the other liked best.)
+    The statistic is the sum over a few candidates, the same ones whatever their values. One half, and no choice: so
+    the rows that are re-paired had no part in anything, and p is exact. (Estimates of both halves, each through what
+    was fitted on the other, are tied to each other: p < .05 came up in 13% of independent samples of 2 + 2 dimensions,
+    and in 8% of all when each half used the candidate that the other preferred.)
     """
-    readings = [found[name][1] for name in TESTED if name in found]
-    n = min(NULL_ROWS, len(readings[0].u))
+    tested = [both[1] for both in found.values() if both[1].tests_dependence]
+    n = min(NULL_ROWS, len(tested[0].u))
     partners = np.stack([derangement(n, rng) for _ in range(permutations)])
-    sides = [(reading.u[:n], reading.v[:n]) for reading in readings]
-    observed = sum(ksg_pointwise(u, v, k).mean() for u, v in sides)
-    null = sum(null_values(u, v, k, partners) for u, v in sides)
-    return float(null.mean()) / len(sides), float(1 + (null >= observed).sum()) / (1 + permutations)
+    sides = [(candidate.u[:n], candidate.v[:n]) for candidate in tested]
+    observed = sum(float(ksg_pointwise(u, v, k).mean()) for u, v in sides)
+    null = np.sum([null_values(u, v, k, partners) for u, v in sides], axis=0)
+    return PermutationTest(float(null.mean()) / len(sides), p_value(observed, null))
 
 
-def _warnings(look: Look, k: int, n: int, dims: tuple[int, int], networks: bool) -> tuple[str, ...]:
+def _cautions(selection: Selection, k: int, n: int, dims: tuple[int, int], networks: bool) -> tuple[Caution, ...]:
+    value, widest = selection.value, max(dims)
+    found = [*_cautions_of_projection(selection)]
+    if widest > MAX_DIMS and not networks:
+        text = "only linear projections were tried: dependence without correlation is missed"
+        found.append(Caution("linear-only", text))
+    if n < ROWS_PER_DIMENSION * widest:
+        text = f"n = {n} rows are few for {widest} dimensions: projections fitted on half of them miss much"
+        found.append(Caution("few-rows-for-dimensions", text, {"n": n, "dims": widest}))
+    if n < FEW_ROWS:
+        text = f"n = {n} rows are few: below {FEW_ROWS} expect an error of a tenth of a nat"
+        found.append(Caution("few-rows", text, {"n": n, "threshold": FEW_ROWS}))
+    if abs(selection.bias) > max(0.05, 0.05 * abs(value)):
+        text = (
+            f"a bias of {selection.bias:+.3f} nats, calibrated on Gaussian surrogates, was subtracted: the estimate "
+            "depends on it"
+        )
+        found.append(Caution("bias-correction", text, {"bias": selection.bias}))
+    return (*found, *_cautions_of_size(selection, k, n), *_halves_disagree(selection), *_over_k(selection, k))
+
+
+def _cautions_of_projection(selection: Selection) -> tuple[Caution, ...]:
+    found: tuple[Caution, ...] = ()
+    gap = selection.projection_gap
+    if gap > max(0.03, 0.05 * abs(selection.value)):
+        text = f"the projections, fitted on half of the rows, may miss about {gap:.2f} nats; use more rows"
+        found += (Caution("projection-gap", text, {"gap": gap}),)
+    if any(half.tail_columns for half in selection.halves):
+        text = "canonical pairs beyond the fourth are assumed to be Gaussian, as the first four were found to be"
+        found += (Caution("gaussian-tail", text),)
+    return found
+
+
+def _cautions_of_size(selection: Selection, k: int, n: int) -> tuple[Caution, ...]:
     from scipy.special import digamma
 
-    found = []
-    if look.missed > max(0.03, 0.05 * abs(look.value)):
-        found.append(f"projections fitted on half of the rows may miss {look.missed:.2f} nats: more rows would tell")
-    if any("Gaussian" in name for name in look.chosen):
-        found.append("canonical pairs beyond the fourth are taken to be Gaussian, as the first four were found to be")
-    if max(dims) > MAX_DIMS and not networks:
-        found.append("only linear projections were tried: dependence without correlation is missed")
-    if n < 10 * max(dims):
-        found.append(f"n = {n} rows are few for {max(dims)} dimensions: projections fitted on half of them miss much")
-    if n < FEW_ROWS:
-        found.append(f"n = {n} rows are few: below {FEW_ROWS} expect to be off by a tenth of a nat")
-    if abs(look.bias) > max(0.05, 0.05 * abs(look.value)):
-        found.append(f"KSG's bias was taken to be {look.bias:+.3f}, as for Gaussians: the value rests on that")
-    if look.value > 0.6 * (digamma(n // 2) - digamma(k)):
-        found.append(f"the dependence is near what {n} rows can show (about {digamma(n // 2) - digamma(k):.1f} nats)")
-    first, second = (half.value for half in look.halves)
-    if abs(first - second) > max(0.05, 5 * look.se):
-        found.append(f"the two halves disagree: {first:.3f} and {second:.3f}")
-    return (*found, *disagreement(look.value, look.at_more, k, look.se))
+    reach = float(digamma(n // 2) - digamma(k))
+    if selection.value <= NEAR * reach:
+        return ()
+    text = f"the dependence is near the largest that {n} rows can show (about {reach:.1f} nats)"
+    return (Caution("near-ceiling", text, {"n": n, "value": selection.value, "ceiling": reach}),)
 
 
-def _why(readings, kept) -> str:
-    """The best reading of each family, and which was kept."""
-    average = {name: float(np.mean([r.value for r in both])) for name, both in readings.items()}
+def _halves_disagree(selection: Selection) -> tuple[Caution, ...]:
+    first, second = (half.value for half in selection.halves)
+    if abs(first - second) <= max(0.05, 5 * selection.se):
+        return ()
+    text = f"the two halves disagree: {first:.3f} and {second:.3f}"
+    return (Caution("halves-disagree", text, {"first": first, "second": second}),)
+
+
+def _over_k(selection: Selection, k: int) -> tuple[Caution, ...]:
+    return disagreement(selection.value, selection.value_at_more_k, k, selection.se)
+
+
+def _reason(selection: Selection) -> str:
+    """What was chosen, over the best candidate of each other family."""
+    average = {name: float(np.mean([c.value for c in both])) for name, both in selection.candidates.items()}
     best: dict[str, str] = {}
-    for name in sorted(average, key=average.get):
-        best[name.split("(")[0]] = name
-    others = [f"{name} {average[name]:.3f}" for name in best.values() if name not in kept]
-    return " and ".join(kept) + (f" over {', '.join(others)}" if others else "")
+    for name in sorted(average, key=lambda name: average[name]):
+        best[selection.candidates[name][0].family] = name
+    others = [f"{name} {average[name]:.3f}" for name in best.values() if name not in selection.chosen]
+    return " and ".join(selection.chosen) + (f" over {', '.join(others)}" if others else "")

@@ -1,9 +1,11 @@
-"""An opened file as columns that can be found by name and taken by number; arrays are the plainest of them."""
+"""An opened file as columns that are found by name and taken by number; arrays are the plainest of them."""
 
 from __future__ import annotations
 
 import fnmatch
 import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,36 +13,55 @@ import numpy as np
 from ssl_mi.information.apps.catalogue import nearest
 
 
-class Asked(NamedTuple):
-    """What was said of one side. text: take the values for symbols, whatever they look like."""
+class SideSpec(NamedTuple):
+    """What the user said of one side.
 
-    name: str  # "x" or "y"
+    Args:
+        name: "x" or "y".
+        key: the array of an .npz.
+        columns: names, patterns, numbers or ranges, separated by commas; None for all.
+        text: treat the values as symbols, whatever they look like.
+    """
+
+    name: str
     key: str | None = None
     columns: str | None = None
     text: bool = False
 
 
-class Source:
-    """An opened file. label: its name in messages; names: of its columns, "0", "1", ... where they have none."""
+class Columns(ABC):
+    """An opened file.
+
+    Args:
+        label: its name in messages.
+        names: of its columns; "0", "1", ... where they have none.
+    """
 
     def __init__(self, label: str, names: list[str]) -> None:
         self.label, self.names = label, names
 
-    def take(self, columns: list[int], text: bool = False) -> np.ndarray:
-        """[n, len(columns)], or [n] of a file of one column. Raises ValueError for what is no finite number."""
-        raise NotImplementedError
+    @abstractmethod
+    def take(self, columns: Sequence[int], text: bool = False) -> np.ndarray:
+        """Some columns: [n, len(columns)], or [n] of a file of one column.
 
-    def find(self, asked: Asked) -> list[int]:
+        Args:
+            columns: their numbers, from 0.
+            text: as symbols, whatever they look like.
+
+        Raises:
+            ValueError: a value that is no finite number, or is missing.
+        """
+
+    def find(self, spec: SideSpec) -> list[int]:
         """The columns asked for: names, patterns (z_*), numbers from 0, ranges (0:8, the end left out)."""
-        if asked.columns is None:
+        if spec.columns is None:
             return list(range(len(self.names)))
-        if asked.columns in self.names:  # a name may hold a comma
-            return [self._once(asked.columns)]
-        found: list[int] = []
-        for word in filter(None, (word.strip() for word in asked.columns.split(","))):
-            found += [c for c in self._matching(word, asked.name) if c not in found]
+        if spec.columns in self.names:  # a name may hold a comma
+            return [self._once(spec.columns)]
+        words = filter(None, (word.strip() for word in spec.columns.split(",")))
+        found = list(dict.fromkeys(column for word in words for column in self._matching(word, spec.name)))
         if not found:
-            raise ValueError(f"--{asked.name}-columns {asked.columns!r} names no column")
+            raise ValueError(f"--{spec.name}-columns {spec.columns!r} names no column")
         return found
 
     def _matching(self, word: str, side: str) -> list[int]:
@@ -65,18 +86,30 @@ class Source:
             raise ValueError(f"{self.label} has {self.names.count(name)} columns called {name!r}: name it by number")
         return self.names.index(name)
 
+    def check_kinds(self, columns: Sequence[int], is_text: Sequence[bool]) -> None:
+        """Raise ValueError where some of these columns are text and others numbers."""
+        if len(set(is_text)) > 1:
+            words, numbers = (self.names[columns[is_text.index(kind)]] for kind in (True, False))
+            raise ValueError(
+                f"{self.label}: a side mixes text (column {words!r}) and numbers (column {numbers!r}); "
+                "put them on different sides, or treat all as symbols (--symbols)"
+            )
+
     def list_columns(self) -> str:
         shown = ", ".join(self.names[:12]) + (", ..." if len(self.names) > 12 else "")
         return f"{len(self.names)} column{'s'[: len(self.names) != 1]} ({shown})"
 
-    def describe(self, columns: list[int]) -> str:
-        if columns == list(range(len(self.names))):
+    def describe(self, columns: Sequence[int]) -> str:
+        """The file, and which of its columns, for people."""
+        if list(columns) == list(range(len(self.names))):
             return self.label
         shown = ", ".join(self.names[c] for c in columns[:6]) + (", ..." if len(columns) > 6 else "")
         return f"{self.label}, column{'s'[: len(columns) != 1]} {shown}"
 
 
-class ArraySource(Source):
+class ArrayColumns(Columns):
+    """The columns of an array [n] or [n, d] of numbers or text."""
+
     def __init__(self, values: np.ndarray, label: str) -> None:
         if values.dtype.kind not in "fiubUS":
             what = "Python objects, which are never unpickled" if values.dtype.hasobject else f"{values.dtype} values"
@@ -89,16 +122,17 @@ class ArraySource(Source):
         self.values = values
         super().__init__(label, [str(c) for c in range(1 if values.ndim == 1 else values.shape[1])])
 
-    def take(self, columns: list[int], text: bool = False) -> np.ndarray:
+    def take(self, columns: Sequence[int], text: bool = False) -> np.ndarray:
         values = self.values if len(columns) == len(self.names) else self.values[:, columns]
         if text:
             return values.astype(str)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            place = np.argwhere(~np.isfinite(values))[0]
+            bad = ~np.isfinite(values)
+            place = np.argwhere(bad)[0]
             column = f", column {columns[place[1]]}" if values.ndim == 2 else ""
-            rows = (~np.isfinite(values)).reshape(len(values), -1).any(1).sum()
             raise ValueError(
-                f"{self.label} holds {rows} rows with NaN or infinity, first {values[tuple(place)]} at row {place[0]}"
-                f"{column} (both from 0): drop those rows from both sides, or fill them"
+                f"{self.label} holds {bad.reshape(len(bad), -1).any(1).sum()} rows with NaN or infinity, first "
+                f"{values[tuple(place)]} at row {place[0]}{column} (both from 0): drop those rows from both sides, "
+                "or fill them"
             )
         return values

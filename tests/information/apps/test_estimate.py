@@ -1,9 +1,11 @@
 """The command line: the library's own answer on what is in the files, in words, JSON and exit status."""
 
+import argparse
 import ast
 import json
 import math
-import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,23 @@ import pytest
 
 from ssl_mi.information import ksg, mutual_information
 from ssl_mi.information.apps import catalogue as named
-from ssl_mi.information.apps import command
+from ssl_mi.information.apps import estimate as command
+from ssl_mi.information.apps import estimators
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.inference.uncertainty import assess
+from ssl_mi.information.inference.uncertainty import SUBSETS, with_uncertainty
 from ssl_mi.information.variational.names import built_in_bounds
 
 QUICK = ["--estimator", "cca_mi", "--permutations", "0", "--no-interval"]
+
+
+def run(command, *arguments):
+    """A command's exit status for these arguments."""
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    try:
+        return command.run(parser.parse_args(arguments))
+    except SystemExit as left:
+        return left.code
 
 
 @pytest.fixture
@@ -35,14 +48,10 @@ def folder(tmp_path, monkeypatch):
 def call(folder, capsys):
     """Arguments -> (exit status, stdout, stderr)."""
 
-    def run(*arguments):
-        try:
-            status = command.main(["estimate", *arguments])
-        except SystemExit as left:
-            status = left.code
-        return status, *capsys.readouterr()
+    def answer(*arguments):
+        return run(command, *arguments), *capsys.readouterr()
 
-    return run
+    return answer
 
 
 def loaded(*names):
@@ -54,11 +63,11 @@ def test_it_reads_what_the_library_reads_and_tells_all_of_it(call):
         "x.npy", "y.npy", "--estimator", "ksg", "--k", "5", "--seed", "3", "--level", "0.9", "--json"
     )
     told = json.loads(out)
-    expected = assess(lambda x, y, k=5: ksg(x, y, k, seed=3), *loaded("x", "y"), level=0.9, seed=3)
+    expected = with_uncertainty(lambda x, y, k=5: ksg(x, y, k, seed=3), *loaded("x", "y"), level=0.9, seed=3)
     for name in ("value", "kind", "se", "ci_level", "p_value", "null", "ceiling", "n", "estimator", "settings"):
         assert told[name] == getattr(expected, name), name
     assert told["ci"] == list(expected.ci)
-    assert (told["dims"], told["unit"], told["warnings"]) == ([2, 2], "nats", list(expected.warnings))
+    assert (told["dims"], told["unit"], told["warnings"]) == ([2, 2], "nats", [w.to_dict() for w in expected.warnings])
     assert told["x"] == {"source": "x.npy", "shape": [400, 2], "dtype": "float64"}
     assert (status, err) == (0, "")
     assert told["ci"][0] < math.log(2) < told["ci"][1]
@@ -122,7 +131,7 @@ def test_few_rows_get_no_interval_unless_it_is_asked_for(call):
     np.save("few_y.npy", np.load("y.npy")[:150])
     plain = json.loads(call("few.npy", "few_y.npy", "--estimator", "cca_mi", "--json")[1])
     assert plain["ci"] is None
-    assert plain["notes"] == ["no interval: 150 rows are too few to read 5 parts; it takes 200"]
+    assert plain["notes"] == ["no interval: 150 rows are too few for 5 parts; it takes 200"]
     asked = json.loads(call("few.npy", "few_y.npy", "--estimator", "cca_mi", "--interval", "--json")[1])
     assert asked["ci"][0] < asked["value"] < asked["ci"][1]
 
@@ -132,7 +141,7 @@ def test_parts_that_an_estimator_refuses_cost_the_interval_and_not_the_estimate(
     status, out, _ = call("wide.npy", "y.npy", "--estimator", "cca_mi", "--json")
     told = json.loads(out)
     assert (status, told["ci"]) == (0, None)
-    assert "a fifth of the rows was refused: x and y have n=80 rows" in told["notes"][0]
+    assert "a part of 1/5 of the rows was refused: x and y have n=80 rows" in told["notes"][0]
     status, _, err = call("wide.npy", "y.npy", "--estimator", "cca_mi", "--interval")
     assert status == 1
     assert "n=80 rows" in err
@@ -142,7 +151,7 @@ def test_parts_that_an_estimator_refuses_cost_the_interval_and_not_the_estimate(
     ("arguments", "said"),
     [
         (["x.npy", "nofile.npy"], "there is no file nofile.npy"),
-        (["x.npi", "y.npy"], "'.npi' are not read"),
+        (["x.npi", "y.npy"], "'.npi' are not supported"),
         (["x.npy", "short.npy"], r"x has 400 rows (x.npy) and y has 399 (short.npy)"),
         (["x.npy", "y.npy", "--estimator", "ksg", "--k", "400"], "k=400 neighbours need at least 401"),
         (["x.npy", "text.npy", "--estimator", "ksg"], "y has dtype <U3"),
@@ -164,14 +173,14 @@ def test_what_can_not_be_estimated_is_said_on_stderr_with_status_one_and_no_trac
         (["--estimator", "kgs"], "no estimator is called 'kgs' (nearest: ksg)"),
         (["--estimator", "ksg:varient=2"], "ksg takes no 'varient' (nearest: variant); it takes: k, variant"),
         (["--estimator", "cca_mi", "--k", "3"], "cca_mi takes no 'k'; it takes: corrected"),
-        (["--estimator", "ksg:k=3", "--k", "4"], "say it twice"),
+        (["--estimator", "ksg:k=3", "--k", "4"], "both give k: leave out one"),
         (["--estimator", "ksg:3"], "'ksg:3' is not understood"),
         (["--estimator", "club:foo=3"], "club takes no 'foo'; it takes: hidden, components, fit, validation, test,"),
         (["--estimator", "infonce:max_step=3"], "infonce takes no 'max_step' (nearest: max_steps)"),
         (["--k", "0"], "a whole number, 1 or more, is needed; got '0'"),
         (["--level", "95"], "a number between 0 and 1 is needed"),
         (["--permutations", "-1"], "0 or more"),
-        (["--no-interval"], "always states its interval"),
+        (["--no-interval"], "always gives its interval"),
         (["--colour"], "unrecognized arguments: --colour"),
     ],
 )
@@ -217,7 +226,7 @@ def test_every_estimator_of_two_samples_is_in_the_catalogue():
     """A function (x, y, ...) -> Estimate that is missing there could not be named on the command line."""
     listed = {(entry.home, entry.function) for entry in named.CATALOGUE.values()}
     found = set()
-    home = Path(command.__file__).parents[1]
+    home = Path(command.__file__).parents[1]  # of ssl_mi.information
     for path in home.rglob("*.py"):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef) and getattr(node.returns, "id", "") == "Estimate":
@@ -231,27 +240,84 @@ def test_every_estimator_of_two_samples_is_in_the_catalogue():
 
 @pytest.mark.parametrize("name", named.CATALOGUE)
 def test_all_about_an_estimator_can_be_asked(name, capsys):
-    assert command.main(["estimators", name]) == 0
+    assert run(estimators, name) == 0
     out = capsys.readouterr().out
     assert out.startswith(name)
     assert len(out) > 140
 
 
 def test_the_list_names_them_all_and_what_is_unknown_is_refused(capsys):
-    assert command.main(["estimators"]) == 0
+    assert run(estimators) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in named.CATALOGUE)
-    with pytest.raises(SystemExit) as left:
-        command.main(["estimators", "sliced"])
-    assert left.value.code == 2
+    assert run(estimators, "sliced") == 2
     assert "nearest: sliced_mi" in capsys.readouterr().err
 
 
-def test_the_module_runs_and_its_help_teaches(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["command.py", "estimate", "--help"])
-    with pytest.raises(SystemExit) as left:
-        runpy.run_path(command.__file__, run_name="__main__")
-    assert left.value.code == 0
+def test_the_help_teaches(capsys):
+    assert run(command, "--help") == 0
     out = capsys.readouterr().out
     for said in ("one pair", "--x-columns", "mixed_ksg_ross", "p >= 1/(1+B)", "examples", "exit status"):
         assert said in out
+    assert f"on {SUBSETS} parts of the rows" in out
+
+
+@pytest.mark.parametrize("name", ["estimate", "estimators", "benchmark"])
+def test_help_loads_nothing_heavy(name):
+    program = (
+        "import argparse, sys\n"
+        f"from ssl_mi.information.apps import {name} as command\n"
+        "command.configure(argparse.ArgumentParser())\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300)
+    assert set(done.stdout.split()).isdisjoint({"numpy", "torch", "rich", "scipy", "numba", "matplotlib"})
+
+
+# Estimators of the user's own
+
+
+@pytest.fixture
+def own(folder, monkeypatch):
+    """A module of the user's in the working folder."""
+    (folder / "my_estimators.py").write_text(
+        "from ssl_mi.information import Estimate\n"
+        "def rows(x, y, plus=0):\n"
+        "    return Estimate(float(len(x) + plus), estimator='rows', warnings=('made up',))\n"
+        "def number(x, y):\n"
+        "    return len(x) / 2\n"
+        "def words(x, y):\n"
+        "    return 'many'\n"
+        "def broken(x, y):\n"
+        "    raise KeyError('no such thing')\n"
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "my_estimators", raising=False)
+
+
+def test_an_estimator_of_ones_own_is_named_by_its_import_path_and_may_return_a_number(own, call):
+    bare = ["--permutations", "0", "--no-interval", "--json"]
+    status, out, _ = call("x.npy", "y.npy", "--estimator", "my_estimators:rows:plus=3", *bare)
+    assert (status, json.loads(out)["value"]) == (0, 403)
+    assert json.loads(out)["warnings"] == [{"code": "own", "message": "made up"}]
+    status, out, _ = call("x.npy", "y.npy", "--estimator", "my_estimators:number", *bare)
+    assert (status, json.loads(out)["value"], json.loads(out)["estimator"]) == (0, 200, "my_estimators:number")
+    # With an interval around it: 3 ways to cut into 5 parts of 80 rows, each of which gives 40.
+    status, out, _ = call("x.npy", "y.npy", "--estimator", "my_estimators:number", "--permutations", "3", "--json")
+    assert (status, json.loads(out)["se"], json.loads(out)["p_value"]) == (0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "said"),
+    [
+        ("words", 1, "my_estimators:words returned a str"),
+        ("broken", 1, "my_estimators:broken raised KeyError: 'no such thing'"),
+        ("missing", 2, "no estimator my_estimators:missing"),
+        ("rows:minus=3", 2, "takes no 'minus'"),
+    ],
+)
+def test_what_is_wrong_with_an_estimator_of_ones_own_is_said_in_a_line(own, call, name, status, said):
+    found, out, err = call("x.npy", "y.npy", "--estimator", f"my_estimators:{name}")
+    assert (found, out) == (status, "")
+    assert said in err
+    assert "Traceback" not in err

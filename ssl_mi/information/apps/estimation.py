@@ -1,0 +1,190 @@
+"""The work behind `ssl-mi estimate`: from arguments to files, to an estimate, to what is printed."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import inspect
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+
+from ssl_mi.information.apps import catalogue
+from ssl_mi.information.apps.columns import SideSpec
+from ssl_mi.information.apps.estimate import PERMUTATIONS
+from ssl_mi.information.apps.files import Side, read_sides
+from ssl_mi.information.apps.render import Answer, document, shape_of, show
+from ssl_mi.information.apps.status import DONE, WARNED, failed
+from ssl_mi.information.core.estimate import Estimate
+from ssl_mi.information.inference.subsampling import REPEATS, SUBSETS
+from ssl_mi.information.inference.uncertainty import with_uncertainty
+
+FEWEST_ROWS = 40 * SUBSETS  # an estimate on fewer than 40 rows a part says nothing of the error
+
+
+class Request(NamedTuple):
+    """What was asked for: the estimator with its settings bound, and how much uncertainty goes around it."""
+
+    name: str
+    spec: str
+    estimator: Callable[..., Any]
+    own_uncertainty: bool  # it brings its own interval and permutation test
+    fits: bool  # it trains networks: each further call is a fit
+    has_settings: bool
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Estimate, print, and return the exit status."""
+    try:
+        request = _requested(arguments)
+    except ValueError as problem:
+        arguments.wrong_usage(str(problem))
+    try:
+        x, y = _samples(arguments)
+    except (ValueError, OSError) as problem:
+        return failed(str(problem))
+    try:
+        # Whatever anything below prints is not the answer.
+        with redirect_stdout(sys.stderr):
+            answer = _answer(request, x.values, y.values, arguments)
+    except Exception as problem:  # an estimator may be anybody's, and fail in any way
+        return _refused(request, problem, f"x is {x.source} {shape_of(x)}, y is {y.source} {shape_of(y)}", arguments)
+    if arguments.json:
+        print(json.dumps(document(answer, x, y, arguments.bits), allow_nan=False))
+    else:
+        show(answer, x, y, arguments.bits)
+    return WARNED if arguments.strict and answer.estimate.warnings else DONE
+
+
+def _refused(request: Request, problem: Exception, where: str, arguments: argparse.Namespace) -> int:
+    """The status for an estimator that raised: wrong settings, or samples that it cannot estimate from."""
+    if isinstance(problem, TypeError) and request.has_settings:
+        # Settings that are only passed on are known to whoever takes them last.
+        arguments.wrong_usage(f"{request.spec}: {problem}; see ssl-mi estimators NAME")
+    expected = isinstance(problem, ValueError | ArithmeticError | MemoryError | RuntimeError)
+    text = str(problem) if expected else f"{request.name} raised {type(problem).__name__}: {problem}"
+    return failed(f"{text or type(problem).__name__}\n  {where}")
+
+
+def _requested(arguments: argparse.Namespace) -> Request:
+    """The estimator with its settings. Raises ValueError for wrong usage."""
+    spec = arguments.estimator
+    name, settings = catalogue.split_settings(spec)
+    estimator = catalogue.find_estimator(spec)
+    taken = catalogue.settings_of(estimator)
+    own = taken is not None and "permutations" in taken
+    if own and arguments.interval is False:
+        raise ValueError(f"{name} always gives its interval: leave out --no-interval")
+    flags = {"k": arguments.k} | ({"permutations": arguments.permutations} if own else {})
+    given = {setting: value for setting, value in flags.items() if value is not None}
+    for setting in given:
+        if setting in settings:
+            raise ValueError(f"--{setting} {given[setting]} and {spec} both give {setting}: leave out one")
+    catalogue.check_settings(name, estimator, given)
+    has_settings = bool(settings or given)
+    # What has a default here goes to those that take it; those of the catalogue that pass on what they get do.
+    for setting in ("seed", "level"):
+        if setting not in settings and (catalogue.find_entry(name) is not None if taken is None else setting in taken):
+            given[setting] = getattr(arguments, setting)
+    entry = catalogue.find_entry(name)
+    bound = functools.partial(estimator, **given) if given else estimator
+    return Request(name, spec, bound, own, entry is not None and entry.fits, has_settings)
+
+
+def _samples(arguments: argparse.Namespace) -> tuple[Side, Side]:
+    specs = (
+        SideSpec(
+            side,
+            getattr(arguments, f"{side}_key"),
+            getattr(arguments, f"{side}_columns"),
+            arguments.symbols in (side, "both"),
+        )
+        for side in ("x", "y")
+    )
+    x, y = read_sides(arguments.x, arguments.y, *specs, arguments.header)
+    if len(x.values) != len(y.values):
+        raise ValueError(
+            f"x has {len(x.values)} rows ({x.source}) and y has {len(y.values)} ({y.source}): row i of one belongs to "
+            "row i of the other, so give as many of each"
+        )
+    return x, y
+
+
+def _answer(request: Request, x: np.ndarray, y: np.ndarray, arguments: argparse.Namespace) -> Answer:
+    """The estimate, with interval and permutation test around it unless it brings its own."""
+    estimator = _checked(request)
+    if request.own_uncertainty:
+        with _progress(request.name, None, arguments.progress):
+            return Answer(estimator(x, y))
+    subsets, permutations, notes = _extent(request, len(x), arguments)
+    if request.fits and not subsets + permutations:
+        return Answer(estimator(x, y, progress=arguments.progress), notes)  # with a bar of its own
+    calls = 1 + REPEATS * subsets + permutations + ("k" in inspect.signature(request.estimator).parameters)
+    how = {"level": arguments.level, "permutations": permutations, "seed": arguments.seed}
+    with _progress(request.name, calls, arguments.progress) as counted:
+        try:
+            return Answer(with_uncertainty(counted(estimator), x, y, subsets=subsets, **how), notes)
+        except ValueError as problem:
+            # Of the whole? Then it fails again. Else the parts are too small, and nobody insisted on them.
+            if not subsets or arguments.interval:
+                raise
+            refused = f"no interval: a part of 1/{SUBSETS} of the rows was refused: {problem}"
+            return Answer(with_uncertainty(counted(estimator), x, y, subsets=0, **how), (*notes, refused))
+
+
+def _extent(request: Request, n: int, arguments: argparse.Namespace) -> tuple[int, int, tuple[str, ...]]:
+    """Parts for the interval, permutations for the test, and a note where there is no interval."""
+    subsets, permutations = (0, 0) if request.fits else (SUBSETS, PERMUTATIONS)
+    if arguments.permutations is not None:
+        permutations = arguments.permutations
+    if arguments.interval is not None:
+        return (SUBSETS if arguments.interval else 0), permutations, ()
+    if subsets and n < FEWEST_ROWS:
+        note = f"no interval: {n} rows are too few for {SUBSETS} parts; it takes {FEWEST_ROWS}"
+        return 0, permutations, (note,)
+    return subsets, permutations, ()
+
+
+def _checked(request: Request) -> Callable[..., Estimate]:
+    """The estimator, held to its contract: an Estimate (or a plain number, which becomes one) that is finite."""
+
+    @functools.wraps(request.estimator)
+    def estimator(x: np.ndarray, y: np.ndarray, **settings: Any) -> Estimate:
+        found = request.estimator(x, y, **settings)
+        if isinstance(found, int | float | np.floating):
+            found = Estimate(float(found), n=len(x), estimator=request.name)
+        if not isinstance(found, Estimate):
+            raise ValueError(f"{request.name} returned a {type(found).__name__}: an estimator returns an Estimate")
+        if not math.isfinite(found.value):
+            raise ValueError(f"{request.name} gave {found.value}: no estimate from these samples; try another")
+        return found
+
+    return estimator
+
+
+@contextmanager
+def _progress(name: str, total: int | None, shown: bool) -> Iterator[Callable[[Callable], Callable]]:
+    """Gives a function that makes an estimator count its calls on a bar, on stderr."""
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
+    if total is not None:
+        columns.insert(2, MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as bar:
+        task = bar.add_task(name, total=total)
+
+        def counted(estimator: Callable) -> Callable:
+            @functools.wraps(estimator)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                answer = estimator(*args, **kwargs)
+                bar.advance(task)
+                return answer
+
+            return call
+
+        yield counted

@@ -1,0 +1,48 @@
+"""Linear algebra and marginal maps that several estimators share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ssl_mi.information.core.inputs import Variable, read
+
+
+class Whitened(NamedTuple):
+    """x - mean = basis @ diag(scale) @ axes, basis [n, r] orthonormal: r is the numerical rank."""
+
+    mean: np.ndarray
+    basis: np.ndarray
+    scale: np.ndarray
+    axes: np.ndarray
+
+
+def whiten(values: np.ndarray) -> Whitened:
+    """Thin SVD of the centred values [n, d], directions of no variance left out."""
+    mean = values.mean(0)
+    basis, scale, axes = np.linalg.svd(values - mean, full_matrices=False)
+    largest = scale[0] if len(scale) else 0.0
+    keep = scale > largest * max(values.shape) * np.finfo(np.float64).eps
+    return Whitened(mean, basis[:, keep], scale[keep], axes[keep])
+
+
+def rank_gaussianize(x, name: str = "x", rng: np.random.Generator | None = None) -> np.ndarray:
+    """Each column through its ranks to the standard normal: x [n, d] -> float64 [n, d].
+
+    Φ^-1(rank / (n + 1)). Mutual information does not change under invertible maps of each column, and long tails
+    and odd units are gone. Ties share their mean rank, or, with `rng`, are put in random order: noise that knows
+    nothing of the other side, from which the tied value can still be told, so that no information is gained or lost.
+    """
+    from scipy.special import ndtri
+    from scipy.stats import rankdata
+
+    values = x.values if isinstance(x, Variable) else read(x, name).values
+    if rng is None:
+        ranks = rankdata(values, axis=0)
+    else:
+        ranks = np.empty_like(values)
+        for column in range(values.shape[1]):
+            order = np.lexsort((rng.random(len(values)), values[:, column]))
+            ranks[order, column] = np.arange(1, len(values) + 1)
+    return ndtri(ranks / (len(values) + 1))
