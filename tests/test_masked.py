@@ -116,7 +116,7 @@ def test_each_image_and_step_hides_other_patches_whatever_the_random_state():
     assert not torch.equal(module.objective.orders(64, 2)[0], first[0])
 
 
-RUN = ["objective=mae", "module._target_=ssl_mi.masked.MaskedAutoencoder", "towers.projector=null", "encoder=vit_tiny"]
+RUN = ["objective=mae", "module=masked_autoencoder", "towers.projector=null", "encoder=vit_tiny"]
 RUN += ["encoder.patch_size=8", "objective.width=16", "objective.depth=1", "objective.heads=2"]
 RUN += ["encoder.width=12", "encoder.depth=1"]
 
