@@ -63,7 +63,7 @@ class Run:
         )
         if accumulated > 1:
             split += f", {accumulated} steps accumulated: {batch} an update, negatives from one step"
-        moving = [*module.describe_schedules(), *(schedule.describe() for schedule in self.schedules)]
+        moving = [*module.describe_schedules(), *(schedule.describe(trainer.max_epochs) for schedule in self.schedules)]
         return {
             "data": self.data.describe(),
             **({} if self.data.has_labels else {"probes": "left out: the images have no labels"}),

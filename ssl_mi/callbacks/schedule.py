@@ -59,8 +59,8 @@ class Scheduled(pl.Callback):
         """
         raise NotImplementedError
 
-    def describe(self) -> str:
-        """The target and its values in a few words, for the first lines of a run."""
+    def describe(self, max_epochs: int | None = None) -> str:
+        """The target and its values in a few words, for the first lines of a run of `max_epochs`."""
         raise NotImplementedError
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -134,10 +134,12 @@ class Schedule(Scheduled):
         shape = SHAPES[self.shape] if isinstance(self.shape, str) else self.shape
         return shape(step, self.start, self.end, steps)
 
-    def describe(self) -> str:
+    def describe(self, max_epochs: int | None = None) -> str:
         shape = self.shape if isinstance(self.shape, str) else getattr(self.shape, "__name__", "own shape")
         length = _described(self.over_steps, self.over_epochs) or "the run"
-        return f"{self.target} {self.start:g} -> {self.end:g}, {shape} over {length}"
+        return (
+            f"{self.target} {self.start:g} -> {self.end:g}, {shape} over {length}{_cut(self.over_epochs, max_epochs)}"
+        )
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_fit_start(trainer, pl_module)
@@ -172,9 +174,10 @@ class Milestones(Scheduled):
     def value(self, step: int, total_steps: float, steps_per_epoch: int) -> float:
         return milestones(step / steps_per_epoch if self.unit == "epochs" else step, self.values)
 
-    def describe(self) -> str:
+    def describe(self, max_epochs: int | None = None) -> str:
         steps = ", ".join(f"{value:g} from {first:g}" for first, value in self.values.items())
-        return f"{self.target} {steps} ({self.unit})"
+        cut = _cut(max(self.values), max_epochs) if self.unit == "epochs" else ""
+        return f"{self.target} {steps} ({self.unit}){cut}"
 
 
 class Freeze(pl.Callback):
@@ -202,9 +205,10 @@ class Freeze(pl.Callback):
             raise ValueError(f"freeze of {target}: set for_epochs or for_steps")
         self.target, self.for_steps, self.for_epochs = target, for_steps, for_epochs
 
-    def describe(self) -> str:
-        """The target and the length in a few words, for the first lines of a run."""
-        return f"{self.target} frozen for {_described(self.for_steps, self.for_epochs)}"
+    def describe(self, max_epochs: int | None = None) -> str:
+        """The target and the length in a few words, for the first lines of a run of `max_epochs`."""
+        length = _described(self.for_steps, self.for_epochs)
+        return f"{self.target} frozen for {length}{_cut(self.for_epochs, max_epochs)}"
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._parameters(pl_module)
@@ -355,3 +359,9 @@ def _described(steps: float | None, epochs: float | None) -> str:
     if epochs is not None:
         return f"{epochs:g} epoch" + ("s" if epochs != 1 else "")
     return "" if steps is None else f"{steps:g} steps"
+
+
+def _cut(epochs: float | None, max_epochs: int | None) -> str:
+    """A note where the run is shorter than what is planned for it."""
+    shorter = epochs is not None and max_epochs is not None and 0 < max_epochs < epochs
+    return f" (the run ends after {max_epochs:g})" if shorter else ""

@@ -139,6 +139,14 @@ def test_a_schedule_changes_what_is_learned(run, tmp_path):
     assert not all(torch.equal(first[key], second[key]) for key in first)
 
 
+def test_a_run_too_short_for_its_schedules_says_so(run):
+    moving = [entry("t", "objective.target_temperature", 0.04, 0.07, over_epochs=30, shape="linear")]
+    moving += [freeze("towers.tower.projector.prototypes", for_epochs=2)]
+    described = run(*DINO, *moving, "trainer.max_epochs=1").facts()["schedules"]
+    assert "0.04 -> 0.07, linear over 30 epochs (the run ends after 1)" in described
+    assert "frozen for 2 epochs (the run ends after 1)" in described
+
+
 # --- what is kept still -----------------------------------------------------------------------------------
 
 
