@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ class _Gather(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         rank, size = world()
         ctx.rows = slice(rank * x.shape[0], (rank + 1) * x.shape[0])
         x = x.contiguous()
@@ -32,33 +34,47 @@ class _Gather(torch.autograd.Function):
         return torch.cat(gathered)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        gradient = gradient.contiguous()
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # all_reduce writes into its argument, which autograd may still hold: reduce a copy.
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
         return gradient[ctx.rows]
 
 
 def gather(x: Tensor) -> Tensor:
-    """Rows of all processes in rank order, with gradients: [n, ...] -> [W n, ...].
+    """Rows of all processes in rank order, with gradients.
 
-    Every process must hold the same number of rows.
+    Communication: one all-gather of n rows forward, one all-reduce of W n rows backward.
+
+    Args:
+        x: This process's rows, [n, ...]; every process must hold the same number.
+
+    Returns:
+        [W n, ...]; `x` itself in one process.
     """
     return x if world()[1] == 1 else _Gather.apply(x)
 
 
 def gather_views(views: list[Tensor]) -> list[Tensor]:
-    """`gather` for the embeddings of several views in one communication: V times [n, d] -> [W n, d]."""
+    """`gather` for the embeddings of several views, in one communication.
+
+    Args:
+        views: One [n, d] for each view.
+
+    Returns:
+        One [W n, d] for each view; `views` itself in one process.
+    """
     if world()[1] == 1:
         return views
     return list(gather(torch.stack(views, 1)).unbind(1))
 
 
-def gather_objects(x: object) -> list:
+def gather_objects(x: object) -> list[Any]:
     """One object from each process, in rank order. For evaluation: goes through pickle, no gradients."""
     size = world()[1]
     if size == 1:
         return [x]
-    parts: list = [None] * size
+    parts: list[Any] = [None] * size
     dist.all_gather_object(parts, x)
     return parts
 
@@ -67,13 +83,13 @@ class _Sum(torch.autograd.Function):
     """The sum over processes; its gradient is the sum of theirs."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         x = x.clone()
         dist.all_reduce(x)
         return x
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         gradient = gradient.clone()
         dist.all_reduce(gradient)
         return gradient
@@ -98,21 +114,34 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         mean = _Sum.apply(wide.sum(dims)) / n.to(wide.dtype)
         centred = wide - mean.view(shape)
         variance = _Sum.apply(centred.square().sum(dims)) / n.to(wide.dtype)
-        if self.track_running_stats:
-            with torch.no_grad():
-                self.num_batches_tracked += 1
-                momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-                self.running_mean.lerp_(mean.detach().to(self.running_mean.dtype), momentum)
-                unbiased = (variance * n / (n - 1)).detach().to(self.running_var.dtype)
-                self.running_var.lerp_(unbiased, momentum)
+        self._track(mean.detach(), (variance * n / (n - 1)).detach())
         out = centred * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
             out = out * self.weight.view(shape) + self.bias.view(shape)
         return out.to(x.dtype)
 
+    @torch.no_grad()
+    def _track(self, mean: Tensor, unbiased: Tensor) -> None:
+        """Move the running statistics, where there are any, towards those of this batch."""
+        count, running_mean, running_var = self.num_batches_tracked, self.running_mean, self.running_var
+        if not self.track_running_stats or count is None or running_mean is None or running_var is None:
+            return
+        count += 1
+        momentum = 1 / float(count) if self.momentum is None else self.momentum
+        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+        running_var.lerp_(unbiased.to(running_var.dtype), momentum)
+
 
 def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
-    """`module` with every batch norm computed over all processes; the state dict keeps its keys."""
+    """Compute every batch norm of a module over the batch of all processes.
+
+    Args:
+        module: Its batch norms are replaced in place; the state dict keeps its keys.
+        device: Where it will run: torch's own synchronised batch norm serves accelerators only.
+
+    Returns:
+        The module.
+    """
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     for name, child in module.named_children():

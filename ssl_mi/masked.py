@@ -7,45 +7,49 @@ loss   = mean over all images and views of objective(tokens, view, order)
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ssl_mi.distributed import gather, world
-from ssl_mi.module import JointEmbedding
+from ssl_mi.module import SelfSupervised
 from ssl_mi.objectives.objective import Loss
 
 
-class MaskedAutoencoder(JointEmbedding):
+class MaskedAutoencoder(SelfSupervised):
     """Towers whose encoder can be shown a part of an image (`visible`: ViT), and an objective over masked patches.
 
-    Optimisers, schedules, checkpoints and evaluations are JointEmbedding's; only the step differs. Views do not meet:
-    each is an image of its own. Evaluation embeds whole images, z = h.
+    Views are not compared: each is an image of its own. Evaluation embeds whole images, z = h. The arguments are those
+    of `SelfSupervised`.
 
-    Raises ValueError on an objective over embeddings, an encoder without `visible`, a projector, which nothing would
-    train, and a teacher.
+    Raises:
+        ValueError: If the objective learns from something else, the encoder has no `visible`, or there is a projector,
+            which nothing would train.
     """
 
-    def __init__(self, towers, objective, optimizer, teacher=None, **settings) -> None:
-        tower, made = towers.for_view(0), getattr(objective, "func", objective)  # Hydra gives a partial of the class
-        if not hasattr(made, "orders"):
-            raise ValueError(
-                f"{getattr(made, '__name__', made)} is no objective over masked patches: set objective=mae, or "
-                "module._target_=ssl_mi.module.JointEmbedding"
-            )
+    gives = "masked patches"
+
+    def objective_arguments(self) -> dict[str, Any]:
+        tower = self.towers.for_view(0)
         if not hasattr(tower.encoder, "visible"):
-            raise ValueError(
-                f"{type(tower.encoder).__name__} can not be shown a part of an image: use encoder=vit_tiny"
-            )
+            raise ValueError(f"{type(tower.encoder).__name__} cannot be shown a part of an image: use encoder=vit_tiny")
         if list(tower.projector.parameters()):
             raise ValueError("a masked autoencoder trains no projector: set towers.projector=null")
-        if teacher is not None:
-            raise ValueError("a masked autoencoder has no use for a teacher: set teacher=none")
-        sizes = {"image_size": tower.encoder.image_size, "patch_size": tower.encoder.patch_size}
-        super().__init__(towers, partial(objective, **sizes), optimizer, **settings)
+        return {"image_size": tower.encoder.image_size, "patch_size": tower.encoder.patch_size}
 
-    def loss(self, batch) -> Loss:
+    def check_views(self, views: Sequence[Tensor]) -> None:
+        super().check_views(views)
+        side = self.towers.for_view(0).encoder.image_size
+        for v, x in enumerate(views):
+            if tuple(x.shape[2:]) != (side, side):
+                raise ValueError(
+                    f"view {v} is {'x'.join(map(str, x.shape[2:]))} pixels but '{self.objective.name}' takes "
+                    f"{side}x{side}: choose an augmentation whose views are all of that size"
+                )
+
+    def loss(self, batch: Any) -> Loss:
         rank, size = world()
         rows = len(batch.views[0])
         orders = self.objective.orders(rows * size, len(batch.views))
@@ -55,9 +59,6 @@ class MaskedAutoencoder(JointEmbedding):
             tokens = self.towers.for_view(v).encoder.visible(x, self.objective.seen(mine))
             with torch.autocast(self.device.type, enabled=False):
                 losses.append(self.objective(tokens.float(), x.float(), mine))
-        self.objective.steps += 1
-        return Loss({self.objective.name: self._mean(losses)}, {})
-
-    @staticmethod
-    def _mean(losses: list[Tensor]) -> Tensor:
-        return gather(torch.cat(losses)).mean()
+        if self.training:
+            self.objective.count_step()
+        return Loss({self.objective.name: gather(torch.cat(losses)).mean()}, {})

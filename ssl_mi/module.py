@@ -1,13 +1,19 @@
-"""The LightningModule: every method is a choice of its parts.
+"""The LightningModules' common base, and the module of joint embeddings: every method is a choice of its parts.
 
 online = towers(views)
 target = teacher(views) where there is a teacher, else online
 loss   = objective(online.z, target.z), on the rows of all processes
+
+A method whose training step is another is a sibling: a subclass of `SelfSupervised` with a `gives` and a `loss` of its
+own (masked.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
@@ -15,37 +21,103 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ssl_mi.distributed import gather, gather_views, synchronise_batch_norm, world
-from ssl_mi.optim import Together, parameter_groups
+from ssl_mi.optim import CompositeOptimizer, parameter_groups
+from ssl_mi.schedules import run_length
+
+#: The modules of this package by what they give an objective, for the message where the two do not fit.
+MODULES = {"embeddings": "joint_embedding", "masked patches": "masked_autoencoder"}
 
 
 class NotFinite(RuntimeError):
     """A loss term is NaN or infinite."""
 
 
-class JointEmbedding(pl.LightningModule):
-    """Two or more views, one or more towers, an objective over their embeddings.
+class Towers(Protocol):
+    """What a module needs of its towers, an `nn.Module`: `networks.towers` has two.
 
-    towers:    views -> Embeddings(h, z, maps), see networks/towers.py.
-    objective: factory that takes `dim`, the width of z; see objectives/objective.py.
-    optimizer: factory that takes parameter groups. `lr` is the rate that is used: nothing scales it.
-    schedule:  factory that takes (optimizer, total_steps, steps_per_epoch); None for a constant rate.
-    teacher:   EMA copy of the towers that makes the targets; None where the towers do.
-    objective_optimizer: an optimiser for the objective's own parameters (MINE's critic); None to
-               train them with the towers'.
-    objective_schedule: False keeps the rate of objective_optimizer constant.
-    channels_last: memory format of the towers' weights; the numbers are the same up to rounding.
-    sync_batchnorm: with several processes, batch norms see the batch of all of them, as in one process.
-    seed:      of dropout and the like; views have their own.
+    Attributes:
+        out_dim: Width of an embedding z.
+        passes: In words, which views a batch norm sees together.
+        hands_out_maps: Whether `maps` has local embeddings.
     """
+
+    @property
+    def out_dim(self) -> int: ...
+
+    @property
+    def passes(self) -> str: ...
+
+    @property
+    def hands_out_maps(self) -> bool: ...
+
+    def __call__(self, views: Sequence[Tensor]) -> Any:
+        """Views, one [n, ...] each -> `h`, `z` and `maps`, lists with one entry for each view."""
+
+    def for_view(self, view: int) -> Any:
+        """The tower that sees a view: a module with an `encoder` and a `projector`."""
+
+
+class Teacher(Protocol):
+    """What a module needs of its teacher, an `nn.Module`: `networks.teacher.EMA` is one.
+
+    Attributes:
+        needs_end: Whether it changes with the part of the run that is done, so that the run must have an end.
+    """
+
+    @property
+    def needs_end(self) -> bool: ...
+
+    def adopt(self, towers: Any) -> None:
+        """Start as a frozen copy of the towers."""
+
+    def update(self, towers: Any, progress: float) -> None:
+        """Follow the towers, after each optimizer step; progress in [0, 1] is the part of the run that is done."""
+
+    def momentum_at(self, progress: float) -> float:
+        """The share of its past that it keeps in a step."""
+
+    def describe(self) -> str:
+        """How its momentum moves, in a few words, for the first lines of a run."""
+
+    def __call__(self, views: Sequence[Tensor]) -> Any:
+        """As `Towers`, without gradients, and perhaps for the first views only."""
+
+
+class SelfSupervised(pl.LightningModule):
+    """What the training modules share: optimizers, rate schedule, logging, checks, random state, batch norms.
+
+    A subclass has a `gives`, in the words of `Objective.learns_from`, and a `loss(batch)`.
+
+    Args:
+        towers: Views to embeddings, see networks/towers.py.
+        objective: What makes the objective from `dim`, the width of z; or the objective. See objectives/objective.py.
+        optimizer: What makes the optimizer from parameter groups: a partial, a class or a function. Its `lr` is the
+            rate that is used: nothing scales it.
+        schedule: What makes the rate's scheduler from (optimizer, total_steps, steps_per_epoch); None for a constant
+            rate.
+        objective_optimizer: As `optimizer`, for the objective's own parameters (MINE's critic); None to train them with
+            the towers'.
+        objective_schedule: False keeps the rate of objective_optimizer constant.
+        channels_last: Memory format of the towers' weights; the numbers are the same up to rounding.
+        sync_batchnorm: With several processes, batch norms see the batch of all of them, as in one process.
+        seed: Of dropout and the like; views have their own.
+
+    Raises:
+        ValueError: If the parts do not go together; the message has the key to set.
+    """
+
+    gives: ClassVar[str]
+
+    towers: Towers
+    objective: Any
 
     def __init__(
         self,
-        towers: nn.Module,
-        objective: Callable[..., nn.Module],
-        optimizer: Callable[[list[dict]], Optimizer],
+        towers: Towers,
+        objective: nn.Module | Callable[..., nn.Module],
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
         schedule: Callable[..., object] | None = None,
-        teacher: nn.Module | None = None,
-        objective_optimizer: Callable[[list[dict]], Optimizer] | None = None,
+        objective_optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None = None,
         objective_schedule: bool = True,
         channels_last: bool = False,
         sync_batchnorm: bool = True,
@@ -53,49 +125,99 @@ class JointEmbedding(pl.LightningModule):
     ) -> None:
         super().__init__()
         # A convolution runs channels-last when its weights are: the views need no copy.
-        self.towers = towers.to(memory_format=torch.channels_last) if channels_last else towers
-        self.objective = objective(dim=towers.out_dim)
-        self.teacher = teacher
-        if teacher is not None:
-            teacher.adopt(towers)
+        self.towers = towers
+        if channels_last:
+            self._towers().to(memory_format=torch.channels_last)
+        self.objective = self._built(objective)
         self.make_optimizer = optimizer
         self.make_objective_optimizer = objective_optimizer
         self.make_schedule = schedule
         self.objective_schedule = objective_schedule
         self.sync_batchnorm = sync_batchnorm
         self.seed = seed
-        if self.objective.step not in [f"{c.__module__}.{c.__qualname__}" for c in type(self).__mro__]:
+        self._check_objective_optimizer()
+
+    # What a subclass gives
+
+    def loss(self, batch: Any) -> Any:
+        """The objective's Loss (terms, metrics, total) on the rows of all processes."""
+        raise NotImplementedError
+
+    def objective_arguments(self) -> dict[str, Any]:
+        """What the objective is made from besides `dim`."""
+        return {}
+
+    def check_views(self, views: Sequence[Tensor]) -> None:
+        """Raise ValueError, with the key to set, unless the module can train on views like these.
+
+        Args:
+            views: A few rows of every view.
+        """
+        if len(views) < self.objective.min_views:
             raise ValueError(
-                f"'{self.objective.name}' has a step of its own: set module._target_={self.objective.step}"
+                f"'{self.objective.name}' compares {self.objective.min_views} views or more and the data give "
+                f"{len(views)}: choose another augmentation"
             )
-        local, wanted = getattr(towers, "hands_out_maps", False), "maps" in self.objective.takes
-        if wanted and not local:
-            raise ValueError(f"'{self.objective.name}' reads feature maps: set towers=siamese_local")
-        if local and not wanted:
-            raise ValueError(f"'{self.objective.name}' reads no feature maps: set towers=siamese")
-        if objective_optimizer is None and not objective_schedule:
-            raise ValueError(
-                "objective_schedule=false keeps the rate of objective_optimizer, and there is none: set one"
-            )
-        if objective_optimizer is not None and not list(self.objective.parameters()):
-            raise ValueError(
-                f"objective_optimizer is set, but the objective '{self.objective.name}' has no parameters: "
-                "set objective_optimizer=null"
-            )
+        with _in_evaluation(self._towers()), torch.no_grad():
+            self.towers(views)  # towers that cannot take the views say so before anything is lost
+
+    def on_step_taken(self) -> None:
+        """Called after each optimizer step that was taken; one that a gradient scaler skipped is not."""
+
+    # Before training
+
+    def setup(self, stage: str) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and hasattr(data, "batches"):
+            self._check_data(data)
 
     def configure_model(self) -> None:
         if self.sync_batchnorm and world()[1] > 1:
-            # The towers see a share of the batch; the objective sees the rows of all processes as it is.
-            for part in (self.towers, self.teacher):
-                if part is not None:
+            # The networks see a share of the batch; the objective sees the rows of all processes as it is.
+            for name, part in self.named_children():
+                if name != "objective":
                     synchronise_batch_norm(part, self.trainer.strategy.root_device)
 
-    def on_fit_start(self) -> None:
-        images = getattr(getattr(self.trainer, "datamodule", None), "train", None)
-        if images is not None:
-            self.objective.check(len(images))
+    def configure_optimizers(self) -> Any:
+        if self.make_objective_optimizer is None:
+            optimizer = self.make_optimizer(parameter_groups(nn.ModuleList([self._towers(), self.objective])))
+        else:
+            own = [{**group, "scheduled": self.objective_schedule} for group in parameter_groups(self.objective)]
+            towers = self.make_optimizer(parameter_groups(self._towers()))
+            optimizer = CompositeOptimizer([towers, self.make_objective_optimizer(own)])
+        if self.make_schedule is None:
+            return optimizer
+        total, per_epoch = run_length(self.trainer)
+        if math.isinf(total):
+            raise ValueError("a schedule needs an end: set trainer.max_epochs or trainer.max_steps")
+        scheduler = self.make_schedule(optimizer, total_steps=int(total), steps_per_epoch=per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def training_step(self, batch, batch_idx: int) -> Tensor:
+    def optimizer_groups(self) -> dict[str, list[dict[str, Any]]]:
+        """The parameter groups as they are now, by the optimizer's name in the configuration. For schedules."""
+        (optimizer,) = self.trainer.optimizers
+        if not isinstance(optimizer, CompositeOptimizer):
+            return {"optimizer": optimizer.param_groups}
+        towers, own = optimizer.optimizers
+        return {"optimizer": towers.param_groups, "objective_optimizer": own.param_groups}
+
+    def describe_optimizer(self) -> str:
+        """The optimizer's name and learning rate, whatever makes it: a partial, a class or a function."""
+        optimizer = self.make_optimizer([{"params": [nn.Parameter(torch.zeros(1))]}])
+        return f"{type(optimizer).__name__}, learning rate {optimizer.param_groups[0]['lr']:g}"
+
+    def describe_schedules(self) -> list[str]:
+        """What moves with the step inside the parts, beside the learning rate, for the first lines of a run."""
+        return []
+
+    # Training
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if not hasattr(batch, "views"):
+            raise TypeError(
+                f"a training batch is a `Batch(views, index, labels)`, but the loader gave a {type(batch).__name__}: "
+                "make it in the loader's collate_fn, or train with a data module of ssl_mi.data"
+            )
         loss = self.loss(batch)
         total = loss.total
         self._stop_if_not_finite(loss.terms, total)
@@ -106,27 +228,81 @@ class JointEmbedding(pl.LightningModule):
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=rows)
         return total
 
-    def loss(self, batch):
-        """The objective's Loss on the rows of all processes."""
-        seen = self.towers(batch.views)
-        online = seen.z
-        target = online if self.teacher is None else self.teacher(batch.views).z
-        # Scores, logarithms and sums of exponentials are taken in float32 whatever the towers run in.
-        with torch.autocast(self.device.type, enabled=False):
-            online_all = gather_views([z.float() for z in online])
-            target_all = online_all if target is online else gather_views([z.float() for z in target])
-            return self.objective(online_all, target_all, **self._beside(batch, seen))
+    def on_train_epoch_start(self) -> None:
+        # Randomness inside the networks (dropout) comes from (seed, epoch, rank), so that a run resumed
+        # at an epoch continues exactly as if it had not stopped. Views draw from counters of their own.
+        torch.manual_seed((self.seed * 1_000_003 + self.trainer.current_epoch) * 65_537 + world()[0])
 
-    def _beside(self, batch, seen) -> dict:
-        """What this objective takes beside embeddings, of all processes."""
-        found: dict = {}
-        for name in self.objective.takes:
-            if name == "maps":
-                found[name] = [[gather(m.float()) for m in scales] for scales in seen.maps]
-            else:
-                rows = getattr(batch, name)
-                found[name] = None if rows is None else gather(rows)
-        return found
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        # In float16 a step whose scaled gradients overflowed is left out, and the scale lowered.
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = None if scaler is None else scaler.get_scale()
+        super().optimizer_step(*args, **kwargs)
+        # Lightning calls this once per optimizer step, so accumulated batches count once.
+        if scaler is None or scaler.get_scale() >= scale:
+            self.on_step_taken()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # The last step of an epoch may have ruined the weights after its loss was still finite.
+        ruined = [name for name, p in self.named_parameters() if not torch.isfinite(p).all()]
+        if ruined:
+            raise NotFinite(
+                f"weights are not finite after step {self.trainer.global_step}: {', '.join(ruined[:4])}; "
+                "the last good checkpoint is kept. Lower the learning rate, or train in float32."
+            )
+
+    # Helpers
+
+    def _towers(self) -> nn.Module:
+        return cast(nn.Module, self.towers)
+
+    def _built(self, objective: nn.Module | Callable[..., nn.Module]) -> nn.Module:
+        """The objective for these towers, checked against what this module gives."""
+        # Before it is made: what another kind is made from, this module does not have.
+        self._check_kind(getattr(objective, "func", objective))
+        if isinstance(objective, nn.Module):
+            made = objective
+        else:
+            made = objective(dim=self.towers.out_dim, **self.objective_arguments())
+        self._check_kind(made)
+        width = getattr(made, "dim", None)
+        if width not in (None, self.towers.out_dim):
+            raise ValueError(
+                f"'{getattr(made, 'name', made)}' is made for embeddings of width {width} and the towers give "
+                f"{self.towers.out_dim}: make it with dim={self.towers.out_dim}"
+            )
+        return made
+
+    def _check_kind(self, objective: Any) -> None:
+        wanted = getattr(objective, "learns_from", self.gives)
+        if wanted == self.gives:
+            return
+        name = getattr(objective, "name", objective)
+        remedy = f"set module={MODULES[wanted]}" if wanted in MODULES else f"it needs a module whose gives = {wanted!r}"
+        raise ValueError(f"'{name}' learns from {wanted} and {type(self).__name__} gives {self.gives}: {remedy}")
+
+    def _check_objective_optimizer(self) -> None:
+        if self.make_objective_optimizer is None and not self.objective_schedule:
+            raise ValueError(
+                "objective_schedule=false keeps the rate of objective_optimizer, and there is none: set one"
+            )
+        if self.make_objective_optimizer is not None and not list(self.objective.parameters()):
+            raise ValueError(
+                f"objective_optimizer is set, but the objective '{self.objective.name}' has no parameters: "
+                "set objective_optimizer=null"
+            )
+
+    def _check_data(self, data: Any) -> None:
+        """Refuse data that the parts cannot train on, before the first evaluation."""
+        self.objective.check(len(data.train))
+        batch = data.views(next(iter(data.batches("train", limit=2))), 0)
+        for name in self.objective.requires:
+            if getattr(batch, name, ...) is None:
+                raise ValueError(
+                    f"'{self.objective.name}' needs {name} and the training images have no {name}: choose data with "
+                    f"{name}, or another objective"
+                )
+        self.check_views(batch.views)
 
     def _stop_if_not_finite(self, terms: dict[str, Tensor], total: Tensor) -> None:
         if torch.isfinite(total):
@@ -138,43 +314,134 @@ class JointEmbedding(pl.LightningModule):
             "Lower the learning rate, raise the temperature, or train in float32 (trainer.precision=32-true)."
         )
 
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
-        # The last step of an epoch may have ruined the weights after its loss was still finite.
-        ruined = [name for name, p in self.named_parameters() if not torch.isfinite(p).all()]
-        if ruined:
-            raise NotFinite(
-                f"weights are not finite after step {self.trainer.global_step}: {', '.join(ruined[:4])}; "
-                "the last good checkpoint is kept. Lower the learning rate, or train in float32."
+
+class JointEmbedding(SelfSupervised):
+    """Two or more views, one or more towers, an objective over their embeddings.
+
+    Args:
+        towers: See `SelfSupervised`, as all arguments but `teacher`.
+        objective: One that learns from embeddings.
+        optimizer: What makes the optimizer from parameter groups.
+        schedule: What makes the rate's scheduler; None for a constant rate.
+        teacher: Makes the targets, usually an average of the towers' past; None where the towers make them.
+        objective_optimizer: An optimizer for the objective's own parameters.
+        objective_schedule: False keeps the rate of objective_optimizer constant.
+        channels_last: Memory format of the towers' weights.
+        sync_batchnorm: Batch norms see the batch of all processes.
+        seed: Of dropout and the like.
+
+    Raises:
+        ValueError: If the parts do not go together; the message has the key to set.
+    """
+
+    gives = "embeddings"
+
+    teacher: Any
+
+    def __init__(
+        self,
+        towers: Towers,
+        objective: nn.Module | Callable[..., nn.Module],
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        schedule: Callable[..., object] | None = None,
+        teacher: Teacher | None = None,
+        objective_optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None = None,
+        objective_schedule: bool = True,
+        channels_last: bool = False,
+        sync_batchnorm: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            towers,
+            objective,
+            optimizer,
+            schedule=schedule,
+            objective_optimizer=objective_optimizer,
+            objective_schedule=objective_schedule,
+            channels_last=channels_last,
+            sync_batchnorm=sync_batchnorm,
+            seed=seed,
+        )
+        self._check_teacher(teacher)
+        self._check_maps()
+        self.teacher = teacher
+        if teacher is not None:
+            teacher.adopt(self.towers)
+
+    def loss(self, batch: Any) -> Any:
+        seen = self.towers(batch.views)
+        online = seen.z
+        target = online if self.teacher is None else self.teacher(batch.views).z
+        # Scores, logarithms and sums of exponentials are taken in float32 whatever the towers run in.
+        with torch.autocast(self.device.type, enabled=False):
+            online_all = gather_views([z.float() for z in online])
+            target_all = online_all if target is online else gather_views([z.float() for z in target])
+            return self.objective(online_all, target_all, **self._extra_inputs(batch, seen))
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and self.trainer.max_epochs == -1 and self.trainer.max_steps == -1:
+            self._check_end(math.inf)
+        super().setup(stage)
+
+    def describe_schedules(self) -> list[str]:
+        return [f"teacher.{self.teacher.describe()}"] if self.teacher is not None and self.teacher.needs_end else []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if self.teacher is not None and self.teacher.needs_end:
+            momentum = self.teacher.momentum_at(self._progress())
+            self.log("train/teacher.momentum", momentum, on_step=False, on_epoch=True, batch_size=1)
+        return super().training_step(batch, batch_idx)
+
+    def on_step_taken(self) -> None:
+        if self.teacher is not None:
+            self.teacher.update(self.towers, self._progress())
+
+    def _progress(self) -> float:
+        """The part of the run that is done after the current step, in [0, 1]."""
+        done, total = self.trainer.global_step + 1, self.trainer.estimated_stepping_batches
+        self._check_end(total)
+        return min(1.0, done / total)
+
+    def _extra_inputs(self, batch: Any, seen: Any) -> dict[str, Any]:
+        """What the objective requires beside embeddings, of all processes."""
+        found: dict[str, Any] = {}
+        for name in self.objective.requires:
+            if name == "maps":
+                found[name] = [[gather(m.float()) for m in scales] for scales in seen.maps]
+            else:
+                rows = getattr(batch, name)
+                found[name] = None if rows is None else gather(rows)
+        return found
+
+    def _check_teacher(self, teacher: Teacher | None) -> None:
+        name, use = self.objective.name, self.objective.teacher
+        if use == "required" and teacher is None:
+            raise ValueError(f"'{name}' learns from a teacher and there is none: set teacher=ema")
+        if use == "unused" and teacher is not None:
+            raise ValueError(f"'{name}' has no use for a teacher: set teacher=none")
+
+    def _check_end(self, steps: float) -> None:
+        if self.teacher is not None and self.teacher.needs_end and math.isinf(steps):
+            raise ValueError(
+                "the teacher's momentum moves over the whole run, which has no end: set trainer.max_epochs or "
+                "trainer.max_steps, or teacher.final_momentum=null"
             )
 
-    def on_train_epoch_start(self) -> None:
-        # Randomness inside the networks (dropout) comes from (seed, epoch, rank), so that a run resumed
-        # at an epoch goes on exactly as if it had not stopped. Views draw from counters of their own.
-        torch.manual_seed((self.seed * 1_000_003 + self.trainer.current_epoch) * 65_537 + world()[0])
+    def _check_maps(self) -> None:
+        have, wanted = self.towers.hands_out_maps, "maps" in self.objective.requires
+        if wanted and not have:
+            raise ValueError(f"'{self.objective.name}' needs feature maps: set towers=siamese_local")
+        if have and not wanted:
+            raise ValueError(f"'{self.objective.name}' uses no feature maps: set towers=siamese")
 
-    def optimizer_step(self, *args, **kwargs) -> None:
-        # In float16 a step whose scaled gradients overflowed is left out, and the scale lowered.
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        scale = None if scaler is None else scaler.get_scale()
-        super().optimizer_step(*args, **kwargs)
-        skipped = scaler is not None and scaler.get_scale() < scale
-        # Lightning calls this once per real step, so accumulated batches move the teacher once.
-        if self.teacher is not None and not skipped:
-            done = self.trainer.global_step + 1  # counted by Lightning after this returns
-            self.teacher.update(self.towers, min(1.0, done / self.trainer.estimated_stepping_batches))
 
-    def configure_optimizers(self):
-        if self.make_objective_optimizer is None:
-            optimizer = self.make_optimizer(parameter_groups(nn.ModuleList([self.towers, self.objective])))
-        else:
-            own = [{**group, "scheduled": self.objective_schedule} for group in parameter_groups(self.objective)]
-            towers = self.make_optimizer(parameter_groups(self.towers))
-            optimizer = Together([towers, self.make_objective_optimizer(own)])
-        if self.make_schedule is None:
-            return optimizer
-        total = self.trainer.estimated_stepping_batches
-        if not total < float("inf"):
-            raise ValueError("a schedule needs an end: set trainer.max_epochs or trainer.max_steps")
-        per_epoch = -(-self.trainer.num_training_batches // self.trainer.accumulate_grad_batches)
-        scheduler = self.make_schedule(optimizer, total_steps=int(total), steps_per_epoch=per_epoch)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+@contextmanager
+def _in_evaluation(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards the mode that each part had."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training

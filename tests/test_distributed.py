@@ -37,7 +37,7 @@ def parts(name: str) -> nn.ModuleDict:
     """Towers, a teacher and an objective, the same in every process."""
     torch.manual_seed(0)
     encoder = Encoder(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    local = partial(LocalHeads, scales=[0, 1], hidden=[4]) if "maps" in OBJECTIVES[name].make().takes else None
+    local = partial(LocalHeads, scales=[0, 1], hidden=[4]) if "maps" in OBJECTIVES[name].make().requires else None
     towers = Siamese(encoder, lambda d: MLP(d, [8, DIM], batch_norm=True, final_norm="plain"), local=local)
     teacher = EMA(views=OBJECTIVES[name].targets)
     teacher.adopt(towers)
@@ -52,13 +52,13 @@ def images(views: int) -> list[torch.Tensor]:
 def two_steps(model: nn.ModuleDict, name: str, rows: slice) -> dict[str, torch.Tensor]:
     """Loss and gradients of the second step, whose queues, centres and averages the first one filled."""
     row, objective = OBJECTIVES[name], model["objective"]
-    others = {k: gather(v[rows]) for k, v in beside(objective.takes, N).items()}
+    others = {k: gather(v[rows]) for k, v in beside(objective.requires, N).items()}
     views = [v[rows] for v in images(row.views)]
     for _ in range(2):
         model.zero_grad()
         seen = model["towers"](views)
         online = gather_views(seen.z)
-        if "maps" in objective.takes:
+        if "maps" in objective.requires:
             others["maps"] = [[gather(m) for m in scales] for scales in seen.maps]
         target = gather_views(model["teacher"](views).z) if row.teacher else online
         total = objective(online, target, **others).total

@@ -10,14 +10,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ssl_mi"
-ALONE = {"information", "networks", "data", "distributed", "optim", "report"}
+ALONE = {"information", "data", "distributed", "report"}
 MAY_IMPORT = {
     **{part: set() for part in ALONE},
     "objectives": {"information"},
-    "module": {"distributed", "optim"},
+    # Pure functions of the step, which whatever moves with it shares.
+    "schedules": set(),
+    "optim": {"schedules"},
+    "networks": {"schedules"},
+    "module": {"distributed", "optim", "schedules"},
     "masked": {"module", "distributed", "objectives"},
     "evaluation": {"information", "distributed", "report"},
-    "callbacks": {"evaluation", "information", "distributed", "report"},
+    "callbacks": {"evaluation", "information", "distributed", "report", "optim", "schedules"},
     # From here up everything meets; Hydra builds networks, objectives and data from the configuration.
     "app": {"callbacks", "evaluation", "module", "report"},
     "studies": {"app", "callbacks", "data", "evaluation", "information", "networks", "objectives", "report"},

@@ -1,12 +1,28 @@
 """What a training step does, and what a stopped run keeps."""
 
 import math
+import warnings
+from functools import partial
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader
 
-from ssl_mi.module import NotFinite
+from ssl_mi.app.startup import build
+from ssl_mi.data.batch import Batch
+from ssl_mi.information.variational.bounds import InfoNCE
+from ssl_mi.information.variational.critics import Cosine
+from ssl_mi.module import JointEmbedding, NotFinite
+from ssl_mi.networks.encoders import ConvNet
+from ssl_mi.networks.heads import MLP
+from ssl_mi.networks.teacher import EMA
+from ssl_mi.networks.towers import Siamese
+from ssl_mi.objectives.distillation import BYOL
+from ssl_mi.objectives.infomax import Infomax
+from ssl_mi.objectives.negatives import OtherSamplesAndViews
+from ssl_mi.objectives.objective import Objective
+from ssl_mi.objectives.predictor import Predictor
 
 
 def weights(run) -> dict[str, torch.Tensor]:
@@ -121,7 +137,7 @@ def test_labels_never_reach_the_loss(run, tmp_path):
 def test_a_supervised_objective_reads_the_labels_of_its_rows(run, tmp_path):
     made = run("objective=supcon", "trainer.max_epochs=1")
     assert made.history.epochs[0]["train/supcon"] > 0
-    with pytest.raises(ValueError, match="images have no labels"):
+    with pytest.raises(ValueError, match="'supcon' needs labels and the training images have no labels"):
         run("objective=supcon", "data.labels=false", "trainer.max_epochs=1", f"run_dir={tmp_path / 'b'}")
 
 
@@ -140,9 +156,9 @@ def test_a_bank_that_does_not_fit_the_images_is_refused_before_training(run, set
 def test_an_objective_of_maps_and_towers_that_hand_them_out_need_each_other(run):
     made = run("objective=amdim", "towers=siamese_local", "trainer.max_epochs=1")
     assert made.history.epochs[0]["train/local_nats"] < math.log(32)
-    with pytest.raises(Exception, match="'amdim' reads feature maps: set towers=siamese_local"):
+    with pytest.raises(Exception, match="'amdim' needs feature maps: set towers=siamese_local"):
         run("objective=amdim")
-    with pytest.raises(Exception, match="'nt_xent' reads no feature maps: set towers=siamese"):
+    with pytest.raises(Exception, match="'nt_xent' uses no feature maps: set towers=siamese"):
         run("towers=siamese_local")
 
 
@@ -204,3 +220,161 @@ def test_a_run_says_whether_views_share_a_pass(run, tmp_path):
     assert "see them together" in run("trainer.max_epochs=1").facts()["passes"]
     apart = run("trainer.max_epochs=1", "towers.together=false", f"run_dir={tmp_path / 'b'}")
     assert apart.facts()["passes"] == "one for each view"
+
+
+# --- parts that do not go together ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["objective=byol"], "'byol' learns from a teacher and there is none: set teacher=ema"),
+        (["objective=dino", "towers=prototypes"], "'dino' learns from a teacher"),
+        (["objective=ressl"], "'ressl' learns from a teacher"),
+        (["objective=moco"], "'moco' learns from a teacher"),
+        (["objective=moco_v3"], "'moco_v3' learns from a teacher"),
+        (["objective=supcon", "teacher=ema"], "'supcon' has no use for a teacher: set teacher=none"),
+        (["objective=swav", "teacher=ema"], "'swav' has no use for a teacher"),
+        (
+            ["objective=mae"],
+            "'mae' learns from masked patches and JointEmbedding gives .*set module=masked_autoencoder",
+        ),
+        (["module=masked_autoencoder", "encoder=vit_tiny"], "learns from embeddings .*set module=joint_embedding"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_refused_when_the_module_is_built(configure, overrides, message):
+    with pytest.raises(Exception, match=message):
+        build(configure(*overrides), "module")
+
+
+def test_an_objective_of_ones_own_kind_names_the_module_that_it_needs():
+    class Sorting(Objective):
+        name, learns_from = "sorting", "orders"
+
+    with pytest.raises(ValueError, match=r"'sorting' learns from orders .* a module whose gives = 'orders'"):
+        JointEmbedding(small_towers(), lambda dim: Sorting(), torch.optim.SGD)
+
+
+class NeverReached(pl.Callback):
+    """Evaluations and training begin here."""
+
+    def on_train_start(self, trainer, module):
+        pytest.fail("the run began")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["augmentation.views.0.count=1"], "'nt_xent' compares 2 views or more and the data give 1"),
+        (["towers=independent", "augmentation.views.0.count=3"], "Independent has 2 towers.*got 3 views"),
+        (["encoder=vit_tiny", "encoder.patch_size=8", "augmentation=multicrop"], "14 x 14 do not divide into patches"),
+        (["objective=supcon", "data.labels=false"], "needs labels"),
+    ],
+)
+def test_data_that_the_parts_cannot_train_on_are_refused_before_the_first_evaluation(run, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        run(*overrides, before=lambda made: made.trainer.callbacks.insert(0, NeverReached()))
+
+
+def test_the_check_of_the_data_moves_no_statistics_and_no_random_state(configure):
+    module = build(configure(), "module")
+    before, state = {k: v.clone() for k, v in module.state_dict().items()}, torch.get_rng_state()
+    module.towers.tower.encoder.eval()
+    module.check_views([torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) for _ in range(2)])
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert module.towers.training
+    assert not module.towers.tower.encoder.training  # as it was
+
+
+# --- a Trainer of Lightning's own -------------------------------------------------------------------------
+
+
+def small_towers():
+    torch.manual_seed(0)
+    return Siamese(ConvNet([4]), partial(MLP, dims=[8]))
+
+
+def nt_xent(dim):
+    return Infomax(dim, Cosine(0.5), InfoNCE(), OtherSamplesAndViews(), name="nt_xent")
+
+
+class Pairs(torch.utils.data.Dataset):
+    """Sixteen random images, shown twice with noise."""
+
+    def __init__(self):
+        self.images = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, i):
+        noise = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(i))
+        return Batch([self.images[i] + 0.1 * noise[0], self.images[i] + 0.1 * noise[1]], i, 0)
+
+
+def fit(module, folder, loader=None, **settings):
+    trainer = pl.Trainer(
+        **{"max_epochs": 2, "logger": False, **settings},
+        accelerator="cpu",
+        devices=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    with warnings.catch_warnings():
+        for message in (".*does not have many workers.*", ".*logging interval.*", ".*LeafSpec.*"):
+            warnings.filterwarnings("ignore", message=message)
+        trainer.fit(module, DataLoader(Pairs(), batch_size=8) if loader is None else loader)
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "described"),
+    [
+        (partial(torch.optim.SGD, lr=0.25), "SGD, learning rate 0.25"),
+        (torch.optim.AdamW, "AdamW, learning rate 0.001"),
+        (lambda groups: torch.optim.Adam(groups, lr=0.002), "Adam, learning rate 0.002"),
+    ],
+    ids=["partial", "class", "function"],
+)
+def test_parts_train_under_a_plain_trainer_whatever_makes_the_optimizer(tmp_path, optimizer, described):
+    module = JointEmbedding(towers=small_towers(), objective=nt_xent, optimizer=optimizer)
+    assert module.describe_optimizer() == described
+    before = [p.detach().clone() for p in module.towers.parameters()]
+    trainer = fit(module, tmp_path)
+    assert trainer.global_step == 4
+    assert not any(torch.equal(a, b) for a, b in zip(before, module.towers.parameters(), strict=True))
+
+
+def test_an_objective_may_be_given_whole_and_its_width_is_checked(tmp_path):
+    objective = BYOL(8, lambda dim: Predictor(dim, 4))
+    module = JointEmbedding(small_towers(), objective, torch.optim.SGD, teacher=EMA())
+    assert module.objective is objective
+    fit(module, tmp_path)
+    objective.dim = 5
+    with pytest.raises(ValueError, match="'byol' is made for embeddings of width 5 and the towers give 8"):
+        JointEmbedding(small_towers(), objective, torch.optim.SGD, teacher=EMA())
+
+
+def test_a_batch_without_views_is_refused_by_name(tmp_path):
+    module = JointEmbedding(small_towers(), nt_xent, torch.optim.SGD)
+    with pytest.raises(TypeError, match=r"a training batch is a `Batch\(views, index, labels\)`, but .* gave a list"):
+        fit(module, tmp_path, DataLoader(torch.utils.data.TensorDataset(torch.zeros(4, 3, 8, 8)), batch_size=2))
+
+
+def test_a_teacher_that_moves_over_the_run_needs_a_run_that_ends(tmp_path):
+    def moving(**settings):
+        return JointEmbedding(
+            small_towers(),
+            partial(BYOL, predictor=lambda dim: Predictor(dim, 4)),
+            torch.optim.SGD,
+            teacher=EMA(**settings),
+        )
+
+    with pytest.raises(ValueError, match=r"has no end: set trainer\.max_epochs"):
+        fit(moving(), tmp_path, max_epochs=-1)
+    still = moving(momentum=0.9, final_momentum=None)
+    assert fit(still, tmp_path, max_epochs=-1, max_steps=3).global_step == 3
+    assert still.teacher.momentum_at(0.7) == 0.9

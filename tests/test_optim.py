@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from ssl_mi.networks.encoders import ResNet
 from ssl_mi.networks.heads import MLP
 from ssl_mi.networks.vit import ViT
-from ssl_mi.optim import LARS, Together, parameter_groups, warmup_cosine
+from ssl_mi.optim import LARS, CompositeOptimizer, parameter_groups, warmup_cosine
 
 # --- parameter groups -------------------------------------------------------------------------------------
 
@@ -176,7 +176,7 @@ def lars(module):
 def pair(module):
     """Different optimisers for two parts, as for an encoder and its critic."""
     parts = module.layers[:2], module.layers[2:]
-    return Together([lars(parts[0]), torch.optim.Adam(parts[1].parameters(), lr=1e-2)])
+    return CompositeOptimizer([lars(parts[0]), torch.optim.Adam(parts[1].parameters(), lr=1e-2)])
 
 
 @pytest.mark.parametrize("make", [lars, pair])
@@ -327,9 +327,9 @@ def test_the_closure_runs_once_and_its_loss_is_returned():
 def test_a_parameter_belongs_to_one_part_only():
     module = small()
     with pytest.raises(ValueError, match="more than one parameter group"):
-        Together([lars(module), torch.optim.Adam(module.parameters())])
-    with pytest.raises(ValueError, match="at least one optimiser"):
-        Together([])
+        CompositeOptimizer([lars(module), torch.optim.Adam(module.parameters())])
+    with pytest.raises(ValueError, match="at least one optimizer"):
+        CompositeOptimizer([])
 
 
 def test_a_state_of_other_parts_is_refused():
@@ -339,7 +339,7 @@ def test_a_state_of_other_parts_is_refused():
 
 
 class Regression(pl.LightningModule):
-    """The smallest module that trains under a Together and a schedule."""
+    """The smallest module that trains under a CompositeOptimizer and a schedule."""
 
     def __init__(self, steps):
         super().__init__()
@@ -380,7 +380,7 @@ def fit(folder, epochs, ckpt_path=None):
 def test_lightning_trains_clips_schedules_and_resumes_a_together(tmp_path):
     _, whole = fit(tmp_path, epochs=4)
     trainer, half = fit(tmp_path, epochs=2)
-    assert isinstance(half.optimizers(), Together)
+    assert isinstance(half.optimizers(), CompositeOptimizer)
     assert groups_are_shared(trainer.optimizers[0])
     trainer.save_checkpoint(tmp_path / "half.ckpt")
     trainer, resumed = fit(tmp_path, epochs=4, ckpt_path=tmp_path / "half.ckpt")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,9 @@ class Run:
         bar = progress_bar(cfg.progress)
         self.history = History(lines=bar is None and cfg.progress != "none")
         self.evaluate = build(cfg, "evaluation")
+        self.schedules = [part for part in (build(cfg, "schedules") or {}).values() if part is not None]
         announce = LambdaCallback(on_fit_start=lambda trainer, module: self._print_facts())
-        parts = [announce, self.history, self.evaluate, build(cfg, "checkpoint"), bar]
+        parts = [*self.schedules, announce, self.history, self.evaluate, build(cfg, "checkpoint"), bar]
         callbacks = [part for part in parts if part is not None]
         logger = build(cfg, "logger") or False
         self.trainer = instantiate(
@@ -55,7 +56,6 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """What counts, before a run."""
         trainer, module = self.trainer, self.module
-        groups = module.make_optimizer.keywords
         batch = self.data.batch_size * trainer.accumulate_grad_batches
         accumulated = trainer.accumulate_grad_batches
         split = f"{self.data.batch_size} images a step" + (
@@ -63,7 +63,7 @@ class Run:
         )
         if accumulated > 1:
             split += f", {accumulated} steps accumulated: {batch} an update, negatives from one step"
-        rate = groups.get("lr")
+        moving = [*module.describe_schedules(), *(schedule.describe(trainer.max_epochs) for schedule in self.schedules)]
         return {
             "data": self.data.describe(),
             **({} if self.data.has_labels else {"probes": "left out: the images have no labels"}),
@@ -72,7 +72,8 @@ class Run:
             "effective batch": split,
             "objective": module.objective.name,
             **module.objective.facts(self.data.batch_size),
-            "optimizer": f"{_name(module.make_optimizer.func)}, learning rate {rate:g} (as in the configuration)",
+            "optimizer": f"{module.describe_optimizer()} (as in the configuration)",
+            **({"schedules": "; ".join(moving)} if moving else {}),
             "parameters": _count(module),
             "epochs": trainer.max_epochs,
             "devices": f"{trainer.world_size} x {trainer.accelerator.__class__.__name__.removesuffix('Accelerator')}",
@@ -139,10 +140,6 @@ class Run:
         last = self.folder / "checkpoints" / "last.ckpt"
         if ended != "complete" and last.exists():
             console.print(f"resume with the same command and ckpt_path={last}", highlight=False, soft_wrap=True)
-
-
-def _name(function: Callable) -> str:
-    return getattr(function, "__name__", str(function))
 
 
 def _count(module) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ssl_mi.schedules import cosine
 
 
 class EMA(nn.Module):
@@ -16,7 +18,8 @@ class EMA(nn.Module):
 
         m(p) = final - (final - momentum) (cos(pi p) + 1) / 2,
 
-    from `momentum` to `final_momentum`. m is computed from p alone, so there is nothing to lose on resume.
+    from `momentum` to `final_momentum`; None keeps m at `momentum`, which a schedule may then move (target
+    `teacher.momentum`). m is computed from p alone, so there is nothing to lose on resume.
     Buffers (batch norm's running statistics and its count) are copied, not averaged.
 
     batch_norm: what the teacher normalises by while the online towers train. "batch": the statistics of
@@ -35,21 +38,45 @@ class EMA(nn.Module):
     def __init__(
         self,
         momentum: float = 0.99,
-        final_momentum: float = 1.0,
+        final_momentum: float | None = 1.0,
         batch_norm: str = "batch",
         views: int | None = None,
-    ):
+    ) -> None:
         super().__init__()
-        for name, value in {"momentum": momentum, "final_momentum": final_momentum}.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"EMA: {name} must be in [0, 1], but got {value}")
+        _check_share("momentum", momentum)
+        if final_momentum is not None:
+            _check_share("final_momentum", final_momentum)
         if batch_norm not in ("batch", "running"):
             raise ValueError(f"EMA: batch_norm must be 'batch' or 'running', but got {batch_norm!r}")
         if views is not None and views < 1:
             raise ValueError(f"EMA: views must be null (all) or at least 1, but got {views}")
-        self.momentum, self.final_momentum, self.batch_norm = momentum, final_momentum, batch_norm
+        self._momentum, self.final_momentum, self.batch_norm = momentum, final_momentum, batch_norm
         self.views = views
         self.towers: nn.Module | None = None
+
+    @property
+    def momentum(self) -> float:
+        """m at the start of the run; throughout where there is no `final_momentum`."""
+        return self._momentum
+
+    @momentum.setter
+    def momentum(self, value: float) -> None:
+        if self.final_momentum is not None:
+            raise ValueError(
+                f"it already moves to teacher.final_momentum={self.final_momentum:g}: set teacher.final_momentum=null"
+            )
+        _check_share("momentum", value)
+        self._momentum = value
+
+    @property
+    def needs_end(self) -> bool:
+        """Whether m depends on the part of the run that is done."""
+        return self.final_momentum is not None and self.final_momentum != self.momentum
+
+    def describe(self) -> str:
+        """The momentum in a few words, for the first lines of a run."""
+        moves = f" -> {self.final_momentum:g}, cosine over the run" if self.needs_end else ""
+        return f"momentum {self.momentum:g}{moves}"
 
     def adopt(self, towers: nn.Module) -> None:
         """Start as a frozen copy of `towers`."""
@@ -60,8 +87,8 @@ class EMA(nn.Module):
         """m(progress), for progress in [0, 1]."""
         if not 0 <= progress <= 1:
             raise ValueError(f"EMA: progress must be the part of training done, in [0, 1], but got {progress}")
-        rest = (math.cos(math.pi * progress) + 1) / 2
-        return self.final_momentum - (self.final_momentum - self.momentum) * rest
+        end = self.momentum if self.final_momentum is None else self.final_momentum
+        return cosine(progress, self.momentum, end, steps=1)
 
     @torch.no_grad()
     def update(self, towers: nn.Module, progress: float) -> None:
@@ -74,7 +101,7 @@ class EMA(nn.Module):
             mine.copy_(theirs)
 
     @torch.no_grad()
-    def forward(self, views: list[Tensor]):
+    def forward(self, views: list[Tensor]) -> Any:
         return self._adopted()(views[: self.views])
 
     def train(self, mode: bool = True) -> EMA:
@@ -84,6 +111,11 @@ class EMA(nn.Module):
         if self.towers is None:
             raise RuntimeError("EMA has no towers yet: call adopt(towers) first")
         return self.towers
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"EMA: {name} must be in [0, 1], but got {value}")
 
 
 def _named_weights(module: nn.Module) -> list[tuple[str, Tensor]]:

@@ -15,6 +15,7 @@ from torch.nn.functional import log_softmax, normalize
 
 from ssl_mi.objectives.objective import Loss, Objective, crossings, need_views
 from ssl_mi.objectives.queue import Queue
+from ssl_mi.objectives.stepped import SteppedObjective
 
 
 @torch.no_grad()
@@ -31,7 +32,7 @@ def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
     return log_codes.exp()
 
 
-class SwAV(Objective):
+class SwAV(SteppedObjective):
     """Swapped prediction of balanced codes: Caron et al. 2020 (arXiv:2006.09882).
 
         codes(v) = sinkhorn(<z_v, c_k> / epsilon),   log p(v) = log softmax_k(<z_v, c_k> / t)
@@ -44,6 +45,7 @@ class SwAV(Objective):
     """
 
     name = "swav"
+    teacher = "unused"
     information = "no estimate: codes are balanced on the rows they are read on"
 
     def __init__(
@@ -59,20 +61,24 @@ class SwAV(Objective):
         code_views: int = 2,
     ) -> None:
         super().__init__()
-        if prototypes < 2 or temperature <= 0 or epsilon <= 0 or iterations < 1 or code_views < 1:
-            raise ValueError(
-                f"SwAV: got prototypes={prototypes}, temperature={temperature}, epsilon={epsilon}, "
-                f"iterations={iterations}, code_views={code_views}"
-            )
-        self.prototypes = nn.Parameter(normalize(torch.randn(prototypes, dim), dim=1))
+        if prototypes < 2 or iterations < 1 or code_views < 1:
+            raise ValueError(f"SwAV: got prototypes={prototypes}, iterations={iterations}, code_views={code_views}")
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
+        self.check_settings()
+        self.prototypes = nn.Parameter(normalize(torch.randn(prototypes, dim), dim=1))
         self.queues = nn.ModuleList([Queue(queue, dim) for _ in range(code_views)] if queue else [])
         self.queue_from, self.frozen_steps, self.code_views = queue_from, frozen_steps, code_views
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def check_settings(self) -> None:
+        if self.temperature <= 0 or self.epsilon <= 0:
+            raise ValueError(
+                f"SwAV: temperature and epsilon must be positive, got temperature={self.temperature}, "
+                f"epsilon={self.epsilon}"
+            )
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         need_views(online)
-        steps = int(self.steps)
+        steps = self.step
         prototypes = normalize(self.prototypes, dim=1)
         if self.training and steps < self.frozen_steps:
             # Times zero and not detached: a parameter that DDP waits for must be in the graph.
@@ -86,7 +92,7 @@ class SwAV(Objective):
         if self.training:
             for z, queue in zip(views, self.queues, strict=False):
                 queue.push(z)
-            self.steps += 1
+            self.count_step()
         return Loss({self.name: loss}, {})
 
     def _codes(self, view: int, scores: Tensor, prototypes: Tensor, steps: int) -> Tensor:
@@ -113,6 +119,7 @@ class DINO(Objective):
     """
 
     name = "dino"
+    teacher = "required"
     information = "no estimate: centre and temperature hold the entropy of the assignments by feedback"
 
     def __init__(
@@ -123,14 +130,17 @@ class DINO(Objective):
         momentum: float = 0.9,
     ) -> None:
         super().__init__()
-        if not 0 < target_temperature < online_temperature or not 0 <= momentum < 1:
-            raise ValueError(
-                f"DINO: needs 0 < target_temperature < online_temperature and momentum in [0, 1), got "
-                f"{target_temperature}, {online_temperature}, {momentum}"
-            )
         self.online_temperature, self.target_temperature = online_temperature, target_temperature
         self.momentum = momentum
+        self.check_settings()
         self.register_buffer("centre", torch.zeros(dim))
+
+    def check_settings(self) -> None:
+        if not 0 < self.target_temperature < self.online_temperature or not 0 <= self.momentum < 1:
+            raise ValueError(
+                f"DINO: needs 0 < target_temperature < online_temperature and momentum in [0, 1), got "
+                f"{self.target_temperature}, {self.online_temperature}, {self.momentum}"
+            )
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         if target is online:

@@ -29,9 +29,14 @@ class DCL(Objective):
 
     def __init__(self, dim: int, temperature: float = 0.1, weight_width: float | None = None) -> None:
         super().__init__()
-        if temperature <= 0 or (weight_width is not None and weight_width <= 0):
-            raise ValueError(f"DCL: temperature and weight_width must be positive, got {temperature}, {weight_width}")
         self.temperature, self.weight_width = temperature, weight_width
+        self.check_settings()
+
+    def check_settings(self) -> None:
+        if self.temperature <= 0 or (self.weight_width is not None and self.weight_width <= 0):
+            raise ValueError(
+                f"DCL: temperature and weight_width must be positive, got {self.temperature}, {self.weight_width}"
+            )
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         met = view_pairs(online, target)
@@ -66,14 +71,18 @@ class SupCon(Objective):
     """
 
     name = "supcon"
-    takes = ("labels",)
+    requires = ("labels",)
+    teacher = "unused"
     information = "no estimate: labels choose the partners, which breaks the bound"
 
     def __init__(self, dim: int, temperature: float = 0.1) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"SupCon: temperature must be positive, got {temperature}")
         self.temperature = temperature
+        self.check_settings()
+
+    def check_settings(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"SupCon: temperature must be positive, got {self.temperature}")
 
     def forward(self, online: list[Tensor], target: list[Tensor], labels: Tensor | None) -> Loss:
         need_views(online)

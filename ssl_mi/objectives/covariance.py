@@ -55,6 +55,7 @@ class MMCR(Objective):
     """
 
     name = "mmcr"
+    teacher = "unused"
     information = "no estimate: the nuclear norm of the images' mean embeddings"
 
     def __init__(self, dim: int) -> None:
@@ -77,6 +78,7 @@ class CodingRate(Objective):
     """
 
     name = "coding_rate"
+    teacher = "unused"
     information = "no estimate: a Gaussian's coding rate stands for the entropy"
 
     def __init__(self, dim: int, invariance: float = 200.0, distortion: float = 0.2) -> None:

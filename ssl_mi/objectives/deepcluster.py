@@ -35,7 +35,8 @@ class DeepClusterV2(Objective):
     """
 
     name = "deepcluster"
-    takes = ("index",)
+    requires = ("index",)
+    teacher = "unused"
     information = "no estimate: only images that are trained on have an assignment"
 
     def __init__(

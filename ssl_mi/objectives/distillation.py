@@ -30,6 +30,7 @@ class BYOL(Objective):
     """
 
     name = "byol"
+    teacher = "required"
     information = "no estimate: the loss is least at collapse, where there is none"
 
     def __init__(self, dim: int, predictor: Callable[[int], nn.Module]) -> None:

@@ -58,6 +58,8 @@ class Infomax(Objective):
         self.negatives: Negatives = negatives if isinstance(negatives, Negatives) else negatives(dim=dim)
         self.predictor = None if predictor is None else predictor(dim)
         self.weight = weight
+        if self.negatives.directed or self.predictor is not None:
+            self.teacher = "required"
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         met = self._met(online, target)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ssl_mi.information.variational.bounds import Bound
 from ssl_mi.objectives.objective import Loss, Objective, need_views
+from ssl_mi.objectives.stepped import SteppedObjective
 
 
 class LocalInfomax(Objective):
@@ -35,7 +36,8 @@ class LocalInfomax(Objective):
     2019, arXiv:1906.00910, section 3, before they add scales). Every scale that the towers hand out counts alike.
     """
 
-    takes = ("maps",)
+    requires = ("maps",)
+    teacher = "unused"
     information = "not bounded between the views: the loss bounds what a summary and the locations of a map share"
 
     def __init__(
@@ -72,7 +74,7 @@ class LocalInfomax(Objective):
         return {"negatives": f"{rows - 1} at each location", **super().facts(rows)}
 
 
-class AMDIM(Objective):
+class AMDIM(SteppedObjective):
     """Augmented multiscale Deep InfoMax: Bachman et al. 2019 (arXiv:1906.00910), section 3.
 
         loss = mean over ordered pairs of views v != w of  nce(z_v -> C_w) + nce(z_v -> F_w) + nce(C_v,r -> C_w)
@@ -92,7 +94,8 @@ class AMDIM(Objective):
     """
 
     name = "amdim"
-    takes = ("maps",)
+    requires = ("maps",)
+    teacher = "unused"
     information = "not bounded between the views: the loss bounds what a summary and locations of maps share"
 
     def __init__(self, dim: int, clip: float = 20.0, penalty: float = 4e-2) -> None:
@@ -100,12 +103,11 @@ class AMDIM(Objective):
         if clip <= 0 or penalty < 0:
             raise ValueError(f"AMDIM: clip must be positive and penalty not negative, got {clip} and {penalty}")
         self.clip, self.penalty = clip, penalty
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, online: list[Tensor], target: list[Tensor], maps: list[list[Tensor]]) -> Loss:
         _check(self.name, online, target, maps, scales=2)
         n = range(len(online))
-        draw = torch.Generator().manual_seed(int(self.steps))
+        draw = torch.Generator().manual_seed(self.step)
         place = int(torch.randint(maps[0][0].shape[1], (), generator=draw))
         both = []
         for v in n:
@@ -116,7 +118,7 @@ class AMDIM(Objective):
         pairs = len(both) // 3
         nce, square, nats = (sum(terms) / pairs for terms in zip(*both, strict=True))
         if self.training:
-            self.steps += 1
+            self.count_step()
         return Loss({self.name: nce, "penalty": self.penalty * square}, {"local_nats": nats / 3})
 
     def _nce(self, a: Tensor, locations: Tensor) -> tuple[Tensor, Tensor, Tensor]:

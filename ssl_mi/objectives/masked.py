@@ -1,6 +1,6 @@
 """What a masked autoencoder learns from: the pixels that its encoder did not see.
 
-A sibling of the objectives over views: it takes tokens and images, not embeddings, from `masked.MaskedAutoencoder`.
+A sibling of the objectives over embeddings: it takes tokens and images from the module whose step hides patches.
 """
 
 from __future__ import annotations
@@ -11,31 +11,46 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import EncoderBlock
 
-from ssl_mi.objectives.objective import Objective
+from ssl_mi.objectives.stepped import SteppedObjective
 
 
-class MaskedPixels(Objective):
-    """MAE: He et al. 2022 (arXiv:2111.06377), section 3.
+class MaskedPixels(SteppedObjective):
+    """Reconstruct hidden patches from visible ones: MAE.
 
         loss of an image = mean over its masked patches p and their pixels of (decoder(tokens)_p - pixels_p)^2
 
-    where the pixels of a patch are standardised by their own mean and variance (`normalised`, the paper's better
-    variant), and patches the encoder saw cost nothing. The decoder is `depth` transformer blocks of `width` on the
-    visible tokens, mapped to `width`, and a learned mask token in every other place, with positions of its own
-    (learned, where the paper's are fixed sines). It exists for the loss only, so it lives here and is not probed.
-
-    image_size, patch_size: the encoder's. masked: the share of patches that are hidden, rounded down to whole ones.
-    Which ones is drawn from the number of the step alone, an order of the patches for each image and view, for the
-    rows of all processes: each takes its own.
+    The pixels of a patch are standardised by their own mean and variance (`normalised`, the paper's better
+    variant), and patches that the encoder saw cost nothing. The decoder is `depth` transformer blocks of `width` on
+    the visible tokens, mapped to `width`, and a learned mask token in every other place, with positions of its own
+    (learned, where the paper's are fixed sines). It exists for the loss only, so it belongs to the objective and is
+    not probed. Which patches are hidden is drawn from the number of the step alone, an order of the patches for each
+    image and view, for the rows of all processes: each process takes its own.
 
     Mutual information: minus the loss is, up to constants, E log q(masked | visible) of a Gaussian, the second term of
     I >= H(masked) + E log q (Barber & Agakov 2003). H of pixels is unknown, so nothing is bounded.
 
-    Raises ValueError on a share that leaves no patch visible or none masked, and a size the patches do not divide.
+    Args:
+        dim: Width of a token.
+        image_size: The encoder's, in pixels.
+        patch_size: The encoder's, in pixels.
+        channels: Channels of an image.
+        masked: Share of the patches that are hidden, rounded down to whole patches.
+        width: Width of the decoder.
+        depth: Blocks of the decoder.
+        heads: Attention heads of the decoder.
+        normalised: Standardise each patch by its own mean and variance.
+
+    Raises:
+        ValueError: If `masked` leaves no patch visible or none hidden, or a size does not divide.
+
+    References:
+        He et al. 2022, arXiv:2111.06377, section 3.
     """
 
     name = "mae"
-    step = "ssl_mi.masked.MaskedAutoencoder"
+    learns_from = "masked patches"
+    teacher = "unused"
+    min_views = 1
     information = "no estimate: the likelihood of hidden pixels, whose entropy is unknown"
 
     def __init__(
@@ -73,11 +88,18 @@ class MaskedPixels(Objective):
             norm(width),
         )
         self.leave = nn.Linear(width, channels * patch_size**2)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def orders(self, rows: int, views: int) -> list[Tensor]:
-        """An order of the patches for each of the rows of all processes: int64 [rows, patches], for each view."""
-        draw = torch.Generator().manual_seed(int(self.steps))
+        """Which patches are hidden in this step.
+
+        Args:
+            rows: Images in the batch of all processes.
+            views: Views of each.
+
+        Returns:
+            For each view an order of the patches, int64 [rows, patches]; the first `hidden` of them are hidden.
+        """
+        draw = torch.Generator().manual_seed(self.step)
         return [torch.rand(rows, self.patches, generator=draw).argsort(1).to(self.steps.device) for _ in range(views)]
 
     def seen(self, order: Tensor) -> Tensor:
@@ -85,14 +107,23 @@ class MaskedPixels(Objective):
         return order[:, self.hidden :]
 
     def forward(self, tokens: Tensor, images: Tensor, order: Tensor) -> Tensor:
-        """tokens [n, 1 + patches - hidden, dim] of `seen(order)`, images [n, c, h, w] -> each image's loss: [n]."""
+        """The loss of each image.
+
+        Args:
+            tokens: What the encoder makes of `seen(order)`, [n, 1 + patches - hidden, dim].
+            images: The whole images, [n, channels, image_size, image_size].
+            order: Rows of `orders`, int64 [n, patches].
+
+        Returns:
+            [n].
+        """
         masked = order[:, : self.hidden]
         wanted = self._pixels(images).gather(1, masked[:, :, None].expand(-1, -1, self.leave.out_features))
         found = self._decoded(tokens, order).gather(1, masked[:, :, None].expand(-1, -1, self.leave.out_features))
         return (found - wanted).square().mean((1, 2))
 
     def _decoded(self, tokens: Tensor, order: Tensor) -> Tensor:
-        """[n, patches, c p p]: what the decoder says of every patch, in the order of the image."""
+        """The decoder's pixels of every patch, [n, patches, c p p], in the order of the image."""
         entered = self.enter(tokens)
         n, _, width = entered.shape
         # Masked first, then visible, as in `order`; the inverse order puts each in its place.
@@ -102,7 +133,7 @@ class MaskedPixels(Objective):
         return self.leave(self.blocks(everything))[:, 1:]
 
     def _pixels(self, images: Tensor) -> Tensor:
-        """[n, patches, c p p], row by row of patches."""
+        """The pixels to predict, [n, patches, c p p], row by row of patches."""
         p = self.patch_size
         cut = images.unfold(2, p, p).unfold(3, p, p)  # [n, c, rows, columns, p, p]
         pixels = cut.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)

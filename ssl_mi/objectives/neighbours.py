@@ -30,11 +30,14 @@ class NNCLR(Objective):
 
     def __init__(self, dim: int, predictor: Callable[[int], nn.Module], size: int, temperature: float = 0.1) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"NNCLR: temperature must be positive, got {temperature}")
+        self.temperature = temperature
+        self.check_settings()
         self.predictor = predictor(dim)
         self.support = Queue(size, dim)
-        self.temperature = temperature
+
+    def check_settings(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"NNCLR: temperature must be positive, got {self.temperature}")
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         keys = [normalize(z.detach(), dim=1) for z in target]
@@ -64,17 +67,21 @@ class ReSSL(Objective):
     """
 
     name = "ressl"
+    teacher = "required"
     information = "no estimate: relations to a queue are matched, not pairs told apart"
 
     def __init__(self, dim: int, size: int, online_temperature: float = 0.1, target_temperature: float = 0.04) -> None:
         super().__init__()
-        if not 0 < target_temperature < online_temperature:
+        self.online_temperature, self.target_temperature = online_temperature, target_temperature
+        self.check_settings()
+        self.queue = Queue(size, dim)
+
+    def check_settings(self) -> None:
+        if not 0 < self.target_temperature < self.online_temperature:
             raise ValueError(
                 f"ReSSL: the target's temperature must be positive and below the online one, got "
-                f"target_temperature={target_temperature}, online_temperature={online_temperature}"
+                f"target_temperature={self.target_temperature}, online_temperature={self.online_temperature}"
             )
-        self.queue = Queue(size, dim)
-        self.online_temperature, self.target_temperature = online_temperature, target_temperature
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         if target is online:

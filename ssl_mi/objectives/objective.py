@@ -11,7 +11,7 @@ mode only. The rows it sees are those of all processes, so its statistics are th
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -40,30 +40,45 @@ class Reading(NamedTuple):
 
 
 class Objective(nn.Module):
-    """The contract. `name` heads plots and tables.
+    """The contract between an objective and the module that trains it.
 
-    step:        the module whose training step it is made for.
-    takes:       what forward takes beside embeddings, by name, of the rows of all processes:
-                 "labels" int64 [n], or None where the images have none; "index" int64 [n], the image's row in the
-                 training set; "maps" maps[v][s] [n, locations, d], local embeddings of view v at scale s.
-    information: what the loss has to do with mutual information, in a line, for those that estimate none.
+    An objective over embeddings (`learns_from = "embeddings"`, the default) implements
+
+        forward(online, target, **required) -> Loss
+
+    where online[v] and target[v] are the embeddings [n, d] of view v, of all processes, and `target is online` where
+    no teacher makes the targets. An objective that learns from something else says so in `learns_from` and documents
+    its own `forward`; the module whose `gives` is the same word trains it. What is declared here is checked when the
+    module is built, before anything is computed.
+
+    Attributes:
+        name: Heads plots and tables.
+        learns_from: What the training step gives it: "embeddings", or the `gives` of another module.
+        requires: What `forward` takes beside embeddings, by name, for the rows of all processes: "labels" int64 [n];
+            "index" int64 [n], the image's row in the training set; "maps" maps[v][s] [n, locations, d], local
+            embeddings of view v at scale s.
+        teacher: Whether a teacher makes the targets: "required", "optional", or "unused" where `forward` ignores
+            `target` and a teacher would cost time for nothing.
+        min_views: The least number of views.
+        information: What the loss has to do with mutual information, in a line, for those that estimate none.
     """
 
-    name = "objective"
-    step = "ssl_mi.module.JointEmbedding"
-    takes: tuple[str, ...] = ()
-    information = "estimated by none of the loss"
-
-    def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
-        """online[v], target[v]: [n, d]. `target is online` where no teacher makes the targets."""
-        raise NotImplementedError
+    name: str = "objective"
+    learns_from: str = "embeddings"
+    requires: tuple[str, ...] = ()
+    teacher: Literal["required", "optional", "unused"] = "optional"
+    min_views: int = 2
+    information: str = "estimated by none of the loss"
 
     def read(self, x: Tensor, y: Tensor, rows: int) -> Reading | None:
         """The objective's own bound on paired [n, d], read in batches of `rows`; None if it bounds nothing."""
         return None
 
     def check(self, images: int) -> None:
-        """Raise ValueError, with the key to set, before training on so many images where that can not go well."""
+        """Raise ValueError, with the key to set, before training on so many images where that cannot go well."""
+
+    def check_settings(self) -> None:
+        """Raise ValueError unless the settings go together; constructors call it, and schedules at their two ends."""
 
     def facts(self, rows: int) -> dict[str, str]:
         """What a user should know before a run of `rows` pairs a step: negatives, ceiling, ..."""

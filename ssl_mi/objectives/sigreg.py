@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_mi.objectives.objective import Loss, Objective, need_views
+from ssl_mi.objectives.objective import Loss, need_views
+from ssl_mi.objectives.stepped import SteppedObjective
 
 
-class LeJEPA(Objective):
+class LeJEPA(SteppedObjective):
     """Balestriero & LeCun 2025 (arXiv:2511.08544), algorithms 1 and 2:
 
         predict = mean over views, rows and coordinates of (z_v - centre)^2,   centre: the mean of the global views
@@ -25,6 +26,7 @@ class LeJEPA(Objective):
     """
 
     name = "lejepa"
+    teacher = "unused"
     information = "no estimate: a test of Gaussianity stands for the entropy"
     reach, points = 5.0, 17
 
@@ -33,7 +35,6 @@ class LeJEPA(Objective):
         if not 0 <= weight <= 1 or slices < 1 or global_views < 1:
             raise ValueError(f"LeJEPA: got weight={weight}, slices={slices}, global_views={global_views}")
         self.weight, self.slices, self.global_views = weight, slices, global_views
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         need_views(online)
@@ -42,12 +43,12 @@ class LeJEPA(Objective):
         directions = self._directions(online[0])
         gaussian = sum(self._distance(z @ directions) for z in online) / len(online)
         if self.training:
-            self.steps += 1
+            self.count_step()
         return Loss({"predict": (1 - self.weight) * predict, "sigreg": self.weight * gaussian}, {})
 
     def _directions(self, z: Tensor) -> Tensor:
         """[d, slices], unit columns."""
-        generator = torch.Generator().manual_seed(int(self.steps))
+        generator = torch.Generator().manual_seed(self.step)
         return normalize(torch.randn(z.shape[1], self.slices, generator=generator).to(z), dim=0)
 
     def _distance(self, along: Tensor) -> Tensor:

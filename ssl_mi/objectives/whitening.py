@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from ssl_mi.objectives.objective import Loss, Objective, view_pairs
+from ssl_mi.objectives.objective import Loss, view_pairs
+from ssl_mi.objectives.stepped import SteppedObjective
 
 
-class WMSE(Objective):
+class WMSE(SteppedObjective):
     """Ermolov et al. 2021 (arXiv:2007.06346), section 3:
 
         loss = mean of 2 - 2 cos(W_x (x - mean x), W_y (y - mean y)),   W^T W = Cov^-1
@@ -30,17 +31,16 @@ class WMSE(Objective):
         if size < 2 or not 0 < shrinkage < 1:
             raise ValueError(f"WMSE: needs size >= 2 and a shrinkage in (0, 1), got {size} and {shrinkage}")
         self.size, self.shrinkage = size, shrinkage
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         n = online[0].shape[0]
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(int(self.steps))).to(online[0].device)
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(self.step)).to(online[0].device)
         parts = order.tensor_split(max(1, round(n / self.size)))
         met = [(x[rows], y[rows]) for x, y in view_pairs(online, target) for rows in parts]
         # Weighted by rows: parts may differ by one.
         near = sum(len(x) * cosine_similarity(self._white(x), self._white(y), dim=1).mean() for x, y in met)
         if self.training:
-            self.steps += 1
+            self.count_step()
         return Loss({self.name: 2 - 2 * near / sum(len(x) for x, _ in met)}, {})
 
     def _white(self, x: Tensor) -> Tensor:

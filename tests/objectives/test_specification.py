@@ -28,9 +28,9 @@ def batch(name, n=12, seed=0, noise=None, dtype=torch.float64):
 
     online = [view() for _ in range(row.views)]
     target = [view() for _ in range(row.targets or row.views)] if row.teacher else online
-    takes = row.make().takes
-    others = beside(takes, n)
-    if "maps" in takes:
+    requires = row.make().requires
+    others = beside(requires, n)
+    if "maps" in requires:
         others["maps"] = [[view(4), view(5)] for _ in online]
     return online, target, others
 

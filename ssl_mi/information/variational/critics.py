@@ -239,6 +239,19 @@ class Cosine(Critic):
         g, h = mlp([dim_x, 128, 128, 32]), mlp([dim_y, 128, 128, 32])
         return Projected(g, h, cls(temperature=0.1, learned=True))
 
+    @property
+    def temperature(self) -> float:
+        """The temperature; it can be set where it is not learned, which schedules do."""
+        return 1 / self.inverse_temperature().detach().item()
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        if isinstance(self.log_inverse, nn.Parameter):
+            raise ValueError("the temperature is learned: set learned=false to fix or schedule it")
+        if not value >= self.minimum:
+            raise ValueError(f"temperature must be at least minimum={self.minimum}, got {value}")
+        self.log_inverse.fill_(-math.log(value))
+
     def inverse_temperature(self) -> Tensor:
         return self.log_inverse.clamp(max=-math.log(self.minimum)).exp()
 
