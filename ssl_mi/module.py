@@ -26,7 +26,7 @@ class JointEmbedding(pl.LightningModule):
     """Two or more views, one or more towers, an objective over their embeddings.
 
     towers:    views -> Embeddings(h, z, maps), see networks/towers.py.
-    objective: factory that takes `dim`, the width of z; see objectives/objective.py.
+    objective: an `Objective`, built here for the width of z unless it was built before, or a factory that takes `dim`.
     optimizer: factory that takes parameter groups. `lr` is the rate that is used: nothing scales it.
     schedule:  factory that takes (optimizer, total_steps, steps_per_epoch); None for a constant rate.
     teacher:   EMA copy of the towers that makes the targets; None where the towers do.
@@ -41,7 +41,7 @@ class JointEmbedding(pl.LightningModule):
     def __init__(
         self,
         towers: nn.Module,
-        objective: Callable[..., nn.Module],
+        objective: nn.Module | Callable[..., nn.Module],
         optimizer: Callable[[list[dict]], Optimizer],
         schedule: Callable[..., object] | None = None,
         teacher: nn.Module | None = None,
@@ -54,7 +54,8 @@ class JointEmbedding(pl.LightningModule):
         super().__init__()
         # A convolution runs channels-last when its weights are: the views need no copy.
         self.towers = towers.to(memory_format=torch.channels_last) if channels_last else towers
-        self.objective = objective(dim=towers.out_dim)
+        made = objective if isinstance(objective, nn.Module) else objective(dim=towers.out_dim)
+        self.objective = made.build(towers.out_dim)
         self.teacher = teacher
         if teacher is not None:
             teacher.adopt(towers)

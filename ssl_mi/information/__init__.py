@@ -18,6 +18,7 @@ from ssl_mi.information.inference.axioms import all_checks
 from ssl_mi.information.inference.uncertainty import assess, with_interval, with_null
 from ssl_mi.information.projections.linear import CCA, PCA, Random
 from ssl_mi.information.projections.neural import Learned
+from ssl_mi.information.variational import bounds, critics
 from ssl_mi.information.variational.flow import flow_mi
 from ssl_mi.information.variational.neural import neural_mi
 from ssl_mi.information.variational.upper_bounds import club, difference_of_entropies, leave_one_out
@@ -30,11 +31,13 @@ __all__ = [
     "Random",
     "all_checks",
     "assess",
+    "bounds",
     "cca_mi",
     "club",
     "conditional_entropy",
     "conditional_ksg",
     "copula_mi",
+    "critics",
     "difference_of_entropies",
     "entropy",
     "entropy_kl",

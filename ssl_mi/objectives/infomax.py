@@ -1,4 +1,6 @@
-"""Objectives that raise a bound on the mutual information of two views: critic x bound x negatives.
+"""Objectives that maximise a bound on the mutual information of two views: critic x bound x negatives.
+
+`variational.py` has these compositions as classes, under the names of their papers.
 
 method              critic                      bound     negatives
 SimCLR (NT-Xent)    cosine, fixed temperature   InfoNCE   other samples and views
@@ -19,48 +21,61 @@ import torch
 from torch import Tensor, nn
 
 from ssl_mi.information.variational.bounds import Bound, InfoNCE
-from ssl_mi.objectives.negatives import Negatives
-from ssl_mi.objectives.objective import Loss, Objective, Reading, crossings, view_pairs
+from ssl_mi.information.variational.critics import Bilinear
+from ssl_mi.objectives.negatives import Negatives, OtherSamples
+from ssl_mi.objectives.objective import Loss, Objective, Reading, mean_of, ordered_pairs, view_pairs
 from ssl_mi.objectives.predictor import predicted
 
 
 class Infomax(Objective):
-    """Raise a bound on I(Z_X; Z_Y), averaged over the pairs of views.
+    """Maximise a bound on I(Z_X; Z_Y), averaged over the pairs of views.
 
-    dim: width of an embedding. critic: a module, or a factory that takes dim_x and dim_y. negatives: a
-    module, or a factory that takes dim (a queue). predictor: None, or a factory that takes dim: what the online
-    side goes through before it is scored. weight: a factor of the loss, where a paper has one.
+    The loss is the bound's own (`Bound.loss`): for InfoNCE the cross-entropy that papers print, for the others minus
+    the bound. The metric `bound_nats` is the bound on the training batch, in nats; if the negatives break it, the
+    metric is `score_nats` and `read` returns None. With cosine critic, InfoNCE and OtherSamplesAndViews this is
+    NT-Xent, and its bound is log(2N - 1) - loss.
 
-    The loss is the bound's own (`Bound.loss`): for InfoNCE the cross-entropy that papers print,
-    for the others minus the bound. The metric `bound_nats` is the bound on the training batch; where the
-    negatives break it, it is called `score_nats` and `read` returns None.
-    With cosine critic, InfoNCE and OtherSamplesAndViews this is NT-Xent, Chen et al. 2020
-    (arXiv:2002.05709) averaged over all positive pairs; its bound is log(2N - 1) - loss.
+    Args:
+        dim: Width d of an embedding; None to build later.
+        critic: Scores all pairs: a module, or what makes one from `dim_x` and `dim_y`. None for `Bilinear`.
+        bound: Scores to nats. None for `InfoNCE`.
+        negatives: The pairs that count as independent: a module, or what makes one from `dim` (a queue). None for
+            `OtherSamples`.
+        name: Heads plots and tables.
+        predictor: Makes a network from d, applied to the online embeddings before they are scored; None for none.
+        weight: Factor of the loss, where a paper has one.
 
-    Raises ValueError when negatives or predictor tell the two sides apart and no teacher does.
+    Raises:
+        ValueError: If negatives or predictor distinguish queries from keys and no teacher makes the keys, or if there
+            are fewer than 2 views.
     """
 
     def __init__(
         self,
-        dim: int,
-        critic: nn.Module | Callable[..., nn.Module],
-        bound: Bound,
-        negatives: Negatives | Callable[..., Negatives],
+        dim: int | None = None,
+        critic: nn.Module | Callable[..., nn.Module] | None = None,
+        bound: Bound | None = None,
+        negatives: Negatives | Callable[..., Negatives] | None = None,
         name: str = "infomax",
         predictor: Callable[[int], nn.Module] | None = None,
         weight: float = 1.0,
     ) -> None:
         super().__init__()
-        self.name = name
+        self.name, self.weight = name, weight
+        # In this order in every printed module and state; what depends on the width is replaced by `_make`.
+        self.critic, self.bound, self.negatives, self.predictor = None, bound or InfoNCE(), None, None
+        self._parts = critic or Bilinear, negatives or OtherSamples(), predictor
+        self.build(dim)
+
+    def _make(self, dim: int) -> None:
+        critic, negatives, predictor = self._parts
         self.critic = critic if isinstance(critic, nn.Module) else critic(dim_x=dim, dim_y=dim)
-        self.bound = bound
         self.negatives = negatives if isinstance(negatives, nn.Module) else negatives(dim=dim)
         self.predictor = None if predictor is None else predictor(dim)
-        self.weight = weight
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         met = self._met(online, target)
-        value = sum(self._bound(x, y) for x, y in met) / len(met)
+        value = mean_of([self._bound(x, y) for x, y in met])
         loss = self.weight * self.bound.loss(value, self.negatives.count(online[0].shape[0]))
         if self.training:
             self.negatives.remember(target)
@@ -71,9 +86,9 @@ class Infomax(Objective):
         if not self.negatives.directed and self.predictor is None:
             return view_pairs(online, target)
         if target is online:
-            raise ValueError(f"{self.name} tells queries from keys: a teacher must make the keys (teacher=ema)")
+            raise ValueError(f"{self.name} distinguishes queries from keys: a teacher must make the keys (teacher=ema)")
         queries = online if self.predictor is None else predicted(self.predictor, online)
-        return crossings(queries, [key.detach() for key in target])
+        return ordered_pairs(queries, [key.detach() for key in target])
 
     def _bound(self, x: Tensor, y: Tensor) -> Tensor:
         if isinstance(self.bound, InfoNCE):
@@ -81,16 +96,23 @@ class Infomax(Objective):
         return self.bound(*self.negatives(self.critic, x, y))
 
     def ceiling(self, rows: int) -> float:
-        """The largest value that the bound can read with `rows` pairs, in nats."""
+        """The largest value, in nats, that the bound can take with `rows` pairs."""
         return self.bound.ceiling(self.negatives.count(rows), self.critic.score_range)
 
     @torch.no_grad()
     def read(self, x: Tensor, y: Tensor, rows: int) -> Reading | None:
-        """The bound on held-out pairs x, y: [n, d], whose negatives come from batches of `rows` as in training.
+        """The bound on held-out pairs, with negatives from batches of `rows` as in training.
 
-        None where the negatives broke the bound: there is no number to be taken for mutual information.
-        Whatever is left over of the last batch is read only if there is no whole one: a bound over fewer
-        negatives would have another ceiling. Training state (MINE's moving average) is left alone.
+        An incomplete last batch is used only if there is no complete one: a bound over fewer negatives has another
+        ceiling. Training state (MINE's moving average) does not change.
+
+        Args:
+            x: Embeddings [n, d] of one view.
+            y: Embeddings [n, d] of the other view of the same images, in the same order.
+            rows: Batch size of training.
+
+        Returns:
+            The bound in nats; None if the negatives break it.
         """
         if self.negatives.not_a_bound is not None:
             return None
@@ -101,7 +123,7 @@ class Infomax(Objective):
             x = x.float() if self.predictor is None else self.predictor(x.float())
             starts = range(0, len(x) - rows + 1, rows)
             parts = [self.negatives(self.critic, x[s : s + rows], y[s : s + rows].float()) for s in starts]
-            # One reading of all scores: a mean of each batch's log mean e^T would read too much (Jensen).
+            # All scores at once: the mean over batches of log mean e^T would be too large (Jensen).
             joint, marginal = (torch.cat(part) for part in zip(*parts, strict=True))
             value = self.bound(joint, marginal).item()
         finally:
