@@ -9,6 +9,8 @@ Neither loss is used as an estimate.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize
@@ -70,6 +72,8 @@ class SwAV(Objective):
         Caron et al. 2020 (arXiv:2006.09882).
     """
 
+    queues: nn.ModuleList
+
     name = "swav"
     information = "no estimate: codes are balanced on the rows they are read on"
 
@@ -115,7 +119,7 @@ class SwAV(Objective):
         log_p = [log_softmax(s / self.temperature, 1) for s in scores]
         loss = mean_of([-(code * p).sum(1).mean() for p, code in ordered_pairs(log_p, codes)])
         if self.training:
-            for z, queue in zip(views, self.queues, strict=False):
+            for z, queue in zip(views, self._queues(), strict=False):
                 queue.push(z)
             self.steps += 1
         return Loss({self.name: loss}, {})
@@ -123,10 +127,13 @@ class SwAV(Objective):
     def _codes(self, view: int, scores: Tensor, prototypes: Tensor, steps: int) -> Tensor:
         n = scores.shape[0]
         if self.queues and steps >= self.queue_from:
-            queue = self.queues[view]
+            queue = self._queues()[view]
             if int(queue.pushed) >= queue.size:
                 scores = torch.cat([scores, queue.rows.to(scores.dtype) @ prototypes.T])
         return sinkhorn(scores, self.epsilon, self.iterations)[:n]
+
+    def _queues(self) -> list[Queue]:
+        return [cast(Queue, queue) for queue in self.queues]
 
 
 class DINO(Objective):

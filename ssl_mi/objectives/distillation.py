@@ -48,6 +48,7 @@ class BYOL(Objective):
 
     def _make(self, dim: int) -> None:
         self.predictor = self._predictor(dim)
+        del self._predictor  # it may be a lambda, which cannot be pickled
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         if target is online:
@@ -84,6 +85,7 @@ class SimSiam(Objective):
 
     def _make(self, dim: int) -> None:
         self.predictor = self._predictor(dim)
+        del self._predictor  # it may be a lambda, which cannot be pickled
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         cosine = _mean_cosine(self.predictor, online, target)

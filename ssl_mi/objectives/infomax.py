@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,10 @@ class Infomax(Objective):
             are fewer than 2 views.
     """
 
+    critic: Any
+    bound: Bound
+    negatives: Negatives
+
     def __init__(
         self,
         dim: int | None = None,
@@ -62,15 +67,21 @@ class Infomax(Objective):
     ) -> None:
         super().__init__()
         self.name, self.weight = name, weight
-        # In this order in every printed module and state; what depends on the width is replaced by `_make`.
-        self.critic, self.bound, self.negatives, self.predictor = None, bound or InfoNCE(), None, None
-        self._parts = critic or Bilinear, negatives or OtherSamples(), predictor
+        critic, negatives = critic or Bilinear, negatives or OtherSamples()
+        self._parts = critic, bound or InfoNCE(), negatives, predictor
+        if isinstance(critic, nn.Module) and isinstance(negatives, Negatives) and predictor is None:
+            self._make(0)  # no part depends on the width: it need not be given at all
         self.build(dim)
 
     def _make(self, dim: int) -> None:
-        critic, negatives, predictor = self._parts
+        # Removed once they are used: a factory may be a lambda, which cannot be pickled.
+        parts = self.__dict__.pop("_parts", None)
+        if parts is None:
+            return
+        critic, bound, negatives, predictor = parts
         self.critic = critic if isinstance(critic, nn.Module) else critic(dim_x=dim, dim_y=dim)
-        self.negatives = negatives if isinstance(negatives, nn.Module) else negatives(dim=dim)
+        self.bound = bound
+        self.negatives = negatives if isinstance(negatives, Negatives) else negatives(dim=dim)
         self.predictor = None if predictor is None else predictor(dim)
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
@@ -92,7 +103,8 @@ class Infomax(Objective):
 
     def _bound(self, x: Tensor, y: Tensor) -> Tensor:
         if isinstance(self.bound, InfoNCE):
-            return self.bound.among(*self.negatives.candidates(self.critic, x, y), self.negatives.count(x.shape[0]))
+            scores, partner = self.negatives.candidates(self.critic, x, y)
+            return self.bound.among(scores, partner, self.negatives.count(x.shape[0]))
         return self.bound(*self.negatives(self.critic, x, y))
 
     def ceiling(self, rows: int) -> float:

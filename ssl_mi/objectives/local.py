@@ -66,6 +66,7 @@ class DeepInfoMaxLocal(Objective):
 
     def _make(self, dim: int) -> None:
         self.critic = self._critic(dim_x=dim, dim_y=dim)
+        del self._critic  # it may be a lambda, which cannot be pickled
 
     def forward(self, online: list[Tensor], target: list[Tensor], maps: list[list[Tensor]]) -> Loss:
         _check(self.name, online, target, maps)

@@ -15,23 +15,36 @@ from ssl_mi.objectives.objective import Objective
 
 
 class MaskedPixels(Objective):
-    """MAE: He et al. 2022 (arXiv:2111.06377), section 3.
+    """Reconstruct hidden patches from visible ones: MAE.
 
         loss of an image = mean over its masked patches p and their pixels of (decoder(tokens)_p - pixels_p)^2
 
-    where the pixels of a patch are standardised by their own mean and variance (`normalised`, the paper's better
-    variant), and patches the encoder saw cost nothing. The decoder is `depth` transformer blocks of `width` on the
-    visible tokens, mapped to `width`, and a learned mask token in every other place, with positions of its own
-    (learned, where the paper's are fixed sines). It exists for the loss only, so it lives here and is not probed.
-
-    image_size, patch_size: the encoder's. masked: the share of patches that are hidden, rounded down to whole ones.
-    Which ones is drawn from the number of the step alone, an order of the patches for each image and view, for the
-    rows of all processes: each takes its own.
+    The pixels of a patch are standardised by their own mean and variance (`normalised`, the paper's better
+    variant), and patches that the encoder saw cost nothing. The decoder is `depth` transformer blocks of `width` on
+    the visible tokens, mapped to `width`, and a learned mask token in every other place, with positions of its own
+    (learned, where the paper's are fixed sines). It exists for the loss only, so it belongs to the objective and is
+    not probed. Which patches are hidden is drawn from the number of the step alone, an order of the patches for each
+    image and view, for the rows of all processes: each process takes its own.
 
     Mutual information: minus the loss is, up to constants, E log q(masked | visible) of a Gaussian, the second term of
     I >= H(masked) + E log q (Barber & Agakov 2003). H of pixels is unknown, so nothing is bounded.
 
-    Raises ValueError on a share that leaves no patch visible or none masked, and a size the patches do not divide.
+    Args:
+        dim: Width of a token.
+        image_size: The encoder's, in pixels.
+        patch_size: The encoder's, in pixels.
+        channels: Channels of an image.
+        masked: Share of the patches that are hidden, rounded down to whole patches.
+        width: Width of the decoder.
+        depth: Blocks of the decoder.
+        heads: Attention heads of the decoder.
+        normalised: Standardise each patch by its own mean and variance.
+
+    Raises:
+        ValueError: If `masked` leaves no patch visible or none hidden, or a size does not divide.
+
+    References:
+        He et al. 2022, arXiv:2111.06377, section 3.
     """
 
     name = "mae"

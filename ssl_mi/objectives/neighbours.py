@@ -58,6 +58,7 @@ class NNCLR(Objective):
 
     def _make(self, dim: int) -> None:
         self.predictor = self._predictor(dim)
+        del self._predictor  # it may be a lambda, which cannot be pickled
         self.support = Queue(self.size, dim)
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
