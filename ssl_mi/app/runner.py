@@ -80,6 +80,11 @@ class Run:
             "seed": self.cfg.seed,
         }
 
+    def fit(self) -> None:
+        """Train, from `ckpt_path` where the configuration names one, and write the report however it ends."""
+        with self.reported():
+            self.trainer.fit(self.module, self.data, ckpt_path=self.cfg.ckpt_path, weights_only=True)
+
     @contextmanager
     def reported(self) -> Iterator[None]:
         """However the run ends, write its report."""
