@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ssl_mi.app.paths import PAGE, conf_dir
-from ssl_mi.app.startup import build, check, run_stamp, start
+from ssl_mi.app.startup import build, check, start
 
 if TYPE_CHECKING:
     from ssl_mi.app.runner import Run
@@ -22,7 +22,7 @@ def compose(
 
     Args:
         overrides: What one writes after `ssl-mi train`: `group=option` and `key=value`.
-        run_dir: The folder of the run. Default: what the overrides name, else runs/NAME/TIME in the current folder.
+        run_dir: The folder of the run, unless an override names it. Default: runs/NAME/TIME in the current folder.
         config_dir: A folder of further configurations, as `--config-dir`.
 
     Returns:
@@ -36,14 +36,18 @@ def compose(
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
-    further = [] if config_dir is None else [f"hydra.searchpath=['file://{Path(config_dir).absolute()}']"]
+    # Hydra names the folder of a run only in a process that it has started itself.
+    folder = "runs/${name}/${run_stamp:}" if run_dir is None else str(run_dir)
+    first = [f"run_dir={_quoted(folder)}"]
+    if config_dir is not None:
+        first.append(f"hydra.searchpath=[{_quoted(f'file://{Path(config_dir).absolute()}')}]")
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        cfg = hydra_compose(PAGE, [*further, *overrides])
-    if run_dir is not None:
-        cfg.run_dir = str(run_dir)
-    elif "${hydra:" in str(OmegaConf.to_container(cfg)["run_dir"]):  # known only where Hydra has started the process
-        cfg.run_dir = f"runs/{cfg.name}/{run_stamp()}"
-    return cfg
+        return hydra_compose(PAGE, [*first, *overrides])
+
+
+def _quoted(text: str) -> str:
+    """A text as a quoted value of Hydra's grammar."""
+    return "'" + text.replace("'", r"\'") + "'"
 
 
 def prepare(cfg: DictConfig) -> Run:
