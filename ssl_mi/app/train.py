@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from ssl_mi.app.paths import PAGE, conf_dir
+from ssl_mi.app.composition import Sources, quoted
+from ssl_mi.app.config_checks import accepted
 from ssl_mi.app.startup import build, check, start
 
 if TYPE_CHECKING:
@@ -29,25 +31,14 @@ def compose(
         The page of conf/train.yaml with every choice made; `run_training` takes it.
 
     Raises:
-        hydra.errors.HydraException: If an override fits nothing that there is.
+        ValueError: If an override fits nothing that there is; the message names the nearest.
+        hydra.errors.HydraException: If Hydra cannot compose them.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    GlobalHydra.instance().clear()
+    sources = Sources.default(config_dir)
+    sources.check()
     # Hydra names the folder of a run only in a process that it has started itself.
     folder = "runs/${name}/${run_stamp:}" if run_dir is None else str(run_dir)
-    first = [f"run_dir={_quoted(folder)}"]
-    if config_dir is not None:
-        first.append(f"hydra.searchpath=[{_quoted(f'file://{Path(config_dir).absolute()}')}]")
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return hydra_compose(PAGE, [*first, *overrides])
-
-
-def _quoted(text: str) -> str:
-    """A text as a quoted value of Hydra's grammar."""
-    return "'" + text.replace("'", r"\'") + "'"
+    return sources.compose([f"run_dir={quoted(folder)}", *accepted(sources, overrides)])
 
 
 def prepare(cfg: DictConfig) -> Run:
@@ -77,3 +68,10 @@ def run_training(cfg: DictConfig) -> Run:
     run = prepare(cfg)
     run.fit()
     return run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`ssl-mi train ...` -> its exit status. argv: flags of Hydra and overrides; default: those of this process."""
+    from ssl_mi.app.hydra_command import run
+
+    return run(sys.argv[1:] if argv is None else argv, prepare)
