@@ -45,6 +45,8 @@ def accepted(sources: Sources, overrides: Sequence[str], sweep: bool = False) ->
         UnknownOverride: For the first that names no group, option or key; the message names the nearest.
     """
     parsed = [parse_override(text) for text in overrides]
+    if not parsed:
+        return []
     for override in parsed:
         if override.is_sweep_override() and not sweep:
             raise UnknownOverride(

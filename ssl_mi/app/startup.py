@@ -47,6 +47,8 @@ def clear_errors() -> Iterator[None]:
 
 def _users_mistake(error: Exception) -> str | None:
     """The message of an error that whoever uses this can mend; None for all others."""
+    if isinstance(error, BrokenPipeError):  # whoever read the output has gone: nobody's mistake
+        return None
     from hydra.errors import HydraException, InstantiationException
     from omegaconf.errors import OmegaConfBaseException
 
