@@ -29,6 +29,7 @@ class Run:
         self.cfg, self.data, self.module = cfg, data, module
         self.folder = Path(cfg.run_dir)
         self.began = time.perf_counter()
+        self.started = False  # training, with the data at hand
         bar = progress_bar(cfg.progress)
         self.history = History(lines=bar is None and cfg.progress != "none")
         self.evaluate = build(cfg, "evaluation")
@@ -80,9 +81,14 @@ class Run:
             "seed": self.cfg.seed,
         }
 
+    def fit(self) -> None:
+        """Train, from `ckpt_path` where the configuration names one, and write the report however it ends."""
+        with self.reported():
+            self.trainer.fit(self.module, self.data, ckpt_path=self.cfg.ckpt_path, weights_only=True)
+
     @contextmanager
     def reported(self) -> Iterator[None]:
-        """However the run ends, write its report."""
+        """However the run ends, write its report, unless it ends before it trains."""
         ended = "complete"
         try:
             yield
@@ -92,12 +98,13 @@ class Run:
             ended = "stopped: interrupted" if interrupted else f"stopped: {type(error).__name__}: {error}"
             raise
         finally:
-            if first_process():
+            if first_process() and self.started:
                 self._close(ended)
 
     def _print_facts(self) -> None:
         from rich.console import Console
 
+        self.started = True
         if not first_process():
             return
         console = Console(highlight=False)
