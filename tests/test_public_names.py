@@ -20,7 +20,7 @@ NAMESPACES += [f"ssl_mi{package}" for package in PACKAGES[1:]] + ["ssl_mi.optim"
 NAMESPACES += [
     f"ssl_mi.information.{name}" for name in ("bounds", "critics", "projections", "distributions", "inference")
 ]
-HYDRA_CALLBACK = "ssl_mi.app.sweep.Summary"  # wiring of the command line, of no use from outside
+HYDRA_CALLBACK = "ssl_mi.app.sweep_callback.Summary"  # wiring of the command line, of no use from outside
 PAGES = sorted(
     path
     for pattern in ("README.md", "docs/**/*.md", "conf/**/*.yaml", "examples/**/*.py", "examples/**/*.yaml")

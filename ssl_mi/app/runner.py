@@ -28,6 +28,8 @@ class Run:
 
         self.cfg, self.data, self.module = cfg, data, module
         self.folder = Path(cfg.run_dir)
+        self.command = " ".join(sys.argv)  # what the report says to repeat
+        self.quiet = False
         self.began = time.perf_counter()
         self.started = False  # training, with the data at hand
         bar = progress_bar(cfg.progress)
@@ -107,7 +109,7 @@ class Run:
         self.started = True
         if not first_process():
             return
-        console = Console(highlight=False)
+        console = Console(highlight=False, quiet=self.quiet)
         for name, value in self.facts().items():
             console.print(f"[bold]{name:>17}[/bold]  {value}", soft_wrap=True)
 
@@ -130,13 +132,13 @@ class Run:
             "images per second": round(rates[len(rates) // 2], 1) if rates else None,
             **(self.facts() if self.data.train is not None else {}),
             "images": self.data.report() if self.data.train is not None else {},
-            "command": " ".join(sys.argv),
+            "command": self.command,
             **report.environment(Path(__file__).parent),
         }
         config = OmegaConf.to_yaml(self.cfg, resolve=True)
         path = report.write(self.folder, f"{self.cfg.name}, seed {self.cfg.seed}", facts, history, rows, config)
         header, lines = report.closing_table(rows)
-        console = Console(width=None if sys.stdout.isatty() else 160)
+        console = Console(width=None if sys.stdout.isatty() else 160, quiet=self.quiet)
         if lines:
             table = Table(*header)
             for line in lines:

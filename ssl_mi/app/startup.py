@@ -38,14 +38,14 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        message = None if os.environ.get("HYDRA_FULL_ERROR") else _users_mistake(error)
+        message = None if os.environ.get("HYDRA_FULL_ERROR") else users_mistake(error)
         if message is None:
             raise
         print_error(message)
         sys.exit(1)
 
 
-def _users_mistake(error: Exception) -> str | None:
+def users_mistake(error: Exception) -> str | None:
     """The message of an error that whoever uses this can mend; None for all others."""
     if isinstance(error, BrokenPipeError):  # whoever read the output has gone: nobody's mistake
         return None
@@ -56,7 +56,7 @@ def _users_mistake(error: Exception) -> str | None:
         cause = error.__cause__
         if cause is None:  # what Hydra refuses to call
             return one_line(error)
-        users = isinstance(cause, TypeError | ImportError) or _users_mistake(cause) is not None
+        users = isinstance(cause, TypeError | ImportError) or users_mistake(cause) is not None
         where = str(error).rsplit("full_key: ", 1)
         return f"{cause}" + (f" (in '{where[1]}')" if len(where) == 2 else "") if users else None
     if isinstance(error, HydraException | OmegaConfBaseException):
