@@ -1,29 +1,6 @@
-"""Train an encoder without labels, then say in nats what it learned.
+"""Train an encoder without labels, then say in nats what it learned: `python train.py --help`. As `ssl-mi train`."""
 
-python train.py                              an embedded data set, about a minute
-python train.py experiment=simclr_cifar      the paper's recipe on CIFAR-10
-python train.py --help                       what there is to choose
-"""
-
-import hydra
-from omegaconf import DictConfig
-
-from ssl_mi.app import startup as cli
-from ssl_mi.app.runner import Run
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def train(cfg: DictConfig) -> None:
-    with cli.clear_errors():
-        cli.check(cfg)
-        cli.start(cfg)
-        data = cli.build(cfg, "data")
-        module = cli.build(cfg, "module")
-        run = Run(cfg, data, module)
-        with run.reported():
-            run.trainer.fit(module, data, ckpt_path=cfg.ckpt_path, weights_only=True)
-
+from ssl_mi.app.train import main
 
 if __name__ == "__main__":
-    cli.check_overrides(train)
-    train()
+    raise SystemExit(main())

@@ -52,7 +52,7 @@ def page(encoder: str, batch: int, steps: int, rounds: int, folder: str) -> Dict
     overrides = [
         f"encoder={encoder}",
         "augmentation=simclr",
-        f"objective.critic.temperature={TEMPERATURE}",
+        f"objective.temperature={TEMPERATURE}",
         f"data.batch_size={batch}",
         f"data.sets.train={batch * steps}",
         "data.sets.test=64",

@@ -271,6 +271,8 @@ class SelfSupervised(pl.LightningModule):
                 f"'{getattr(made, 'name', made)}' is made for embeddings of width {width} and the towers give "
                 f"{self.towers.out_dim}: make it with dim={self.towers.out_dim}"
             )
+        if width is None and hasattr(made, "build"):  # an objective that was written without its width
+            made.build(self.towers.out_dim)
         return made
 
     def _check_kind(self, objective: Any) -> None:

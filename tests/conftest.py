@@ -3,11 +3,9 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
-from ssl_mi.app import startup as cli
 from ssl_mi.app.runner import Run
+from ssl_mi.app.train import compose, prepare
 
 CONF = Path(__file__).parent.parent / "conf"
 TINY = [
@@ -31,11 +29,9 @@ def configure(tmp_path):
     """overrides -> the configuration of a tiny run whose folder is in tmp_path."""
 
     def make(*overrides: str, tiny: bool = True):
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            chosen = any(o.startswith("encoder=") for o in overrides)
-            first = [*TINY, *([] if chosen else CONVNET)] if tiny else []
-            return compose("train", [*first, f"run_dir={tmp_path / 'run'}", *overrides])
+        chosen = any(o.startswith("encoder=") for o in overrides)
+        first = [*TINY, *([] if chosen else CONVNET)] if tiny else []
+        return compose([*first, *overrides], run_dir=tmp_path / "run")
 
     return make
 
@@ -46,12 +42,10 @@ def run(configure):
 
     def make(*overrides: str, evaluate: bool = False, before=None) -> Run:
         cfg = configure(*([] if evaluate else NO_EVALUATION), *overrides)
-        cli.start(cfg)
-        made = Run(cfg, cli.build(cfg, "data"), cli.build(cfg, "module"))
+        made = prepare(cfg)
         if before is not None:
             before(made)
-        with made.reported():
-            made.trainer.fit(made.module, made.data, ckpt_path=cfg.ckpt_path, weights_only=True)
+        made.fit()
         return made
 
     return make

@@ -10,23 +10,45 @@ from functools import partial
 import torch
 import transcriptions as slow
 
-from ssl_mi.information.variational.bounds import JS, MINE, NWJ, SMILE, InfoNCE
-from ssl_mi.information.variational.critics import Bilinear, Concat, Cosine
-from ssl_mi.objectives.clustering import DINO, SwAV
-from ssl_mi.objectives.contrastive import DCL, AlignmentUniformity, SpectralContrastive, SupCon
-from ssl_mi.objectives.covariance import MMCR, CodingRate, TiCo
-from ssl_mi.objectives.deepcluster import DeepClusterV2
-from ssl_mi.objectives.distillation import BYOL, SimSiam
-from ssl_mi.objectives.infomax import Infomax
-from ssl_mi.objectives.local import AMDIM, LocalInfomax
-from ssl_mi.objectives.negatives import OtherSamples, OtherSamplesAndViews, OtherTargets, PastTargets
-from ssl_mi.objectives.neighbours import NNCLR, ReSSL
-from ssl_mi.objectives.objective import Objective
-from ssl_mi.objectives.predictor import Predictor
-from ssl_mi.objectives.redundancy import BarlowTwins, VIbCReg, VICReg
-from ssl_mi.objectives.sigmoid import SigLIP
-from ssl_mi.objectives.sigreg import LeJEPA
-from ssl_mi.objectives.whitening import WMSE
+from ssl_mi.information import bounds
+from ssl_mi.information.variational.critics import Bilinear, Concat
+from ssl_mi.objectives import (
+    AMDIM,
+    BYOL,
+    CLIP,
+    CMC,
+    DCL,
+    DINO,
+    MINE,
+    MMCR,
+    NNCLR,
+    NWJ,
+    SMILE,
+    WMSE,
+    AlignmentUniformity,
+    BarlowTwins,
+    CodingRate,
+    DeepClusterV2,
+    DeepInfoMax,
+    DeepInfoMaxLocal,
+    Infomax,
+    InfoNCE,
+    LeJEPA,
+    MoCo,
+    MoCoV3,
+    Objective,
+    Predictor,
+    ReSSL,
+    SigLIP,
+    SimCLR,
+    SimSiam,
+    SpectralContrastive,
+    SupCon,
+    SwAV,
+    TiCo,
+    VIbCReg,
+    VICReg,
+)
 
 DIM = 6  # width of an embedding
 
@@ -60,10 +82,6 @@ def beside(takes, n: int) -> dict[str, torch.Tensor]:
     return {name: {"labels": torch.arange(n) % 4, "index": torch.arange(n)}[name] for name in takes if name != "maps"}
 
 
-def infomax(critic, bound, negatives, **kwargs) -> Infomax:
-    return Infomax(DIM, critic, bound, negatives, **kwargs)
-
-
 def copying(dim: int, final_norm: bool = False) -> Predictor:
     """A predictor that starts as its batch norm alone, x = relu(x) - relu(-x), so that agreement is not scrambled."""
     made = Predictor(dim, 2 * dim, final_norm)
@@ -89,53 +107,39 @@ def distance(dim_x: int, dim_y: int) -> Concat:
 SIBLINGS = {"mae"}  # whose step is another, with a specification of its own: test_masked.py
 
 OBJECTIVES = {
-    "simclr": Row(
-        lambda: infomax(Cosine(0.5), InfoNCE(), OtherSamplesAndViews()), slow.nt_xent, reads=True, largest=1e20
-    ),
-    "infonce": Row(lambda: infomax(Bilinear, InfoNCE(), OtherSamples()), slow.infonce, reads=True),
-    "clip": Row(
-        lambda: infomax(Cosine(0.1, learned=True), InfoNCE(), OtherSamples()), slow.clip, reads=True, largest=1e20
-    ),
-    "cmc": Row(lambda: infomax(Cosine(0.07), InfoNCE(), OtherSamples()), slow.clip, reads=True, largest=1e20),
+    "simclr": Row(lambda: SimCLR(DIM, temperature=0.5), slow.nt_xent, reads=True, largest=1e20),
+    "infonce": Row(lambda: InfoNCE(DIM), slow.infonce, reads=True),
+    "infomax": Row(lambda: Infomax(DIM), slow.infonce, reads=True),
+    "clip": Row(lambda: CLIP(DIM, temperature=0.1), slow.clip, reads=True, largest=1e20),
+    "cmc": Row(lambda: CMC(DIM), slow.clip, reads=True, largest=1e20),
     "siglip": Row(lambda: SigLIP(DIM), slow.siglip, reads=True, largest=1e20),
-    "mine": Row(lambda: infomax(distance, MINE(), OtherSamples()), slow.mine, reads=True),
-    "nwj": Row(lambda: infomax(distance, NWJ(), OtherSamples()), slow.nwj, reads=True),
-    "deep_infomax": Row(lambda: infomax(distance, JS(), OtherSamples()), slow.js, reads=True),
-    "deep_infomax_local": Row(lambda: LocalInfomax(DIM, Bilinear, JS()), slow.local_js, largest=3.0),
+    "mine": Row(lambda: MINE(DIM, critic=distance), slow.mine, reads=True),
+    "nwj": Row(lambda: NWJ(DIM, critic=distance), slow.nwj, reads=True),
+    "deep_infomax": Row(lambda: DeepInfoMax(DIM, critic=distance), slow.js, reads=True),
+    "deep_infomax_local": Row(lambda: DeepInfoMaxLocal(DIM), slow.local_js, largest=3.0),
     "local_infonce": Row(
-        lambda: LocalInfomax(DIM, Bilinear, InfoNCE(), across=True),
+        lambda: DeepInfoMaxLocal(DIM, Bilinear, bounds.InfoNCE(), across=True),
         slow.local_infonce,
         yaml="deep_infomax_local",
     ),
     "amdim": Row(lambda: AMDIM(DIM), slow.amdim),
-    "smile": Row(lambda: infomax(distance, SMILE(), OtherSamples()), slow.smile, reads=True),
-    "moco": Row(
-        lambda: infomax(Cosine(0.2), InfoNCE(), partial(PastTargets, size=80)),
-        slow.moco,
-        teacher=True,
-        collapse=None,
-        largest=1e20,
-    ),
+    "smile": Row(lambda: SMILE(DIM, critic=distance), slow.smile, reads=True),
+    "moco": Row(lambda: MoCo(DIM, size=80), slow.moco, teacher=True, collapse=None, largest=1e20),
     "moco_v3": Row(
-        lambda: infomax(
-            Cosine(0.2), InfoNCE(), OtherTargets(), predictor=partial(copying, final_norm=True), weight=0.8
-        ),
-        slow.moco_v3,
-        teacher=True,
-        reads=True,
+        lambda: MoCoV3(DIM, predictor=partial(copying, final_norm=True)), slow.moco_v3, teacher=True, reads=True
     ),
     "dcl": Row(lambda: DCL(DIM), slow.dcl, largest=1e20),
     "dclw": Row(lambda: DCL(DIM, weight_width=0.5), slow.dcl, yaml="dcl", largest=1e20),
-    "supcon": Row(lambda: SupCon(DIM, 0.2), slow.supcon, collapse=None, largest=1e20),
+    "supcon": Row(lambda: SupCon(DIM), slow.supcon, collapse=None, largest=1e20),
     "spectral": Row(lambda: SpectralContrastive(DIM), slow.spectral, largest=1e20),
     "alignment_uniformity": Row(lambda: AlignmentUniformity(DIM), slow.alignment_uniformity, largest=1e20),
-    "nnclr": Row(lambda: NNCLR(DIM, copying, size=80), slow.nnclr),
+    "nnclr": Row(lambda: NNCLR(DIM, copying, size=80, temperature=0.1), slow.nnclr),
     "ressl": Row(lambda: ReSSL(DIM, size=80), slow.ressl, teacher=True, targets=1, collapse=None, largest=1e20),
     "byol": Row(lambda: BYOL(DIM, copying), slow.byol, teacher=True, collapse="lowers"),
     "simsiam": Row(lambda: SimSiam(DIM, copying), slow.simsiam, collapse="lowers"),
     "barlow_twins": Row(lambda: BarlowTwins(DIM), slow.barlow_twins),
     "vicreg": Row(lambda: VICReg(DIM), slow.vicreg),
-    "vibcreg": Row(lambda: VIbCReg(DIM, covariance=200.0), slow.vibcreg),
+    "vibcreg": Row(lambda: VIbCReg(DIM), slow.vibcreg),
     "w_mse": Row(lambda: WMSE(DIM), slow.w_mse),
     "tico": Row(lambda: TiCo(DIM), slow.tico, teacher=True, largest=1e20),
     "mmcr": Row(lambda: MMCR(DIM), slow.mmcr, views=3, largest=1e20),
@@ -145,5 +149,5 @@ OBJECTIVES = {
     "deepcluster": Row(
         lambda: DeepClusterV2(DIM, images=48, prototypes=5, heads=3), slow.deepcluster, views=3, past=True, largest=1e20
     ),
-    "dino": Row(lambda: DINO(DIM), slow.dino, teacher=True, views=3, targets=2, collapse=None),
+    "dino": Row(lambda: DINO(DIM, target_temperature=0.04), slow.dino, teacher=True, views=3, targets=2, collapse=None),
 }

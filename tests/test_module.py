@@ -35,7 +35,7 @@ def weights(run) -> dict[str, torch.Tensor]:
         ["objective=simclr"],
         ["objective=mine", "objective_optimizer={_target_: torch.optim.Adam, _partial_: true, lr: 0.01}"],
         # A queue of 100 rows wraps within an epoch of 256 keys.
-        ["objective=moco", "objective.negatives.size=100", "teacher=ema", "encoder.widths=[8]"],
+        ["objective=moco", "objective.size=100", "teacher=ema", "encoder.widths=[8]"],
         ["objective=deepcluster", "objective.images=128", "objective.prototypes=8", "encoder.widths=[8]"],
     ],
     ids=["simclr", "mine", "queue and teacher", "bank and clusters"],
@@ -145,7 +145,7 @@ def test_a_supervised_objective_reads_the_labels_of_its_rows(run, tmp_path):
     ("setting", "message"),
     [
         ("objective.images=100", "128 training images and a bank of 100: set objective.images=128"),
-        ("objective.prototypes=129", "128 training images can not be put in 129 clusters"),
+        ("objective.prototypes=129", "128 training images cannot be put in 129 clusters"),
     ],
 )
 def test_a_bank_that_does_not_fit_the_images_is_refused_before_training(run, setting, message):

@@ -1,48 +1,76 @@
-"""python -m ssl_mi.app.canaries: does every objective still learn? A short run of each, and one table.
+"""`ssl-mi canaries`: does every objective still learn? A short run of each, and one table.
 
-conf/canaries.yaml lists the runs, what each needs beside its objective, and the accuracy it should reach. Columns: the
-linear probe of the trained and of the random encoder on the test split, what the file says, effective rank of h and z,
-uniformity of z, I(Z_X; Z_Y) by KSG on its first projection (nats), the objective's own bound (nats), seconds. The
-exit status is 1 where a run failed.
+conf/canaries.yaml lists the runs, what each needs beside its objective, and the accuracy it should reach.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-CONF = Path(__file__).parents[2] / "conf"
 HEADER = ("objective", "probe", "random", "expected", "rank h", "rank z", "uniform", "KSG", "bound", "s", "")
 
+ABOUT = """\
+Train an objective for a few epochs on the embedded shapes, half a minute to two minutes each, and compare
+its linear probe with that of the random encoder and with the accuracy in conf/canaries.yaml."""
 
-def main(argv: Sequence[str] | None = None) -> int:
+MORE = """\
+columns
+  probe, random      linear-probe accuracy on the test split, of the trained and of the random encoder
+  expected           the accuracy in conf/canaries.yaml
+  rank h, rank z     effective rank of representations and of embeddings; uniform: uniformity of z
+  KSG, bound         I(Z_X; Z_Y) by KSG on its first projection, and the objective's own bound; nats
+  s                  seconds
+
+examples
+  ssl-mi canaries simclr mine
+  ssl-mi canaries --all --seed 1
+  ssl-mi canaries simclr trainer.max_epochs=1      any override of `ssl-mi train`; the run is not judged then
+
+exit status
+  0  every run is ok      1  a run failed      2  wrong usage"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments.
+
+    Args:
+        parser: Of `ssl-mi canaries`, changed in place.
+    """
+    parser.description, parser.epilog = ABOUT, MORE
+    parser.set_defaults(wrong_usage=parser.error)
+    parser.add_argument("words", nargs="*", metavar="NAME", help="objectives, and overrides KEY=VALUE for each run")
+    parser.add_argument("--all", action="store_true", help="every objective, about half an hour")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, print a line each, and return the exit status."""
+    overrides = [word for word in arguments.words if "=" in word]
+    names = [word for word in arguments.words if "=" not in word]
+    if bool(names) == arguments.all:
+        arguments.wrong_usage("name objectives (simclr, mine, ...), or give --all for every one; not both")
     from omegaconf import OmegaConf
 
-    from ssl_mi.app import startup as cli
+    from ssl_mi.app.paths import conf_dir
+    from ssl_mi.app.startup import clear_errors
 
-    parser = argparse.ArgumentParser(
-        prog="python -m ssl_mi.app.canaries", description="A short run of every objective."
-    )
-    parser.add_argument("names", nargs="*", help="objectives; all of conf/canaries.yaml by default")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args(argv)
-    canaries = OmegaConf.load(CONF / "canaries.yaml")
-    unknown = [name for name in arguments.names if name not in canaries.runs]
+    canaries = OmegaConf.load(conf_dir() / "canaries.yaml")
+    unknown = [name for name in names if name not in canaries.runs]
     if unknown:
-        parser.error(f"no such run: {', '.join(unknown)}; there are {', '.join(canaries.runs)}")
+        arguments.wrong_usage(f"no such run: {', '.join(unknown)}; there are {', '.join(canaries.runs)}")
     failed = 0
     print(_line(HEADER), flush=True)
-    for name in arguments.names or canaries.runs:
-        run = canaries.runs[name]
-        with cli.clear_errors():
-            found = measure(name, [*canaries.common, *run.overrides, f"seed={arguments.seed}"])
-        expected = run.get("accuracy", math.nan)
-        verdict = judge(found, expected, canaries.margin, run.get("tolerance", canaries.tolerance))
-        failed += verdict != "ok"
+    for name in names or canaries.runs:
+        canary = canaries.runs[name]
+        with clear_errors():
+            found = measure(name, [*canaries.common, *canary.overrides, f"seed={arguments.seed}", *overrides])
+        expected = canary.get("accuracy", math.nan)
+        tolerance = canary.get("tolerance", canaries.tolerance)
+        verdict = "not judged" if overrides else judge(found, expected, canaries.margin, tolerance)
+        failed += verdict not in ("ok", "not judged")
         numbers = [found.get(key, math.nan) for key in ("probe", "random")] + [expected]
         numbers += [found.get(key, math.nan) for key in ("rank_h", "rank_z", "uniformity", "ksg", "bound", "seconds")]
         print(_line([name, *numbers, verdict]), flush=True)
@@ -50,12 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(name: str, overrides: Sequence[str]) -> dict[str, float]:
-    """Train one, and read what its last evaluation says."""
+    """Train one objective, and collect the figures of its last evaluation."""
     from ssl_mi.app.api import last_reading, short_run
 
     began = time.perf_counter()
     last = last_reading(short_run([f"objective={name}", *overrides]))
-    read = {
+    found = {
         "probe": last.get(("linear_probe_accuracy", "trained")),
         "random": last.get(("linear_probe_accuracy", "random")),
         "rank_h": last.get(("effective_rank_h", "trained")),
@@ -65,7 +93,7 @@ def measure(name: str, overrides: Sequence[str]) -> dict[str, float]:
         "bound": next((v for (m, e), v in last.items() if m.startswith("mi_bound_") and e == "trained"), None),
         "seconds": time.perf_counter() - began,
     }
-    return {key: value for key, value in read.items() if value is not None}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def judge(found: dict[str, float], expected: float, margin: float, tolerance: float) -> str:
@@ -82,7 +110,3 @@ def _line(cells: Sequence[str | float]) -> str:
         c if isinstance(c, str) else "-" if math.isnan(c) else f"{c:.3f}" if abs(c) < 10 else f"{c:.1f}" for c in cells
     ]
     return f"{texts[0]:<22}" + "".join(f"{text:>10}" for text in texts[1:-1]) + f"  {texts[-1]}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

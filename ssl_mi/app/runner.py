@@ -28,7 +28,10 @@ class Run:
 
         self.cfg, self.data, self.module = cfg, data, module
         self.folder = Path(cfg.run_dir)
+        self.command = " ".join(sys.argv)  # what the report says to repeat
+        self.quiet = False
         self.began = time.perf_counter()
+        self.started = False  # training, with the data at hand
         bar = progress_bar(cfg.progress)
         self.history = History(lines=bar is None and cfg.progress != "none")
         self.evaluate = build(cfg, "evaluation")
@@ -81,9 +84,14 @@ class Run:
             "seed": self.cfg.seed,
         }
 
+    def fit(self) -> None:
+        """Train, from `ckpt_path` where the configuration names one, and write the report however it ends."""
+        with self.reported():
+            self.trainer.fit(self.module, self.data, ckpt_path=self.cfg.ckpt_path, weights_only=True)
+
     @contextmanager
     def reported(self) -> Iterator[None]:
-        """However the run ends, write its report."""
+        """However the run ends, write its report, unless it ends before it trains."""
         ended = "complete"
         try:
             yield
@@ -93,15 +101,16 @@ class Run:
             ended = "stopped: interrupted" if interrupted else f"stopped: {type(error).__name__}: {error}"
             raise
         finally:
-            if first_process():
+            if first_process() and self.started:
                 self._close(ended)
 
     def _print_facts(self) -> None:
         from rich.console import Console
 
+        self.started = True
         if not first_process():
             return
-        console = Console(highlight=False)
+        console = Console(highlight=False, quiet=self.quiet)
         for name, value in self.facts().items():
             console.print(f"[bold]{name:>17}[/bold]  {value}", soft_wrap=True)
 
@@ -124,13 +133,13 @@ class Run:
             "images per second": round(rates[len(rates) // 2], 1) if rates else None,
             **(self.facts() if self.data.train is not None else {}),
             "images": self.data.report() if self.data.train is not None else {},
-            "command": " ".join(sys.argv),
+            "command": self.command,
             **report.environment(Path(__file__).parent),
         }
         config = OmegaConf.to_yaml(self.cfg, resolve=True)
         path = report.write(self.folder, f"{self.cfg.name}, seed {self.cfg.seed}", facts, history, rows, config)
         header, lines = report.closing_table(rows)
-        console = Console(width=None if sys.stdout.isatty() else 160)
+        console = Console(width=None if sys.stdout.isatty() else 160, quiet=self.quiet)
         if lines:
             table = Table(*header)
             for line in lines:

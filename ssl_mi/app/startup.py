@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_mi.app.config_checks import UnknownOverride, check_arguments, find_unknown
+from ssl_mi.app.config_checks import check_arguments, entries, one_line
 
 # Torch and Lightning are imported where they are used: --help and a misspelt key answer at once.
 
@@ -32,56 +32,54 @@ def first_process() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
 
 
-def check_overrides(app: Callable, argv: Sequence[str] | None = None) -> None:
-    """Exit with a clear message if the command line names a key or an option that does not exist."""
-    from hydra._internal.utils import get_args_parser
-
-    args = get_args_parser().parse_args(argv)
-    if not first_process() or args.config_path or args.config_name or args.config_dir or args.hydra_help:
-        return
-    folder = Path(sys.modules[app.__module__].__file__).parent / "conf"
-    try:
-        find_unknown(folder, args.overrides)
-    except UnknownOverride as error:
-        _print_error(str(error))
-        sys.exit(1)
-
-
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """A mistake of the user's ends with its message and status 1; a mistake of ours with its traceback."""
-    from hydra.errors import InstantiationException
-    from lightning_fabric.utilities.exceptions import MisconfigurationException
+    try:
+        yield
+    except Exception as error:
+        message = None if os.environ.get("HYDRA_FULL_ERROR") else users_mistake(error)
+        if message is None:
+            raise
+        print_error(message)
+        sys.exit(1)
+
+
+def users_mistake(error: Exception) -> str | None:
+    """The message of an error that whoever uses this can mend; None for all others."""
+    if isinstance(error, BrokenPipeError):  # whoever read the output has gone: nobody's mistake
+        return None
+    from hydra.errors import HydraException, InstantiationException
     from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(error, InstantiationException):
+        cause = error.__cause__
+        if cause is None:  # what Hydra refuses to call
+            return one_line(error)
+        users = isinstance(cause, TypeError | ImportError) or users_mistake(cause) is not None
+        where = str(error).rsplit("full_key: ", 1)
+        return f"{cause}" + (f" (in '{where[1]}')" if len(where) == 2 else "") if users else None
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return one_line(error)
+    return str(error) if isinstance(error, (ValueError, OSError, *_errors_of_training())) else None
+
+
+def _errors_of_training() -> tuple[type[Exception], ...]:
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     from ssl_mi.module import NotFinite
 
-    try:
-        yield
-    except InstantiationException as error:
-        cause = error.__cause__
-        if os.environ.get("HYDRA_FULL_ERROR") or not isinstance(
-            cause, ValueError | OSError | TypeError | ImportError | MisconfigurationException
-        ):
-            raise
-        where = str(error).rsplit("full_key: ", 1)
-        _print_error(f"{cause}" + (f" (in '{where[1]}')" if len(where) == 2 else ""))
-        sys.exit(1)
-    except (ValueError, OSError, NotFinite, MisconfigurationException, OmegaConfBaseException) as error:
-        if os.environ.get("HYDRA_FULL_ERROR"):
-            raise
-        _print_error(str(error))
-        sys.exit(1)
+    return NotFinite, MisconfigurationException
 
 
-def _print_error(message: str) -> None:
+def print_error(message: str) -> None:
     print(f"\nerror: {message}", file=sys.stderr)
     print("(HYDRA_FULL_ERROR=1 shows where it was raised)", file=sys.stderr)
 
 
 def check(cfg: DictConfig) -> None:
     """What can be seen in the configuration alone."""
-    missing = OmegaConf.missing_keys(cfg)
+    missing = [key for key, value in entries(OmegaConf.to_container(cfg)) if value == "???"]
     if missing:
         raise ValueError(f"these keys have no value yet: {', '.join(sorted(missing))}; set them with key=value")
     if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():

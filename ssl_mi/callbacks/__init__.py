@@ -1,0 +1,18 @@
+"""Callbacks of a run: when an encoder is evaluated, and what is recorded of each epoch. They never change the loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ssl_mi import _lazy
+
+if TYPE_CHECKING:
+    from ssl_mi.callbacks.evaluate import Evaluate
+    from ssl_mi.callbacks.history import History
+    from ssl_mi.callbacks.progress import progress_bar
+
+__all__ = ["Evaluate", "History", "progress_bar"]
+
+__getattr__, __dir__ = _lazy.attach(
+    __name__, {"evaluate": ("Evaluate",), "history": ("History",), "progress": ("progress_bar",)}
+)

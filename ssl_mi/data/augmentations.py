@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,6 +18,7 @@ from ssl_mi.data.batch import Source
 from ssl_mi.data.colour import Chrominance, ColorJitter, Grayscale, Luminance, Solarize
 from ssl_mi.data.draws import Draws
 from ssl_mi.data.geometry import GaussianBlur, HorizontalFlip, RandomResizedCrop, Rotation, WrapShift
+from ssl_mi.data.image_arrays import as_batch
 from ssl_mi.data.ops import Op
 
 __all__ = [
@@ -57,13 +59,19 @@ class View:
 
 
 class Augmentation:
-    """Source images -> normalised views.
+    """Images -> normalised views.
 
-    views: the kinds of view, in order; a kind with count 2 gives two of the views.
-    size:  the side of an image as evaluation sees it, in pixels.
-    mean, std: per channel, of images in [0, 1]; a view leaves as (x - mean) / std.
+    In a loop of one's own, `augmentation(images)` draws new views of a batch of images at every call; with `seed` and
+    `step` it draws the same views again. A run gives a `Source` and its seed.
 
-    Raises ValueError on no views, on mean and std of different lengths, and on std <= 0.
+    Args:
+        views: The kinds of view, in order; a kind with count 2 gives two of the views.
+        size: The side of an image as evaluation sees it, in pixels.
+        mean: Per channel, of images in [0, 1].
+        std: Per channel; a view is (x - mean) / std.
+
+    Raises:
+        ValueError: On no views, on mean and std of different lengths, and on std <= 0.
     """
 
     def __init__(self, views: Sequence[View], size: int, mean: Sequence[float], std: Sequence[float]):
@@ -83,12 +91,38 @@ class Augmentation:
         return sum(view.count for view in self.views)
 
     @torch.no_grad()
-    def __call__(self, source: Source, seed: int) -> list[Tensor]:
-        """Every view of every image, on the source's device: n_views of float32 [n, c, h, w], normalised.
+    def __call__(
+        self, images: Source | Tensor | np.ndarray, seed: int | None = None, step: int | None = None
+    ) -> list[Tensor]:
+        """Every view of every image, on the device of the images.
 
-        Where `source.crops` holds what `crop` made in a worker, each view goes on from its crop.
+        Args:
+            images: uint8, or floats in [0, 1]: [n, c, h, w], or [n, h, w, c] where only that fits the channels. Or the
+                `Source` of a run; where its `crops` hold what `crop` made in a worker, each view starts from its crop.
+            seed: Views are a function of seed and step (of a source: of its split, epoch and index). None draws new
+                views from torch's generator.
+            step: The number of the batch, given with `seed`; a source has its own.
+
+        Returns:
+            n_views of float32 [n, c, h, w], normalised.
+
+        Raises:
+            ValueError: On images of another shape, type or range, and on a seed without a step: every batch would get
+                the same crops.
         """
-        inputs = self._check(source)
+        if isinstance(images, Source):
+            if seed is None or step is not None:
+                raise ValueError("Augmentation: a Source takes its seed and no step, which is its epoch")
+            return self._draw(images, self._check(images), seed)
+        batch = as_batch(images, len(self.mean), "Augmentation")
+        if (seed is None) != (step is None):
+            raise ValueError("Augmentation: give both seed and step, or neither for new views at every call")
+        if seed is None or step is None:
+            seed, step = torch.randint(2**62, (2,)).tolist()
+        source = Source(None, torch.arange(len(batch), device=batch.device), None, split=0, epoch=step)
+        return self._draw(source, [batch], seed)
+
+    def _draw(self, source: Source, inputs: list[Tensor], seed: int) -> list[Tensor]:
         device = inputs[0].device
         index = source.index.to(device)
         views: list[Tensor] = []

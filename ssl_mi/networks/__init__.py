@@ -1,0 +1,30 @@
+"""Networks: encoders and projectors, towers that put views through them, and the EMA teacher."""
+
+from ssl_mi.networks.coupling import CouplingEncoder
+from ssl_mi.networks.encoders import ConvNet, MLPEncoder, ResNet, TorchvisionEncoder
+from ssl_mi.networks.heads import MLP, LocalHeads, PrototypeHead
+from ssl_mi.networks.teacher import EMA
+from ssl_mi.networks.text import TextEncoder
+from ssl_mi.networks.towers import Embeddings, Independent, Siamese, Tower
+from ssl_mi.networks.vit import ViT
+
+__all__ = [  # noqa: RUF022 - grouped
+    # encoders
+    "ConvNet",
+    "CouplingEncoder",
+    "MLPEncoder",
+    "ResNet",
+    "TextEncoder",
+    "TorchvisionEncoder",
+    "ViT",
+    # heads
+    "LocalHeads",
+    "MLP",
+    "PrototypeHead",
+    # towers
+    "EMA",
+    "Embeddings",
+    "Independent",
+    "Siamese",
+    "Tower",
+]

@@ -1,4 +1,4 @@
-"""An encoder that can be undone: affine coupling layers, Dinh et al. 2017 (arXiv:1605.08803), section 3."""
+"""An invertible encoder: affine coupling layers, Dinh et al. 2017 (arXiv:1605.08803), section 3."""
 
 from __future__ import annotations
 
@@ -13,26 +13,38 @@ from ssl_mi.networks.encoders import check_images
 
 
 class CouplingEncoder(nn.Module):
-    """z = f(x): `depth` affine coupling layers on the d = c h w pixels of an image, each behind a fixed permutation.
+    """Affine coupling layers on the d = c h w pixels of an image, each after a fixed permutation.
 
-    A layer leaves one half of its coordinates, a, as it is and moves the other, b, by what it reads in a (eq. 7 of
-    the paper; eq. 8 is the inverse):
+    A layer keeps one half of its coordinates, a, and transforms the other, b, by a function of a (eq. 7 of the paper;
+    eq. 8 is the inverse):
 
         b' = b * e^s(a) + t(a),    b = (b' - t(a)) * e^-s(a),    |s| <= limit
 
-    s and t come from one network of `hidden` widths, whose last layer starts at 0: an encoder that has not been
-    trained permutes the pixels and does nothing else. Every second layer moves what the one before it left alone.
+    s and t are outputs of one network, whose last layer starts at 0: an untrained encoder permutes the pixels and does
+    nothing else. Every second layer transforms what the one before it kept.
 
-    Mutual information does not change when either side goes through an invertible map, so whatever the weights,
-    I(f(X); g(Y)) = I(X; Y): training can neither lose nor find information, it can only move it about.
+    Mutual information is invariant under invertible maps of either side, so for any weights I(f(X); g(Y)) = I(X; Y):
+    training can neither lose nor add information, only rearrange it.
 
-    limit: of the logarithm of the factor by which a layer stretches a coordinate, so that the errors of rounding
-           grow by a bounded factor a layer.
-    seed:  of the permutations; the weights follow torch's own.
+    Args:
+        in_shape: Channels, height and width of an image.
+        depth: Number of layers.
+        hidden: Hidden widths of the network of each layer.
+        limit: Largest |s|, the logarithm of the factor by which a layer stretches a coordinate, so that rounding errors
+            grow by a bounded factor per layer.
+        seed: Of the permutations; the weights use torch's own generator.
 
-    Input [n, *in_shape]; output [n, d]; `inverse` takes [n, d] back. Raises ValueError on other shapes, fewer than
-    2 pixels, no layers and no widths.
+    Attributes:
+        out_dim: d, the width of the output.
+
+    Raises:
+        ValueError: On images of another shape, fewer than 2 pixels, no layers, no widths, or `limit` <= 0.
+
+    References:
+        Dinh et al. 2017 (arXiv:1605.08803), section 3.
     """
+
+    orders: Tensor
 
     def __init__(
         self,
@@ -41,7 +53,7 @@ class CouplingEncoder(nn.Module):
         hidden: Sequence[int] = (128,),
         limit: float = 1.0,
         seed: int = 0,
-    ):
+    ) -> None:
         super().__init__()
         self.in_shape, self.out_dim, self.limit = tuple(in_shape), math.prod(in_shape), limit
         if self.out_dim < 2 or depth < 1 or not hidden or min(hidden) < 1 or limit <= 0:
@@ -57,6 +69,7 @@ class CouplingEncoder(nn.Module):
         self.nets = nn.ModuleList(_net(self.kept, hidden, 2 * (self.out_dim - self.kept)) for _ in range(depth))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images [n, *in_shape] -> representations [n, d]."""
         check_images(x, self.in_shape[0], "CouplingEncoder")
         if x.shape[1:] != self.in_shape:
             raise ValueError(
@@ -71,10 +84,10 @@ class CouplingEncoder(nn.Module):
         return z
 
     def inverse(self, z: Tensor) -> Tensor:
-        """The x: [n, *in_shape] that `forward` made z: [n, d] of, but for rounding."""
+        """Representations [n, d] -> the images [n, *in_shape] that `forward` maps to them, up to rounding."""
         if z.ndim != 2 or z.shape[1] != self.out_dim:
             raise ValueError(f"CouplingEncoder.inverse takes [n, {self.out_dim}], but got {list(z.shape)}")
-        for order, net in zip(reversed(self.orders), reversed(self.nets), strict=True):
+        for order, net in zip(self.orders.flip(0), reversed(self.nets), strict=True):
             a, b = z.tensor_split([self.kept], dim=1)
             s, t = self._stretch_and_shift(net, a)
             z = torch.cat([a, (b - t) * (-s).exp()], 1)[:, order.argsort()]

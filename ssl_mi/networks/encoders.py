@@ -1,10 +1,7 @@
-"""Encoders f: [n, c, h, w] -> h: [n, out_dim], the part of a tower that is kept after training.
+"""Encoders: images [n, c, h, w] -> representations h [n, out_dim], the part of a tower that is kept after training.
 
-Every encoder has `out_dim` and refuses, with the reason, images that it was not made for. Inputs are
-normalised floats; `.to(memory_format=torch.channels_last)` and bfloat16 autocast are safe on all of them.
-Those that have maps say their channels, the coarsest map first, in `map_dims`, and `with_maps(x)` gives
-(h, [map [n, c, rows, columns] for each]): ConvNet, ResNet and ViT.
-The Vision Transformer has a file of its own, `vit.py`.
+The contract is `contracts.Encoder`. Inputs are normalised floats; `.to(memory_format=torch.channels_last)` and bfloat16
+autocast are safe for all encoders here. The Vision Transformer is in `vit.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +10,7 @@ import difflib
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 from urllib.error import URLError
 
 import torch
@@ -21,7 +19,7 @@ from torch import Tensor, nn
 
 
 def check_images(x: Tensor, channels: int, name: str) -> None:
-    """Raise ValueError unless `x` is a float batch [n, channels, h, w]."""
+    """Raise ValueError unless `x` is a float batch [n, channels, h, w]; `name` is the encoder's in the message."""
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(
             f"{name} takes images [n, {channels}, h, w], but got {list(x.shape)}: "
@@ -32,16 +30,25 @@ def check_images(x: Tensor, channels: int, name: str) -> None:
 
 
 class ConvNet(nn.Module):
-    """`len(widths)` blocks of 3x3 convolution, batch norm, ReLU; max-pool 2 between them; global average.
+    """Blocks of 3x3 convolution, batch norm, ReLU; max-pool 2 between them; global average.
 
-    Small enough to train on a CPU: what the default run uses on 32 x 32 images. `stem_stride=2` halves
-    the resolution in the first convolution already, where most of the time goes.
+    Small enough to train on a CPU: the default run uses it on 32 x 32 images.
 
-    Input [n, in_channels, h, w] with h, w >= 2^(len(widths) - 1) * stem_stride; output [n, widths[-1]].
-    Raises ValueError on other shapes, and on no or non-positive widths.
+    Args:
+        widths: Channels of each block; the last is the width of the output.
+        in_channels: Channels of an image.
+        stem_stride: Stride of the first convolution; 2 halves the resolution there, where most of the time is spent.
+
+    Attributes:
+        out_dim: Width of the output, widths[-1].
+        map_dims: Channels of the feature maps, the coarsest first.
+
+    Raises:
+        ValueError: On no or non-positive widths, images of another number of channels, or images with a side below
+            2^(len(widths) - 1) * stem_stride.
     """
 
-    def __init__(self, widths: Sequence[int] = (32, 64, 128, 256), in_channels: int = 3, stem_stride: int = 1):
+    def __init__(self, widths: Sequence[int] = (32, 64, 128, 256), in_channels: int = 3, stem_stride: int = 1) -> None:
         super().__init__()
         if not widths or min(widths) < 1:
             raise ValueError(f"ConvNet: widths must be positive channel counts, one a layer, but got {list(widths)}")
@@ -59,11 +66,12 @@ class ConvNet(nn.Module):
         self.map_dims = [int(width) for width in reversed(widths)]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images [n, in_channels, h, w] -> representations [n, out_dim]."""
         self._check(x)
         return self.layers(x).mean(dim=(2, 3))
 
     def with_maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """h, and the output of every block before it is pooled."""
+        """Representations [n, out_dim], and the output [n, c, rows, columns] of every block before it is pooled."""
         self._check(x)
         maps = []
         for layer in self.layers:
@@ -82,16 +90,27 @@ class ConvNet(nn.Module):
 
 
 class ResNet(nn.Module):
-    """torchvision's ResNet-18, -34 or -50 without its classifier: He et al. 2016, arXiv:1512.03385.
+    """torchvision's ResNet-18, -34 or -50 without its classifier.
 
-    stem: `imagenet` is the paper's (7x7 stride 2, then max-pool 3x3 stride 2);
-          `cifar` is SimCLR's for small images (Chen et al. 2020, arXiv:2002.05709, B.9): 3x3 stride 1
-          padding 1 and no max-pool, so 32 x 32 images give maps of 32, 16, 8, 4. (solo-learn pads by 2,
-          which gives 34, 17, 9, 5 and about a quarter more work: figures from there are of that network.)
-    zero_init_residual: start each residual branch at zero, by its last batch norm's gamma
-          (Goyal et al. 2017, arXiv:1706.02677, 5.1; SimCLR's reference code does).
+    Args:
+        depth: 18, 34 or 50.
+        stem: "imagenet" is the paper's (7x7 stride 2, then max-pool 3x3 stride 2). "cifar" is SimCLR's for small images
+            (Chen et al. 2020, arXiv:2002.05709, B.9): 3x3 stride 1 padding 1 and no max-pool, so 32 x 32 images give
+            maps of 32, 16, 8, 4. (solo-learn pads by 2, which gives 34, 17, 9, 5 and about a quarter more work: its
+            figures are of that network.)
+        zero_init_residual: Start each residual branch at zero, by the gamma of its last batch norm (Goyal et al. 2017,
+            arXiv:1706.02677, 5.1; SimCLR's reference code does).
+        in_channels: Channels of an image.
 
-    Input [n, in_channels, h, w]; output [n, 512] (18, 34) or [n, 2048] (50).
+    Attributes:
+        out_dim: Width of the output: 512 (18, 34) or 2048 (50).
+        map_dims: Channels of the feature maps, the coarsest first.
+
+    Raises:
+        ValueError: On another depth or stem, or images of another number of channels.
+
+    References:
+        He et al. 2016 (arXiv:1512.03385).
     """
 
     def __init__(
@@ -100,7 +119,7 @@ class ResNet(nn.Module):
         stem: str = "imagenet",
         zero_init_residual: bool = False,
         in_channels: int = 3,
-    ):
+    ) -> None:
         super().__init__()
         builders = {
             18: torchvision.models.resnet18,
@@ -123,11 +142,15 @@ class ResNet(nn.Module):
         self.map_dims = [self.out_dim // 2**i for i in range(4)]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images [n, in_channels, h, w] -> representations [n, out_dim]."""
         check_images(x, self.in_channels, "ResNet")
         return self.net(x)
 
     def with_maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """h, and the outputs of the four stages. A location of the last has seen the whole of a small image."""
+        """Representations [n, out_dim], and the outputs [n, c, rows, columns] of the four stages.
+
+        A location of the last stage sees the whole of a small image.
+        """
         check_images(x, self.in_channels, "ResNet")
         x = self.net.maxpool(self.net.relu(self.net.bn1(self.net.conv1(x))))
         maps = []
@@ -137,19 +160,27 @@ class ResNet(nn.Module):
         return self.net.avgpool(x).flatten(1), maps[::-1]
 
 
-def _first_convolution(in_channels: int, **shape: int) -> nn.Conv2d:
-    conv = nn.Conv2d(in_channels, 64, bias=False, **shape)
+def _first_convolution(in_channels: int, kernel_size: int, stride: int, padding: int) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, 64, kernel_size, stride, padding, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's own
     return conv
 
 
 class MLPEncoder(nn.Module):
-    """Flattened pixels through Linear, batch norm, ReLU, once per width. The network without convolution.
+    """Flattened pixels through Linear, batch norm, ReLU, once per width: a network without convolution.
 
-    Input [n, *in_shape]; output [n, widths[-1]].
+    Args:
+        in_shape: Channels, height and width of an image.
+        widths: Widths of the layers; the last is the width of the output.
+
+    Attributes:
+        out_dim: Width of the output, widths[-1].
+
+    Raises:
+        ValueError: On no or non-positive widths, or images of another shape.
     """
 
-    def __init__(self, in_shape: Sequence[int] = (3, 32, 32), widths: Sequence[int] = (512, 256)):
+    def __init__(self, in_shape: Sequence[int] = (3, 32, 32), widths: Sequence[int] = (512, 256)) -> None:
         super().__init__()
         if not widths or min(widths) < 1:
             raise ValueError(f"MLPEncoder: widths must be positive, one a layer, but got {list(widths)}")
@@ -160,6 +191,7 @@ class MLPEncoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images [n, *in_shape] -> representations [n, out_dim]."""
         check_images(x, self.in_shape[0], "MLPEncoder")
         if x.shape[1:] != self.in_shape:
             raise ValueError(
@@ -172,37 +204,46 @@ class MLPEncoder(nn.Module):
 class TorchvisionEncoder(nn.Module):
     """Any of torchvision's classification networks, by name, without its classifier.
 
-    The layer that gives the class scores (the last Linear; SqueezeNet's 1x1 convolution) becomes the
-    identity, and the Dropout beside it goes too: h is what the classifier would read. GoogLeNet's and
-    Inception's auxiliary classifiers are switched off. `out_dim` is found by passing one blank image
-    of `image_size` through, which also shows at once a size the network cannot take.
+    The layer that gives the class scores (the last Linear; SqueezeNet's 1x1 convolution) becomes the identity, and the
+    Dropout next to it is removed: h is the input of the classifier. The auxiliary classifiers of GoogLeNet and
+    Inception are switched off. `out_dim` is found by passing one blank image of `image_size` through the network, which
+    also shows at once a size that the network cannot take.
 
-    name:       as in `torchvision.models.list_models(module=torchvision.models)`.
-    weights:    None (random), or a name such as "IMAGENET1K_V2" or "DEFAULT", downloaded by torchvision
-                (a supervised start: not self-supervised learning any more).
-    image_size: side of the images it will see.
-    options:    keyword arguments of torchvision's builder, e.g. {image_size: 32} for its ViTs.
+    Args:
+        name: As in `torchvision.models.list_models(module=torchvision.models)`.
+        weights: None (random), or a name such as "IMAGENET1K_V2" or "DEFAULT", downloaded by torchvision (a supervised
+            start, which is no longer self-supervised learning).
+        image_size: Side of the images, in pixels.
+        options: Keyword arguments of torchvision's builder, e.g. {image_size: 32} for its ViTs.
 
-    Raises ValueError on an unknown name (saying the nearest), unknown weights, or images it cannot take;
-    FileNotFoundError where the weights are neither cached nor to be had.
+    Attributes:
+        out_dim: Width of the output.
+
+    Raises:
+        ValueError: On an unknown name (the message has the nearest), unknown weights, or images that the network cannot
+            take.
+        FileNotFoundError: If the weights are neither cached nor can be downloaded.
     """
 
-    def __init__(self, name: str, weights: str | None = None, image_size: int = 224, options: dict | None = None):
+    def __init__(
+        self, name: str, weights: str | None = None, image_size: int = 224, options: dict[str, Any] | None = None
+    ) -> None:
         super().__init__()
         self.net = _build(name, weights, dict(options or {}))
         for auxiliary in ("AuxLogits", "aux1", "aux2"):
             if hasattr(self.net, auxiliary):
                 setattr(self.net, auxiliary, None)
-                self.net.aux_logits = False
+                self.net.aux_logits = False  # type: ignore[assignment]  # torchvision's is a bool
         _drop_classifier(self.net)
         self.name, self.out_dim = name, _output_width(self.net, name, image_size)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images [n, 3, h, w] -> representations [n, out_dim]."""
         check_images(x, 3, f"TorchvisionEncoder({self.name!r})")
         return self.net(x)
 
 
-def _build(name: str, weights: str | None, options: dict) -> nn.Module:
+def _build(name: str, weights: str | None, options: dict[str, Any]) -> nn.Module:
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         near = difflib.get_close_matches(str(name).lower(), known, n=3, cutoff=0.5)
@@ -241,7 +282,7 @@ def _drop_classifier(net: nn.Module) -> None:
 
 def _output_width(net: nn.Module, name: str, image_size: int) -> int:
     was_training = net.training
-    net.eval()  # so that the blank image leaves no trace in running statistics
+    net.eval()  # so that the blank image does not change running statistics
     try:
         with torch.no_grad():
             h = net(torch.zeros(1, 3, image_size, image_size))

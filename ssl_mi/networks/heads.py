@@ -1,4 +1,4 @@
-"""Heads: the projector h -> z of a tower, and the local heads of its maps."""
+"""Heads: the projector h -> z of a tower, and the local heads of its feature maps."""
 
 from __future__ import annotations
 
@@ -9,88 +9,129 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
+from ssl_mi.networks.contracts import Head
 
-class MLP(nn.Module):
-    """[n, in_dim] -> [n, dims[-1]]: Linear layers of widths `dims`, ReLU between them, none after the last.
 
-    SimCLR's projector is `dims=[512, 128]` (Chen et al. 2020, arXiv:2002.05709, section 2.1);
-    `dims=[]` is the identity.
+class MLP(Head):
+    """Linear layers with ReLU between them and none after the last: [n, in_dim] -> [n, dims[-1]].
 
-    batch_norm: batch norm before each ReLU.
-    final_norm: what follows the last Linear: None; "affine", a batch norm with scale and offset; or
-                "plain", one without (SimSiam's projector: Chen & He 2021, arXiv:2011.10566; MoCo v3).
-    bias:       whether the Linear layers have one; those that a batch norm follows never do, since it
-                would be subtracted again.
+    Args:
+        in_dim: Width of the input; None where a tower gives it.
+        dims: Widths of the layers. The default is SimCLR's projector; [] is the identity.
+        batch_norm: Batch norm before each ReLU.
+        final_norm: What follows the last Linear: None; "affine", a batch norm with scale and offset; or "plain", one
+            without, as in SimSiam and MoCo v3.
+        bias: Whether the Linear layers have a bias. Those before a batch norm never do: it would be subtracted again.
 
-    Parameters are said once: YAML gives `_partial_: true` and the widths, the tower passes `in_dim`.
-    Raises ValueError on widths that are not positive, an unknown `final_norm`, and rows of another width.
+    Attributes:
+        out_dim: Width of the output; that of the input for dims=[].
+
+    Raises:
+        ValueError: On widths that are not positive, an unknown `final_norm`, and rows of another width.
+
+    References:
+        Chen et al. 2020 (arXiv:2002.05709), section 2.1; Chen & He 2021 (arXiv:2011.10566).
     """
 
     def __init__(
         self,
-        in_dim: int,
-        dims: Sequence[int],
+        in_dim: int | None = None,
+        dims: Sequence[int] = (512, 128),
         batch_norm: bool = True,
         final_norm: str | None = None,
         bias: bool = True,
-    ):
+    ) -> None:
         super().__init__()
-        if in_dim < 1 or any(d < 1 for d in dims):
-            raise ValueError(f"MLP: widths must be positive, but got in_dim={in_dim}, dims={list(dims)}")
+        if any(d < 1 for d in dims):
+            raise ValueError(f"MLP: widths must be positive, but got dims={list(dims)}")
         if final_norm not in (None, "affine", "plain"):
             raise ValueError(f"MLP: final_norm must be null, 'affine' or 'plain', but got {final_norm!r}")
         if final_norm and not dims:
             raise ValueError(f"MLP: dims=[] is the identity and has no final_norm, but got {final_norm!r}")
-        widths = [in_dim, *map(int, dims)]
+        self.dims, self.batch_norm, self.final_norm, self.bias = [int(d) for d in dims], batch_norm, final_norm, bias
+        if dims:
+            self.out_dim = self.dims[-1]
+        self.build(in_dim)
+
+    def _make(self, in_dim: int) -> None:
+        widths = [in_dim, *self.dims]
         layers: list[nn.Module] = []
         for i, (d_in, d_out) in enumerate(pairwise(widths)):
-            last = i == len(dims) - 1
-            normed = final_norm is not None if last else batch_norm
-            layers.append(nn.Linear(d_in, d_out, bias=bias and not normed))
+            last = i == len(self.dims) - 1
+            normed = self.final_norm is not None if last else self.batch_norm
+            layers.append(nn.Linear(d_in, d_out, bias=self.bias and not normed))
             if normed:
-                layers.append(nn.BatchNorm1d(d_out, affine=not (last and final_norm == "plain")))
+                layers.append(nn.BatchNorm1d(d_out, affine=not (last and self.final_norm == "plain")))
             if not last:
                 layers.append(nn.ReLU(inplace=True))
         self.layers = nn.Sequential(*layers)
-        self.in_dim, self.out_dim = in_dim, widths[-1]
+        self.out_dim = widths[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-1] != self.in_dim:
-            raise ValueError(f"MLP was made for rows of {self.in_dim}, but got {list(x.shape)}")
+        """Rows [..., in_dim] -> rows [..., out_dim]."""
+        self.check_input(x)
         return self.layers(x)
 
 
-class PrototypeHead(nn.Module):
-    """[n, in_dim] -> logits [n, prototypes]: an MLP, then cosines with prototypes, each of unit length.
+class PrototypeHead(Head):
+    """DINO's head: an MLP, then cosines with prototypes of unit length: [n, in_dim] -> logits [n, prototypes].
 
-    DINO's head (Caron et al. 2021, arXiv:2104.14294, section 3.1 and appendix C): an MLP of widths `dims` that ends
-    in a bottleneck, the unit sphere, and a linear layer whose rows have length 1. It belongs to the tower because
-    the teacher has a moving average of it. Pairs with `objectives.clustering.DINO`.
+    It belongs to the tower because the teacher has a moving average of it. For the objective `DINO`.
+
+    Args:
+        in_dim: Width of the input; None where a tower gives it.
+        dims: Widths of the MLP; the last is the bottleneck, which is projected onto the unit sphere.
+        prototypes: Number of prototypes, the width of the output.
+        batch_norm: Batch norm before each ReLU of the MLP.
+
+    Raises:
+        ValueError: On fewer than 2 prototypes, and on widths that are not positive.
+
+    References:
+        Caron et al. 2021 (arXiv:2104.14294), section 3.1 and appendix C.
     """
 
-    def __init__(self, in_dim: int, dims: Sequence[int], prototypes: int, batch_norm: bool = False):
+    def __init__(
+        self,
+        in_dim: int | None = None,
+        dims: Sequence[int] = (512, 512, 128),
+        prototypes: int = 1024,
+        batch_norm: bool = False,
+    ) -> None:
         super().__init__()
         if prototypes < 2:
             raise ValueError(f"PrototypeHead: needs 2 prototypes or more, but got {prototypes}")
-        self.mlp = MLP(in_dim, dims, batch_norm)
-        self.prototypes = nn.Parameter(normalize(torch.randn(prototypes, self.mlp.out_dim), dim=1))
-        self.in_dim, self.out_dim = in_dim, prototypes
+        self.mlp, self.out_dim = MLP(None, dims, batch_norm), prototypes
+        self.build(in_dim)
+
+    def _make(self, in_dim: int) -> None:
+        self.mlp.build(in_dim)
+        self.prototypes = nn.Parameter(normalize(torch.randn(self.out_dim, self.mlp.out_dim), dim=1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Rows [n, in_dim] -> cosines [n, prototypes]."""
+        self.check_input(x)
         return linear(normalize(self.mlp(x), dim=-1), normalize(self.prototypes, dim=1))
 
 
 class LocalHeads(nn.Module):
-    """Maps [n, c, rows, columns] -> local embeddings [n, rows * columns, out_dim], one for each of `scales`.
+    """The local embeddings of feature maps, for `DeepInfoMaxLocal` and `AMDIM`.
 
-    At every location the same MLP of widths [*hidden, out_dim], which is a stack of 1 x 1 convolutions: the local side
-    of Deep InfoMax's encode-and-dot-product (Hjelm et al. 2019, arXiv:1808.06670). Batch norms see every location of
-    every image.
+    The same MLP of widths [*hidden, out_dim] at every location, that is, a stack of 1 x 1 convolutions: the local side
+    of Deep InfoMax's encode-and-dot-product. Batch norms see all locations of all images.
 
-    map_dims: the encoder's. out_dim: the projector's, so that summaries and locations can be compared.
-    scales:   which maps, counted from the coarsest. final_norm: as in `MLP`.
+    Args:
+        map_dims: Channels of the encoder's maps, the coarsest first.
+        out_dim: Width of the projector's output, so that summaries and locations can be compared.
+        scales: Which maps, counted from the coarsest.
+        hidden: Hidden widths.
+        final_norm: As in `MLP`.
 
-    Raises ValueError on a scale that the encoder does not have, and on none.
+    Raises:
+        ValueError: On no scales, and on a scale that the encoder does not have.
+
+    References:
+        Hjelm et al. 2019 (arXiv:1808.06670).
     """
 
     def __init__(
@@ -100,7 +141,7 @@ class LocalHeads(nn.Module):
         scales: Sequence[int] = (0,),
         hidden: Sequence[int] = (512,),
         final_norm: str | None = "plain",
-    ):
+    ) -> None:
         super().__init__()
         if not scales or not all(0 <= scale < len(map_dims) for scale in scales):
             raise ValueError(f"LocalHeads: scales={list(scales)}, and the encoder has maps 0 to {len(map_dims) - 1}")
@@ -110,17 +151,29 @@ class LocalHeads(nn.Module):
         )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps [n, c, rows, columns] -> local embeddings [n, rows * columns, out_dim], one for each of `scales`."""
         return [self._at_every_location(head, maps[s]) for head, s in zip(self.heads, self.scales, strict=True)]
 
     @staticmethod
-    def _at_every_location(head: MLP, grid: Tensor) -> Tensor:
+    def _at_every_location(head: nn.Module, grid: Tensor) -> Tensor:
         n, _, rows, columns = grid.shape
         return head(grid.permute(0, 2, 3, 1).flatten(0, 2)).view(n, rows * columns, -1)
 
 
-class Identity(nn.Identity):
-    """z = h: no projector."""
+class Identity(Head):
+    """z = h: no projector.
 
-    def __init__(self, in_dim: int):
+    Args:
+        in_dim: Width of the input and of the output; None where a tower gives it.
+    """
+
+    def __init__(self, in_dim: int | None = None) -> None:
         super().__init__()
+        self.build(in_dim)
+
+    def _make(self, in_dim: int) -> None:
         self.out_dim = in_dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x itself."""
+        return x

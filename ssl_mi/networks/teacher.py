@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,27 +12,35 @@ from ssl_mi.schedules import cosine
 
 
 class EMA(nn.Module):
-    """Mean teacher xi of the online towers theta: xi <- m xi + (1 - m) theta after every optimiser step.
+    """Mean teacher xi of the online towers theta: xi <- m xi + (1 - m) theta after every step of the optimizer.
 
-    BYOL's (Grill et al. 2020, arXiv:2006.07733, section 3): with p in [0, 1] the part of training done,
+    With p in [0, 1] the part of training that is done,
 
         m(p) = final - (final - momentum) (cos(pi p) + 1) / 2,
 
     from `momentum` to `final_momentum`; None keeps m at `momentum`, which a schedule may then move (target
-    `teacher.momentum`). m is computed from p alone, so there is nothing to lose on resume.
-    Buffers (batch norm's running statistics and its count) are copied, not averaged.
+    `teacher.momentum`). m is computed from p alone, so nothing is lost on resume. Buffers (batch norm's running
+    statistics and its count) are copied, not averaged.
 
-    batch_norm: what the teacher normalises by while the online towers train. "batch": the statistics of
-        its own batch, as in BYOL, MoCo v3 and DINO: it follows train() and eval(). (Such a pass moves
-        its running statistics, but the next update overwrites them with the online towers'.) "running":
-        the running statistics, which is eval mode always, and switches dropout off too.
+    Use: `adopt(towers)` once, before the optimizer is made and before `load_state_dict`, which can only fill weights
+    that exist; `teacher(views)` for targets, without gradients; `update(towers, p)` after each step of the optimizer
+    (not each backward pass: with accumulated gradients that would average too fast). `JointEmbedding` does all of this.
 
-    views: how many of the views, from the first, the teacher sees; None for all. DINO's (Caron et al. 2021,
-        arXiv:2104.14294) sees the two large crops of multi-crop, ReSSL's the weaker of two views.
+    Args:
+        momentum: m at the start.
+        final_momentum: m at the end.
+        batch_norm: What the teacher normalises by while the online towers train. "batch": the statistics of its own
+            batch, as in BYOL, MoCo v3 and DINO; it follows train() and eval(). (Such a pass changes its running
+            statistics, but the next update overwrites them with those of the online towers.) "running": the running
+            statistics, i.e. always eval mode, which also switches dropout off.
+        views: How many of the views, from the first, the teacher sees; None for all. DINO's teacher sees the two large
+            crops of multi-crop, ReSSL's the weaker of two views.
 
-    Use: `adopt(towers)` once, before the optimiser and before `load_state_dict`, which can only fill weights
-    that exist; `teacher(views)` for targets, without gradients; `update(towers, p)` after each step of the
-    optimiser (not each backward: with accumulated gradients that would average too fast).
+    Raises:
+        ValueError: If a number is out of range, or on an unknown `batch_norm`.
+
+    References:
+        Grill et al. 2020 (arXiv:2006.07733), section 3; Caron et al. 2021 (arXiv:2104.14294).
     """
 
     def __init__(
@@ -79,12 +87,12 @@ class EMA(nn.Module):
         return f"momentum {self.momentum:g}{moves}"
 
     def adopt(self, towers: nn.Module) -> None:
-        """Start as a frozen copy of `towers`."""
+        """Start as a copy of `towers` without gradients."""
         self.towers = copy.deepcopy(towers).requires_grad_(False)
         self.train(self.training)
 
     def momentum_at(self, progress: float) -> float:
-        """m(progress), for progress in [0, 1]."""
+        """m at `progress`, the part of training that is done, in [0, 1]."""
         if not 0 <= progress <= 1:
             raise ValueError(f"EMA: progress must be the part of training done, in [0, 1], but got {progress}")
         end = self.momentum if self.final_momentum is None else self.final_momentum
@@ -92,7 +100,11 @@ class EMA(nn.Module):
 
     @torch.no_grad()
     def update(self, towers: nn.Module, progress: float) -> None:
-        """Move towards `towers`, at the momentum of this `progress`; raises ValueError on other towers."""
+        """Average `towers` in, with the momentum at `progress`.
+
+        Raises:
+            ValueError: If `towers` have other parameters than those that were adopted.
+        """
         old, new = _named_weights(self._adopted()), _named_weights(towers)
         if [(name, p.shape) for name, p in old] != [(name, p.shape) for name, p in new]:
             raise ValueError("EMA.update got towers of another shape than those adopted: adopt() them first")
@@ -102,9 +114,11 @@ class EMA(nn.Module):
 
     @torch.no_grad()
     def forward(self, views: list[Tensor]) -> Any:
+        """The towers' `Embeddings` of the first `self.views` views, without gradients."""
         return self._adopted()(views[: self.views])
 
-    def train(self, mode: bool = True) -> EMA:
+    def train(self, mode: bool = True) -> Self:
+        """Training mode follows the module's with batch_norm="batch"; with "running" it is always eval mode."""
         return super().train(mode and self.batch_norm == "batch")
 
     def _adopted(self) -> nn.Module:

@@ -6,19 +6,26 @@ from torch import Tensor, nn
 
 
 class TextEncoder(nn.Module):
-    """Embedding, GRU, mean over the words: int64 [n, length], padded with 0 behind -> [n, out_dim].
+    """Embedding, GRU, mean over the words.
 
-    vocabulary: at least the number of tokens there are; rows that no token uses cost only memory.
-    width: of the embedding. out_dim: of the GRU's state, and of h. layers: GRUs on top of each other.
+    Sentences are padded with 0 at the end. The GRU runs from left to right, so its states at the words do not depend on
+    the padding, and the mean leaves the padding out. A sentence of padding only gives zeros.
 
-    A GRU (Cho et al. 2014, arXiv:1406.1078) reads from left to right and padding comes last, so that what it says of
-    the words does not depend on the padding, which the mean leaves out.
+    Args:
+        vocabulary: Number of tokens, or more; rows that no token uses cost only memory.
+        width: Width of the embedding.
+        out_dim: Width of the GRU's state and of h.
+        layers: Number of stacked GRUs.
 
-    Raises ValueError on anything but int64 [n, length] and on tokens outside the vocabulary. A sentence of padding
-    alone gives zeros.
+    Raises:
+        ValueError: On a number that is not positive, on anything but int64 [n, length], and on tokens outside the
+            vocabulary.
+
+    References:
+        Cho et al. 2014 (arXiv:1406.1078).
     """
 
-    def __init__(self, vocabulary: int, width: int = 64, out_dim: int = 128, layers: int = 1):
+    def __init__(self, vocabulary: int, width: int = 64, out_dim: int = 128, layers: int = 1) -> None:
         super().__init__()
         if min(vocabulary, width, out_dim, layers) < 1:
             raise ValueError(
@@ -30,6 +37,7 @@ class TextEncoder(nn.Module):
         self.reader = nn.GRU(width, out_dim, num_layers=layers, batch_first=True)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens int64 [n, length] -> representations [n, out_dim]."""
         if tokens.ndim != 2 or tokens.is_floating_point():
             raise ValueError(
                 f"TextEncoder takes tokens int64 [n, length], but got {tokens.dtype} {list(tokens.shape)}: pictures go "

@@ -1,26 +1,31 @@
 """Towers: encoder then projector, and which tower sees which view.
 
-`Siamese` is f_theta = g_phi: one tower sees every view. `Independent` is f_theta and g_phi apart: tower v
-sees view v. (The third choice, g an average of f's past, is `teacher.EMA` around either of them.)
+`Siamese` is f_theta = g_phi: one tower sees every view. `Independent` has separate f_theta and g_phi: tower v sees view
+v. (The third choice, g a moving average of f, is `teacher.EMA` around either of them.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from ssl_mi.networks.contracts import Head, MapEncoder
 from ssl_mi.networks.heads import Identity
+
+Projector = Head | Callable[[int], nn.Module]
+LocalHeadsFactory = Callable[[Sequence[int], int], nn.Module]
 
 
 class Embeddings(NamedTuple):
-    """One entry per view, in the order of the views.
+    """What towers return: one entry per view, in the order of the views.
 
-    h: representations [n, h_dim], the encoder's output; what probes read.
-    z: embeddings [n, out_dim], the projector's output; what objectives read.
-    maps: local embeddings, one [n, locations, out_dim] for each scale, of towers with local heads; else no entry.
+    Attributes:
+        h: Representations [n, h_dim], the encoder's output; what is evaluated and used.
+        z: Embeddings [n, out_dim], the projector's output; what objectives take.
+        maps: Local embeddings, one [n, locations, out_dim] per scale, of towers with local heads; otherwise empty.
     """
 
     h: list[Tensor]
@@ -29,52 +34,70 @@ class Embeddings(NamedTuple):
 
 
 class Tower(nn.Module):
-    """x -> (h, z) = (encoder(x), projector(h)), and where there are local heads (h, z, *local embeddings).
+    """x -> (h, z) = (encoder(x), projector(h)), and with local heads (h, z, *local embeddings).
 
-    encoder:   a module with `out_dim`.
-    projector: what makes a module from the width of h, e.g. `partial(MLP, dims=[512, 128])`; None for z = h.
-    local:     what makes a module from the encoder's `map_dims` and out_dim, `heads.LocalHeads`; None for no maps.
+    Args:
+        encoder: A module with an int `out_dim`, see `contracts.Encoder`.
+        projector: A head such as `MLP(dims=[512, 128])`, or what makes a module with `out_dim` from the width of h;
+        None
+            for z = h.
+        local: What makes a module from the encoder's `map_dims` and `out_dim`, e.g. `LocalHeads`; None for no maps.
 
-    Raises ValueError when a part does not say its `out_dim`, or an encoder without maps gets local heads.
+    Attributes:
+        h_dim: Width of h.
+        out_dim: Width of z.
+
+    Raises:
+        ValueError: If a part has no `out_dim`, or if an encoder without feature maps gets local heads.
     """
 
     def __init__(
         self,
         encoder: nn.Module,
-        projector: Callable[[int], nn.Module] | None = None,
-        local: Callable[[Sequence[int], int], nn.Module] | None = None,
-    ):
+        projector: Projector | None = None,
+        local: LocalHeadsFactory | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.h_dim = _out_dim(encoder)
-        self.projector = (projector or Identity)(self.h_dim)
+        head = projector or Identity()
+        self.projector = head.build(self.h_dim) if isinstance(head, Head) else head(self.h_dim)
         self.out_dim = _out_dim(self.projector)
         self.local = None if local is None else local(_map_dims(encoder), self.out_dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """A view [n, ...] -> (h [n, h_dim], z [n, out_dim], *local embeddings [n, locations, out_dim])."""
         if self.local is None:
             h = self.encoder(x)
             return h, self.projector(h)
-        h, maps = self.encoder.with_maps(x)
+        h, maps = cast(MapEncoder, self.encoder).with_maps(x)
         return h, self.projector(h), *self.local(maps)
 
 
 class Siamese(nn.Module):
     """One tower for every view.
 
-    together: True puts views of equal shape through the tower in one pass, so that its batch norms see the
-              statistics of all of them (SimCLR's reference code, and one large pass is faster); False makes
-              a pass per view (BYOL, SimSiam, MoCo v3). With batch norm these are different gradients, not
-              two ways to the same one. Views of other sizes (multi-crop) go in passes of their own.
+    Args:
+        encoder: A module with an int `out_dim`, see `contracts.Encoder`.
+        projector: A head such as `MLP(dims=[512, 128])`, or what makes a module with `out_dim` from the width of h;
+        None
+            for z = h.
+        together: True puts views of equal shape through the tower in one pass, so that its batch norms see all of them
+            (SimCLR's reference code; one large pass is also faster). False makes one pass per view (BYOL, SimSiam, MoCo
+            v3). With batch norm the gradients differ. Views of other sizes (multi-crop) always have their own passes.
+        local: What makes a module from the encoder's `map_dims` and `out_dim`, e.g. `LocalHeads`; None for no maps.
+
+    Raises:
+        ValueError: If a part has no `out_dim`, or if an encoder without feature maps gets local heads.
     """
 
     def __init__(
         self,
         encoder: nn.Module,
-        projector: Callable[[int], nn.Module] | None = None,
+        projector: Projector | None = None,
         together: bool = True,
-        local: Callable[[Sequence[int], int], nn.Module] | None = None,
-    ):
+        local: LocalHeadsFactory | None = None,
+    ) -> None:
         super().__init__()
         self.tower = Tower(encoder, projector, local)
         self.together = together
@@ -93,7 +116,7 @@ class Siamese(nn.Module):
 
     @property
     def passes(self) -> str:
-        """What a batch norm sees at once: different gradients, so a run says which."""
+        """What a batch norm sees at once. Gradients depend on it, so a run prints it."""
         return "one for all views of a size: batch norms see them together" if self.together else "one for each view"
 
     def for_view(self, view: int) -> Tower:
@@ -101,10 +124,15 @@ class Siamese(nn.Module):
         return self.tower
 
     def represent(self, views: Sequence[Tensor]) -> Tensor:
-        """h of an image, from unaugmented views of it: the first will do, one tower sees them all alike."""
+        """Representations [n, h_dim] of images.
+
+        Args:
+            views: Unaugmented views [n, ...] of the images. One tower sees all views alike, so only the first is used.
+        """
         return self.tower.encoder(views[0])
 
     def forward(self, views: Sequence[Tensor]) -> Embeddings:
+        """Views [n, ...] -> their embeddings."""
         _check_views(views)
         if not self.together:
             return _embeddings([self.tower(x) for x in views])
@@ -123,11 +151,15 @@ class Siamese(nn.Module):
 class Independent(nn.Module):
     """Tower v sees view v: separate weights, for views of different kinds.
 
-    Raises ValueError when two towers share a parameter (that is `Siamese`), and, at the call, when there
-    are not as many views as towers.
+    Args:
+        towers: One `Tower` per view, with the same widths.
+
+    Raises:
+        ValueError: If there are no towers, if two of them share a parameter (that is `Siamese`), or, at the call, if
+            there are not as many views as towers.
     """
 
-    def __init__(self, towers: Sequence[Tower]):
+    def __init__(self, towers: Sequence[Tower]) -> None:
         super().__init__()
         if not towers:
             raise ValueError("Independent: give one tower per view, but got none")
@@ -151,15 +183,20 @@ class Independent(nn.Module):
 
     def for_view(self, view: int) -> Tower:
         """The tower that sees view `view`."""
-        return self.towers[view]
+        return cast(Tower, self.towers[view])
 
     def represent(self, views: Sequence[Tensor]) -> Tensor:
-        """h of an image, from unaugmented views of it: what the towers see of it, side by side. Towers beyond the
-        last view see something else than images (sentences), and are left out."""
+        """Representations of images: those of all towers, concatenated.
+
+        Args:
+            views: Unaugmented views [n, ...] of the images, one per tower. Towers beyond the last view see something
+                else than images (sentences) and are left out.
+        """
         seen = zip(self.towers[: len(views)], views, strict=True)
-        return torch.cat([tower.encoder(x) for tower, x in seen], dim=1)
+        return torch.cat([cast(Tower, tower).encoder(x) for tower, x in seen], dim=1)
 
     def forward(self, views: Sequence[Tensor]) -> Embeddings:
+        """Views [n, ...], one per tower -> their embeddings."""
         _check_views(views)
         if len(views) != len(self.towers):
             raise ValueError(
@@ -191,7 +228,9 @@ def _check_views(views: Sequence[Tensor]) -> None:
 def _out_dim(part: nn.Module) -> int:
     width = getattr(part, "out_dim", None)
     if not isinstance(width, int):
-        raise ValueError(f"{type(part).__name__} must say the width of its output as an int `out_dim`")
+        raise ValueError(
+            f"{type(part).__name__} must have an int attribute `out_dim`, the width of its output [n, out_dim]"
+        )
     return width
 
 
@@ -199,7 +238,7 @@ def _map_dims(encoder: nn.Module) -> Sequence[int]:
     dims = getattr(encoder, "map_dims", None)
     if not dims:
         raise ValueError(
-            f"{type(encoder).__name__} hands out no feature maps, and local heads need them: use encoder=convnet, "
+            f"{type(encoder).__name__} gives no feature maps, and local heads need them: use encoder=convnet, "
             "a resnet or a vit"
         )
     return dims

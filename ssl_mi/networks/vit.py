@@ -13,16 +13,29 @@ from ssl_mi.networks.encoders import check_images
 class ViT(nn.Module):
     """torchvision's VisionTransformer without its classifier.
 
-    Patches of `patch_size` are embedded in `width` dimensions, a class token is put in front, positions
-    are added, and `depth` pre-norm blocks of `heads` heads and a hidden width of 4 * `width` follow.
-    Tiny is width 192, depth 12, heads 3; small is width 384, depth 12, heads 6 (Touvron et al. 2021,
-    arXiv:2012.12877, table 1).
+    Patches are embedded, a class token is prepended, learned positions are added, and pre-norm blocks with a hidden
+    width of 4 * `width` follow. Positions are learned for `image_size`; images of another size (multi-crop) get them by
+    bicubic interpolation (Caron et al. 2021, arXiv:2104.14294). Tiny is width 192, depth 12, heads 3; small is width
+    384, depth 12, heads 6 (Touvron et al. 2021, arXiv:2012.12877, table 1).
 
-    pool: `class` returns the class token, `mean` the mean of the patch tokens, after the last norm.
+    Args:
+        image_size: Side of an image, in pixels.
+        patch_size: Side of a patch, in pixels.
+        width: Width of a token and of the output.
+        depth: Number of blocks.
+        heads: Attention heads of a block.
+        pool: "class" returns the class token, "mean" the mean of the patch tokens, after the last norm.
+        in_channels: Channels of an image.
 
-    Input [n, in_channels, h, w]; output [n, width]. Positions are learned for `image_size`; images of
-    another size (multi-crop) get them by bicubic interpolation (Caron et al. 2021, arXiv:2104.14294).
-    Raises ValueError when a side is not a multiple of `patch_size`, or `width` not one of `heads`.
+    Attributes:
+        out_dim: Width of the output.
+        map_dims: Channels of the one feature map.
+
+    Raises:
+        ValueError: If a side is not a multiple of `patch_size`, `width` is not one of `heads`, or `pool` is unknown.
+
+    References:
+        Dosovitskiy et al. 2021 (arXiv:2010.11929).
     """
 
     def __init__(
@@ -34,7 +47,7 @@ class ViT(nn.Module):
         heads: int,
         pool: str = "class",
         in_channels: int = 3,
-    ):
+    ) -> None:
         super().__init__()
         if pool not in ("class", "mean"):
             raise ValueError(f"ViT: pool must be 'class' or 'mean', but got {pool!r}")
@@ -52,17 +65,26 @@ class ViT(nn.Module):
             nn.init.zeros_(self.net.conv_proj.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images [n, in_channels, h, w] -> representations [n, width]."""
         return self._pool(self._tokens(x)[0])
 
     def with_maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """h, and the patch tokens after the last norm as one map [n, width, rows, columns]."""
+        """Representations [n, width], and the patch tokens after the last norm as one map [n, width, rows, columns]."""
         tokens, grid = self._tokens(x)
         return self._pool(tokens), [tokens[:, 1:].transpose(1, 2).unflatten(2, grid)]
 
     def visible(self, x: Tensor, keep: Tensor) -> Tensor:
-        """Tokens [n, 1 + kept, width] of the patches keep [n, kept] alone, in their places: the rest is never seen.
+        """The tokens of some patches only, which is what a masked autoencoder encodes.
 
-        The class token comes first. What a masked autoencoder encodes (He et al. 2022, arXiv:2111.06377, section 3).
+        Args:
+            x: Images [n, in_channels, h, w].
+            keep: Indices of the patches, int64 [n, kept].
+
+        Returns:
+            Tokens [n, 1 + kept, width]; the class token comes first. Patches keep their positions.
+
+        References:
+            He et al. 2022 (arXiv:2111.06377), section 3.
         """
         return self._tokens(x, keep)[0]
 

@@ -1,0 +1,92 @@
+"""Objectives: the embeddings of two or more views -> a loss with named terms.
+
+Classes have the names of their papers. `SimCLR(temperature=0.5)` can be given to `JointEmbedding` as it is; in a loop
+of one's own, `objective([z1, z2]).total` is the loss, and objectives with parameters take the width: `MINE(dim=128)`.
+"""
+
+from ssl_mi.objectives.clustering import DINO, SwAV
+from ssl_mi.objectives.contrastive import DCL, AlignmentUniformity, SpectralContrastive, SupCon
+from ssl_mi.objectives.covariance import MMCR, CodingRate, TiCo
+from ssl_mi.objectives.deepcluster import DeepClusterV2
+from ssl_mi.objectives.distillation import BYOL, SimSiam
+from ssl_mi.objectives.infomax import Infomax
+from ssl_mi.objectives.local import AMDIM, DeepInfoMaxLocal
+from ssl_mi.objectives.masked import MaskedPixels
+from ssl_mi.objectives.negatives import Negatives, OtherSamples, OtherSamplesAndViews, OtherTargets, PastTargets
+from ssl_mi.objectives.neighbours import NNCLR, ReSSL
+from ssl_mi.objectives.objective import Loss, Objective, Reading, ordered_pairs, view_pairs
+from ssl_mi.objectives.predictor import Predictor
+from ssl_mi.objectives.queue import Queue
+from ssl_mi.objectives.redundancy import BarlowTwins, VIbCReg, VICReg
+from ssl_mi.objectives.sigmoid import SigLIP
+from ssl_mi.objectives.sigreg import LeJEPA
+from ssl_mi.objectives.variational import (
+    CLIP,
+    CMC,
+    MINE,
+    NWJ,
+    SMILE,
+    DeepInfoMax,
+    InfoNCE,
+    MoCo,
+    MoCoV3,
+    SimCLR,
+)
+from ssl_mi.objectives.whitening import WMSE
+
+__all__ = [  # noqa: RUF022 - grouped
+    # bounds on mutual information
+    "CLIP",
+    "CMC",
+    "DeepInfoMax",
+    "InfoNCE",
+    "MINE",
+    "MoCoV3",
+    "NWJ",
+    "SMILE",
+    "SigLIP",
+    "SimCLR",
+    # bounds between a summary and the locations of a feature map
+    "AMDIM",
+    "DeepInfoMaxLocal",
+    # contrastive, no bound
+    "AlignmentUniformity",
+    "DCL",
+    "MoCo",
+    "NNCLR",
+    "ReSSL",
+    "SpectralContrastive",
+    "SupCon",
+    # prediction
+    "BYOL",
+    "SimSiam",
+    # clusters and prototypes
+    "DINO",
+    "DeepClusterV2",
+    "SwAV",
+    # second moments
+    "BarlowTwins",
+    "CodingRate",
+    "LeJEPA",
+    "MMCR",
+    "TiCo",
+    "VICReg",
+    "VIbCReg",
+    "WMSE",
+    # masked images
+    "MaskedPixels",
+    # to build others from
+    "Infomax",
+    "Loss",
+    "Negatives",
+    "Objective",
+    "OtherSamples",
+    "OtherSamplesAndViews",
+    "OtherTargets",
+    "PastTargets",
+    "Predictor",
+    "Queue",
+    "Reading",
+    "ordered_pairs",
+    "view_pairs",
+]

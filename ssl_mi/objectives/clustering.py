@@ -1,29 +1,42 @@
 """Objectives that compare assignments to prototypes: SwAV and DINO.
 
-What they have to do with mutual information: an assignment c of an image is a code, with
-I(view; c) = H(c) - H(c | view). SwAV's Sinkhorn step holds H(c) at its largest, log K, and its cross-entropy bounds
-H(c | other view) from above, so log K minus the loss is below I of the other view and the balanced code *on that
-batch*, whose balance is made from the very rows it is read on, and from a queue: no bound on held-out images. DINO's
-centre and temperature hold H(c) up by feedback alone. Both are read as nothing.
+Relation to mutual information: the assignment c of an image is a code, with I(view; c) = H(c) - H(c | view). SwAV's
+Sinkhorn step keeps H(c) at its maximum, log K, and its cross-entropy bounds H(c | other view) from above. So log K
+minus the loss is below I(other view; balanced code) *on that batch*. The balance is computed from the rows themselves
+and from a queue, so this is no bound on held-out images. DINO's centre and temperature keep H(c) up by feedback only.
+Neither loss is used as an estimate.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize
 
-from ssl_mi.objectives.objective import Loss, Objective, crossings, need_views
+from ssl_mi.objectives.objective import Loss, Objective, mean_of, need_views, ordered_pairs
 from ssl_mi.objectives.queue import Queue
 from ssl_mi.objectives.stepped import SteppedObjective
 
 
 @torch.no_grad()
 def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Codes [n, K] of scores [n, K]: rows that sum to 1 over prototypes that are used alike.
+    """Balanced codes: rows sum to 1, and all prototypes are used equally.
 
-    Cuturi 2013 (arXiv:1306.0895) as in SwAV, section 3.1: exp(scores / epsilon), whose columns and rows are scaled in
-    turn to sums n/K and 1, `iterations` times. In logarithms: a score of 1 is e^20 at the usual epsilon.
+    exp(scores / epsilon), whose columns and rows are scaled in turn to sums n/K and 1. Computed with logarithms: a
+    score of 1 is e^20 at the usual epsilon.
+
+    Args:
+        scores: Products with the prototypes [n, K].
+        epsilon: Weight of the entropy; smaller values give sharper codes.
+        iterations: Number of Sinkhorn-Knopp iterations.
+
+    Returns:
+        Codes [n, K].
+
+    References:
+        Cuturi 2013 (arXiv:1306.0895), as in Caron et al. 2020 (arXiv:2006.09882), section 3.1.
     """
     log_codes = scores / epsilon
     for _ in range(iterations):
@@ -33,16 +46,34 @@ def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
 
 
 class SwAV(SteppedObjective):
-    """Swapped prediction of balanced codes: Caron et al. 2020 (arXiv:2006.09882).
+    """Swapped prediction of balanced codes.
 
         codes(v) = sinkhorn(<z_v, c_k> / epsilon),   log p(v) = log softmax_k(<z_v, c_k> / t)
         loss     = - mean over pairs v != w of sum_k codes(v)_k log p(w)_k,   v one of the first `code_views` views
 
-    on unit vectors and unit prototypes c_k, which are parameters; codes take no gradient. Sinkhorn runs over the
-    batch of all processes. queue: rows of each code view's past embeddings that join it, so that a batch smaller than
-    K can be balanced; used once it is full and `queue_from` steps are done; 0 for none. Queues are part of the state
-    from the start, full or not, so a run that stopped resumes. frozen_steps: prototypes get no gradient before.
+    on unit vectors and unit prototypes c_k, which are parameters. Codes carry no gradient. Sinkhorn runs over the batch
+    of all processes. Queues belong to the state from the start, full or not, so a stopped run can be resumed.
+
+    Args:
+        dim: Width d of an embedding; None to build later.
+        prototypes: Number K of prototypes.
+        temperature: t, of the predictions.
+        epsilon: Weight of the entropy in the codes.
+        iterations: Sinkhorn-Knopp iterations.
+        queue: Past embeddings of each code view that join the batch, so that a batch smaller than K can be balanced;
+            0 for none. Used when it is full and `queue_from` steps are done.
+        queue_from: Steps before the queue is used.
+        frozen_steps: Steps before the prototypes get a gradient.
+        code_views: Views, from the first, that get codes: the large ones of multi-crop.
+
+    Raises:
+        ValueError: If a number is out of range, or if there are fewer than 2 views.
+
+    References:
+        Caron et al. 2020 (arXiv:2006.09882).
     """
+
+    queues: nn.ModuleList
 
     name = "swav"
     teacher = "unused"
@@ -50,7 +81,7 @@ class SwAV(SteppedObjective):
 
     def __init__(
         self,
-        dim: int,
+        dim: int | None = None,
         prototypes: int = 3000,
         temperature: float = 0.1,
         epsilon: float = 0.05,
@@ -65,9 +96,9 @@ class SwAV(SteppedObjective):
             raise ValueError(f"SwAV: got prototypes={prototypes}, iterations={iterations}, code_views={code_views}")
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
         self.check_settings()
-        self.prototypes = nn.Parameter(normalize(torch.randn(prototypes, dim), dim=1))
-        self.queues = nn.ModuleList([Queue(queue, dim) for _ in range(code_views)] if queue else [])
         self.queue_from, self.frozen_steps, self.code_views = queue_from, frozen_steps, code_views
+        self._sizes = prototypes, queue
+        self.build(dim)
 
     def check_settings(self) -> None:
         if self.temperature <= 0 or self.epsilon <= 0:
@@ -76,21 +107,25 @@ class SwAV(SteppedObjective):
                 f"epsilon={self.epsilon}"
             )
 
+    def _make(self, dim: int) -> None:
+        prototypes, queue = self._sizes
+        self.prototypes = nn.Parameter(normalize(torch.randn(prototypes, dim), dim=1))
+        self.queues = nn.ModuleList([Queue(queue, dim) for _ in range(self.code_views)] if queue else [])
+
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         need_views(online)
         steps = self.step
         prototypes = normalize(self.prototypes, dim=1)
         if self.training and steps < self.frozen_steps:
-            # Times zero and not detached: a parameter that DDP waits for must be in the graph.
+            # Multiplied by zero, not detached: a parameter that DDP waits for must be in the graph.
             prototypes = prototypes.detach() + 0 * prototypes
         views = [normalize(z, dim=1) for z in online]
         scores = [z @ prototypes.T for z in views]
         codes = [self._codes(v, scores[v].detach(), prototypes.detach(), steps) for v in range(self.code_views)]
         log_p = [log_softmax(s / self.temperature, 1) for s in scores]
-        met = crossings(log_p, codes)
-        loss = sum(-(code * p).sum(1).mean() for p, code in met) / len(met)
+        loss = mean_of([-(code * p).sum(1).mean() for p, code in ordered_pairs(log_p, codes)])
         if self.training:
-            for z, queue in zip(views, self.queues, strict=False):
+            for z, queue in zip(views, self._queues(), strict=False):
                 queue.push(z)
             self.count_step()
         return Loss({self.name: loss}, {})
@@ -98,24 +133,37 @@ class SwAV(SteppedObjective):
     def _codes(self, view: int, scores: Tensor, prototypes: Tensor, steps: int) -> Tensor:
         n = scores.shape[0]
         if self.queues and steps >= self.queue_from:
-            queue = self.queues[view]
+            queue = self._queues()[view]
             if int(queue.pushed) >= queue.size:
                 scores = torch.cat([scores, queue.rows.to(scores.dtype) @ prototypes.T])
         return sinkhorn(scores, self.epsilon, self.iterations)[:n]
 
+    def _queues(self) -> list[Queue]:
+        return [cast(Queue, queue) for queue in self.queues]
+
 
 class DINO(Objective):
-    """Self-distillation without labels: Caron et al. 2021 (arXiv:2104.14294).
+    """Self-distillation without labels.
 
         p = softmax((y - centre) / t_target),   log q = log softmax(x / t_online)
         loss = mean over pairs of views i != j of - sum_k p_jk log q_ik,   j a view of the teacher
         centre <- momentum centre + (1 - momentum) mean of y over the batch and the teacher's views
 
-    x and y are logits over prototypes, so the towers end in one (`heads.PrototypeHead`), whose moving average the
-    teacher has. Multi-crop: `teacher.views=2`, every student view meets the two large ones but not itself.
-    The centre is that of the whole batch, moves after the loss and is part of the state.
+    x and y are logits over prototypes, so the towers end in a `PrototypeHead`, and the teacher has a moving average of
+    it. With multi-crop and `EMA(views=2)` every student view meets the two large views except itself. The centre is
+    that of the whole batch; it moves after the loss and is part of the state.
 
-    Raises ValueError without a teacher.
+    Args:
+        dim: Number d of prototypes, the width of the logits; None to build later.
+        online_temperature: t_online, of the student.
+        target_temperature: t_target, of the teacher; lower than the student's.
+        momentum: Of the centre.
+
+    Raises:
+        ValueError: If a number is out of range, or if no teacher makes the targets.
+
+    References:
+        Caron et al. 2021 (arXiv:2104.14294).
     """
 
     name = "dino"
@@ -124,15 +172,18 @@ class DINO(Objective):
 
     def __init__(
         self,
-        dim: int,
+        dim: int | None = None,
         online_temperature: float = 0.1,
-        target_temperature: float = 0.04,
+        target_temperature: float = 0.07,
         momentum: float = 0.9,
     ) -> None:
         super().__init__()
         self.online_temperature, self.target_temperature = online_temperature, target_temperature
         self.momentum = momentum
         self.check_settings()
+        self.build(dim)
+
+    def _make(self, dim: int) -> None:
         self.register_buffer("centre", torch.zeros(dim))
 
     def check_settings(self) -> None:
@@ -148,10 +199,9 @@ class DINO(Objective):
         held = [y.detach() for y in target]
         teacher = [((y - self.centre) / self.target_temperature).softmax(1) for y in held]
         student = [log_softmax(x / self.online_temperature, 1) for x in online]
-        met = crossings(student, teacher)
-        loss = sum(-(p * log_q).sum(1).mean() for log_q, p in met) / len(met)
-        # H(p) small and KL from uniform large is one collapse, the reverse the other: both are seen here.
-        mean = sum(p.mean(0) for p in teacher) / len(teacher)
+        loss = mean_of([-(p * log_q).sum(1).mean() for log_q, p in ordered_pairs(student, teacher)])
+        # Both kinds of collapse show here: one prototype for all images (0), or all prototypes alike (log d).
+        mean = mean_of([p.mean(0) for p in teacher])
         entropy = -torch.xlogy(mean, mean).sum()
         if self.training:
             self.centre.lerp_(torch.cat(held).mean(0).to(self.centre.dtype), 1 - self.momentum)

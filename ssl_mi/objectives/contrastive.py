@@ -8,29 +8,41 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_mi.objectives.objective import Loss, Objective, need_views, view_pairs
+from ssl_mi.objectives.objective import Loss, Objective, mean_of, need_views, view_pairs
 
 
 class DCL(Objective):
-    """NT-Xent whose denominator leaves out the partner: Yeh et al. 2022 (arXiv:2110.06848), section 3.
+    """Decoupled contrastive learning: NT-Xent whose denominator leaves out the partner.
 
         L_i = - w_i <x_i, y_i>/t + log sum over j != i, both views, of exp <x_i, z_j>/t
 
-    on unit vectors, in both directions, averaged over the 2n rows. weight_width: None for w = 1 (DCL); sigma of
-    w_i = 2 - exp(<x_i, y_i>/sigma) / mean_k exp(<x_k, y_k>/sigma), the von Mises-Fisher weight of DCLW.
+    on unit vectors, in both directions, averaged over the 2n rows, with w_i = 1 (DCL) or the von Mises-Fisher weight
+    w_i = 2 - exp(<x_i, y_i>/sigma) / mean_k exp(<x_k, y_k>/sigma) (DCLW).
 
-    Mutual information: the mean of T(x_i, y_i) - log mean_j e^T(x_i, y_j) without the partner is the leave-one-out form
-    (Poole et al. 2019, arXiv:1905.06922), an *upper* bound where T = log p(y | x) and, for any other
-    critic such as this one, no bound at all.
+    Relation to mutual information: the mean of T(x_i, y_i) - log mean_j e^T(x_i, y_j) without the partner is the
+    leave-one-out form (Poole et al. 2019, arXiv:1905.06922). It is an *upper* bound if T = log p(y | x), and no bound
+    for any other critic, such as this one.
+
+    Args:
+        dim: Width d of an embedding; only checked.
+        temperature: t.
+        weight_width: sigma of DCLW; None for DCL.
+
+    Raises:
+        ValueError: If a number is not positive, or if there are fewer than 2 views.
+
+    References:
+        Yeh et al. 2022 (arXiv:2110.06848), section 3.
     """
 
     name = "dcl"
     information = "no estimate: without the partner in the denominator InfoNCE bounds nothing"
 
-    def __init__(self, dim: int, temperature: float = 0.1, weight_width: float | None = None) -> None:
+    def __init__(self, dim: int | None = None, temperature: float = 0.1, weight_width: float | None = None) -> None:
         super().__init__()
         self.temperature, self.weight_width = temperature, weight_width
         self.check_settings()
+        self.build(dim)
 
     def check_settings(self) -> None:
         if self.temperature <= 0 or (self.weight_width is not None and self.weight_width <= 0):
@@ -39,8 +51,7 @@ class DCL(Objective):
             )
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
-        met = view_pairs(online, target)
-        loss = sum(self._loss(normalize(x, dim=1), normalize(y, dim=1)) for x, y in met) / len(met)
+        loss = mean_of([self._loss(normalize(x, dim=1), normalize(y, dim=1)) for x, y in view_pairs(online, target)])
         return Loss({self.name: loss}, {})
 
     def _loss(self, x: Tensor, y: Tensor) -> Tensor:
@@ -51,23 +62,33 @@ class DCL(Objective):
         row = torch.arange(n, device=x.device).repeat(2)
         # Both views of the row's own image are left out.
         scores = scores.masked_fill(row[:, None] == row, -math.inf)
-        weight = 1.0
         if self.weight_width is not None:
-            weight = 2 - n * torch.softmax(own.detach() / self.weight_width, 0)
-        return scores.logsumexp(1).mean() - (weight * own).mean() / self.temperature
+            own = (2 - n * torch.softmax(own.detach() / self.weight_width, 0)) * own
+        return scores.logsumexp(1).mean() - own.mean() / self.temperature
 
 
 class SupCon(Objective):
-    """All samples of one's class are partners: Khosla et al. 2020 (arXiv:2004.11362), L_out.
+    """Supervised contrastive learning: all samples of a class are partners.
 
         L_i = - 1/|P(i)| sum over p in P(i) of log( exp <z_i, z_p>/t / sum over a != i of exp <z_i, z_a>/t )
 
-    on unit vectors, where i runs over the V n embeddings of all views and P(i) are the others of i's class. The mean
-    over P(i) stands outside the logarithm (L_in, with the sum inside, is the worse of the two).
-    With a class for each image it is NT-Xent.
+    on unit vectors, where i runs over the V n embeddings of all views and P(i) are the others of i's class. This is the
+    paper's L_out: the mean over P(i) is outside the logarithm (L_in, with the sum inside, is the worse of the two).
+    With one class per image it is NT-Xent.
 
-    Mutual information: a row has many partners, and pairs of one class are no sample of two views of one image:
-    no bound. It needs labels; raises ValueError where there are none.
+    Relation to mutual information: none. A row has many partners, and pairs of one class are not pairs of views of one
+    image.
+
+    Args:
+        dim: Width d of an embedding; only checked.
+        temperature: t. The paper's is 0.1.
+
+    Raises:
+        ValueError: If `temperature` is not positive, if the images have no labels, if there is a teacher, or if there
+            are fewer than 2 views.
+
+    References:
+        Khosla et al. 2020 (arXiv:2004.11362).
     """
 
     name = "supcon"
@@ -75,10 +96,11 @@ class SupCon(Objective):
     teacher = "unused"
     information = "no estimate: labels choose the partners, which breaks the bound"
 
-    def __init__(self, dim: int, temperature: float = 0.1) -> None:
+    def __init__(self, dim: int | None = None, temperature: float = 0.2) -> None:
         super().__init__()
         self.temperature = temperature
         self.check_settings()
+        self.build(dim)
 
     def check_settings(self) -> None:
         if self.temperature <= 0:
@@ -101,31 +123,41 @@ class SupCon(Objective):
 
 
 class SpectralContrastive(Objective):
-    """HaoChen et al. 2021 (arXiv:2106.04156):
+    """Spectral contrastive loss.
 
         loss = -2 E[<x, y>] + E[<x, y'>^2]
 
-    over true pairs and over the n (n - 1) pairs of different images. Embeddings longer than sqrt(radius) are cut to
-    that length, as in the authors' code (its mu).
+    over true pairs and over the n (n - 1) pairs of different images. Embeddings longer than sqrt(radius) are shortened
+    to that length, as in the authors' code (its mu).
 
-    Mutual information: the best <x, y> is the density ratio r = p(x, y) / (p(x) p(y)) and -loss - 1 is then the
-    chi-squared divergence E[r] - 1, with I <= log(1 + chi^2). A finite loss bounds chi^2 from below, and so I from
-    neither side.
+    Relation to mutual information: the optimal <x, y> is the density ratio r = p(x, y) / (p(x) p(y)), and -loss - 1 is
+    then the chi-squared divergence E[r] - 1, with I <= log(1 + chi^2). A finite loss bounds chi^2 from below, and so it
+    bounds I from neither side.
+
+    Args:
+        dim: Width d of an embedding; only checked.
+        radius: Largest squared length of an embedding.
+
+    Raises:
+        ValueError: If `radius` is not positive, or if there are fewer than 2 views.
+
+    References:
+        HaoChen et al. 2021 (arXiv:2106.04156).
     """
 
     name = "spectral"
     information = "no estimate: minus the loss is below the chi-squared divergence, which lies above I"
 
-    def __init__(self, dim: int, radius: float = 1.0) -> None:
+    def __init__(self, dim: int | None = None, radius: float = 1.0) -> None:
         super().__init__()
         if radius <= 0:
             raise ValueError(f"SpectralContrastive: radius must be positive, got {radius}")
         self.radius = radius
+        self.build(dim)
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
-        met = view_pairs(online, target)
-        both = [self._terms(self._cut(x), self._cut(y)) for x, y in met]
-        attract, repel = (sum(term) / len(met) for term in zip(*both, strict=True))
+        both = [self._terms(self._cut(x), self._cut(y)) for x, y in view_pairs(online, target)]
+        attract, repel = (mean_of(term) for term in zip(*both, strict=True))
         return Loss({"attraction": attract, "repulsion": repel}, {})
 
     @staticmethod
@@ -141,14 +173,28 @@ class SpectralContrastive(Objective):
 
 
 class AlignmentUniformity(Objective):
-    """Wang & Isola 2020 (arXiv:2005.10242), section 4: two terms on the unit sphere.
+    """Alignment and uniformity: two terms on the unit sphere.
 
         align   = E |x - y|^power
         uniform = log E exp(-t |x_i - x_j|^2) over pairs of different images, the mean of the two views
         loss    = alignment align + uniformity uniform
 
-    Mutual information: the limits of InfoNCE with many negatives, term by term (their theorem 1). `uniform` is a
-    kernel estimate of minus the Renyi entropy of order 2 up to a constant: a proxy of H(Z), not of I.
+    Relation to mutual information: the two terms are the limits of those of InfoNCE with many negatives (their
+    theorem 1). `uniform` is a kernel estimate of minus the Renyi entropy of order 2, up to a constant: a proxy of H(Z),
+    not of I.
+
+    Args:
+        dim: Width d of an embedding; only checked.
+        alignment: Weight of the first term.
+        uniformity: Weight of the second term.
+        power: Exponent of the distance in the first term.
+        t: Width of the kernel in the second term.
+
+    Raises:
+        ValueError: If there are fewer than 2 views.
+
+    References:
+        Wang & Isola 2020 (arXiv:2005.10242), section 4.
     """
 
     name = "alignment_uniformity"
@@ -156,7 +202,7 @@ class AlignmentUniformity(Objective):
 
     def __init__(
         self,
-        dim: int,
+        dim: int | None = None,
         alignment: float = 1.0,
         uniformity: float = 1.0,
         power: float = 2.0,
@@ -164,16 +210,17 @@ class AlignmentUniformity(Objective):
     ) -> None:
         super().__init__()
         self.alignment, self.uniformity, self.power, self.t = alignment, uniformity, power, t
+        self.build(dim)
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         met = [(normalize(x, dim=1), normalize(y, dim=1)) for x, y in view_pairs(online, target)]
-        align = sum(self._align(x, y) for x, y in met) / len(met)
-        uniform = sum((self._uniform(x) + self._uniform(y)) / 2 for x, y in met) / len(met)
+        align = mean_of([self._align(x, y) for x, y in met])
+        uniform = mean_of([(self._uniform(x) + self._uniform(y)) / 2 for x, y in met])
         return Loss({"alignment": self.alignment * align, "uniformity": self.uniformity * uniform}, {})
 
     def _align(self, x: Tensor, y: Tensor) -> Tensor:
         squares = (x - y).square().sum(1)
-        # The root of 0 has no slope: power 2, the paper's, takes none.
+        # The root has no slope at 0. With power 2, the paper's, no root is taken.
         return (squares if self.power == 2 else squares.clamp(min=1e-24).pow(self.power / 2)).mean()
 
     def _uniform(self, x: Tensor) -> Tensor:

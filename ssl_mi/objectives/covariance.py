@@ -1,8 +1,8 @@
 """Objectives that spread embeddings by a function of their second moments: TiCo, MMCR, EMP-SSL's coding rate.
 
-What they have to do with mutual information: each is a term for the entropy H(Z) beside one for agreement, as in
-I(X; Y) >= H(Y) + E[log q(y | x)]. The coding rate is a Gaussian's entropy up to constants, at a resolution; the nuclear
-norm bounds the same spread (Schaeffer et al. 2024, arXiv:2406.09366, on MMCR). None is an estimate.
+Relation to mutual information: each has a term for the entropy H(Z) and one for agreement, as in
+I(X; Y) >= H(Y) + E[log q(y | x)]. The coding rate is the entropy of a Gaussian up to constants, at a resolution; the
+nuclear norm bounds the same spread (Schaeffer et al. 2024, arXiv:2406.09366, on MMCR). None is an estimate.
 """
 
 from __future__ import annotations
@@ -11,55 +11,79 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_mi.objectives.objective import Loss, Objective, crossings, need_views
+from ssl_mi.objectives.objective import Loss, Objective, mean_of, need_views, ordered_pairs
 
 
 class TiCo(Objective):
-    """Transformation invariance and covariance contrast: Zhu et al. 2022 (arXiv:2206.10698), section 3.
+    """Transformation invariance and covariance contrast.
 
         C_t  = memory C_(t-1) + (1 - memory) E[x x^T]
         loss = - E[<x, y>] + contrast E[x^T C_t x]
 
-    on unit vectors, x of the online towers and y of the teacher. The gradient passes this step's part of C_t; the past
-    is held. Minus the first term is minus the squared distance, halved, up to a constant.
+    on unit vectors, x of the online towers and y of the teacher. The gradient flows through this step's part of C_t
+    only. The first term is half the squared distance, up to a constant.
+
+    Args:
+        dim: Width d of an embedding; None to build later.
+        memory: Decay of the second moments.
+        contrast: Weight of the second term (the paper's rho).
+
+    Raises:
+        ValueError: If `memory` is not in [0, 1), or if there are fewer than 2 views.
+
+    References:
+        Zhu et al. 2022 (arXiv:2206.10698), section 3.
     """
 
     name = "tico"
     information = "no estimate: a penalty on the second moments of the embeddings"
 
-    def __init__(self, dim: int, memory: float = 0.9, contrast: float = 8.0) -> None:
+    def __init__(self, dim: int | None = None, memory: float = 0.9, contrast: float = 8.0) -> None:
         super().__init__()
         if not 0 <= memory < 1:
             raise ValueError(f"TiCo: memory must lie in [0, 1), got {memory}")
         self.memory, self.contrast = memory, contrast
+        self.build(dim)
+
+    def _make(self, dim: int) -> None:
         self.register_buffer("moments", torch.zeros(dim, dim))
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
-        met = crossings([normalize(z, dim=1) for z in online], [normalize(z.detach(), dim=1) for z in target])
-        now = sum(x.T @ x / x.shape[0] for x, _ in met) / len(met)
+        met = ordered_pairs([normalize(z, dim=1) for z in online], [normalize(z.detach(), dim=1) for z in target])
+        now = mean_of([x.T @ x / x.shape[0] for x, _ in met])
         moments = self.memory * self.moments.to(now.dtype) + (1 - self.memory) * now
-        agree = sum((x * y).sum(1).mean() for x, y in met) / len(met)
-        spread = sum(((x @ moments) * x).sum(1).mean() for x, _ in met) / len(met)
+        agree = mean_of([(x * y).sum(1).mean() for x, y in met])
+        spread = mean_of([((x @ moments) * x).sum(1).mean() for x, _ in met])
         if self.training:
             self.moments.copy_(moments.detach())
         return Loss({"invariance": -agree, "covariance": self.contrast * spread}, {})
 
 
 class MMCR(Objective):
-    """Maximum manifold capacity: Yerxa et al. 2023 (arXiv:2303.03307), its global term alone.
+    """Maximum manifold capacity: the global term alone.
 
         loss = - |C|_*,   C [n, d] the mean over views of the unit embeddings
 
-    The nuclear norm is the sum of singular values: large when an image's views agree (rows of C are long) and
-    different images do not (its singular values are alike). At best it is sqrt(n min(n, d)).
+    The nuclear norm is the sum of the singular values. It is large if the views of an image agree (rows of C are long)
+    and different images do not (singular values are equal). Its maximum is sqrt(n min(n, d)).
+
+    Args:
+        dim: Width d of an embedding; only checked.
+
+    Raises:
+        ValueError: If there are fewer than 2 views.
+
+    References:
+        Yerxa et al. 2023 (arXiv:2303.03307).
     """
 
     name = "mmcr"
     teacher = "unused"
     information = "no estimate: the nuclear norm of the images' mean embeddings"
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int | None = None) -> None:
         super().__init__()
+        self.build(dim)
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         need_views(online)
@@ -68,31 +92,43 @@ class MMCR(Objective):
 
 
 class CodingRate(Objective):
-    """EMP-SSL: Tong et al. 2023 (arXiv:2304.03977).
+    """EMP-SSL: total coding rate and agreement of many crops.
 
         R(Z) = 1/2 log det(1 + d / (n distortion) Z^T Z)
         loss = - mean over views R(Z_v) - invariance mean over views cos(z_v, mean of z)
 
-    on unit vectors, distortion = epsilon^2. R counts the nats a Gaussian code needs for a row at that distortion,
-    times a constant: an entropy at a resolution, not a mutual information.
+    on unit vectors. R is, up to a constant factor, the number of nats that a Gaussian code needs for a row at that
+    distortion: an entropy at a resolution, not a mutual information.
+
+    Args:
+        dim: Width d of an embedding; only checked.
+        invariance: Weight of the agreement.
+        distortion: epsilon^2.
+
+    Raises:
+        ValueError: If `distortion` is not positive, or if there are fewer than 2 views.
+
+    References:
+        Tong et al. 2023 (arXiv:2304.03977).
     """
 
     name = "coding_rate"
     teacher = "unused"
     information = "no estimate: a Gaussian's coding rate stands for the entropy"
 
-    def __init__(self, dim: int, invariance: float = 200.0, distortion: float = 0.2) -> None:
+    def __init__(self, dim: int | None = None, invariance: float = 200.0, distortion: float = 0.2) -> None:
         super().__init__()
         if distortion <= 0:
             raise ValueError(f"CodingRate: distortion must be positive, got {distortion}")
         self.invariance, self.distortion = invariance, distortion
+        self.build(dim)
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         need_views(online)
         views = [normalize(z, dim=1) for z in online]
         centre = normalize(torch.stack(views).mean(0), dim=1)
-        rate = sum(self._rate(z) for z in views) / len(views)
-        agree = sum((z * centre).sum(1).mean() for z in views) / len(views)
+        rate = mean_of([self._rate(z) for z in views])
+        agree = mean_of([(z * centre).sum(1).mean() for z in views])
         return Loss({"rate": -rate, "invariance": -self.invariance * agree}, {})
 
     def _rate(self, z: Tensor) -> Tensor:

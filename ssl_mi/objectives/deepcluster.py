@@ -1,4 +1,4 @@
-"""DeepCluster-v2: the class of an image is the cluster that its own embedding of an epoch ago fell into."""
+"""DeepCluster-v2: the class of an image is the cluster of its own embedding of the epoch before."""
 
 from __future__ import annotations
 
@@ -6,32 +6,46 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
-from ssl_mi.objectives.objective import Loss, Objective, need_views
+from ssl_mi.objectives.objective import Loss, Objective, mean_of, need_views, sum_of
 
 CHUNK = 4096  # rows of the bank that are compared with all centroids at once
 
 
 class DeepClusterV2(Objective):
-    """Caron et al. 2020 (arXiv:2006.09882), appendix D.1, after Caron et al. 2018 (arXiv:1807.05520):
+    """DeepCluster-v2: cross-entropy against k-means clusters of the epoch before.
 
         c_h(i) = argmax_k <m_i, C_hk>                                          m_i: bank, of the epoch before
         loss   = mean over heads h, views v, images i of - log softmax_k(<z_vi, C_hk> / t) at k = c_h(i)
 
-    on unit vectors. bank [code_views, images, d] holds the last embedding of each training image in each of the first
-    `code_views` views. When an image comes a second time an epoch is over, and spherical k-means of `iterations` steps
-    over the bank gives each of the `heads` its own `prototypes` centroids C_h and assignments, head h from the bank
-    of view h mod code_views. Centroids are buffers and not learned. The first epoch only fills the bank: its loss is 0
-    and has no slope, where the authors' code makes a pass without training. An image that has never been embedded has
-    no class and is left out of the mean.
+    on unit vectors. The bank [code_views, images, d] holds the last embedding of each training image in each of the
+    first `code_views` views. When an image appears a second time, an epoch is over: spherical k-means of `iterations`
+    steps over the bank gives each head its own centroids C_h and assignments, head h from the bank of view
+    h mod code_views. Centroids are buffers and are not learned. The first epoch only fills the bank: its loss is 0 with
+    zero gradient, where the authors' code makes a pass without training. An image that has never been embedded has no
+    class and is left out of the mean.
 
-    images: places in the bank, as many as there are training images, or more. Bank, centroids and assignments are
-    part of the state. k-means starts from rows drawn by the number of the clustering alone, and the bank is in the
-    order of the images: several processes, and a resumed run, cluster alike.
+    Bank, centroids and assignments belong to the state. k-means starts from rows drawn from the number of the
+    clustering alone, and the bank is in the order of the images, so several processes, and a resumed run, cluster
+    identically.
 
-    Mutual information: H(c) - loss is below I(view; c) (Barber & Agakov 2003), but c is only known of the images
-    that are trained on, where the network may have learned it by heart. On held-out images there is no c to read.
+    Relation to mutual information: H(c) - loss is below I(view; c) (Barber & Agakov 2003), but c is known for the
+    training images only, where the network may have memorised it. Held-out images have no c.
 
-    Raises ValueError on settings that are not positive, an image beyond the bank, and fewer images than centroids.
+    Args:
+        dim: Width d of an embedding; None to build later.
+        images: Places in the bank: the number of training images, or more.
+        prototypes: Centroids per head.
+        heads: Clusterings, each with a cross-entropy of its own.
+        temperature: t.
+        iterations: k-means iterations.
+        code_views: Views with a bank, from the first: the large ones of multi-crop.
+
+    Raises:
+        ValueError: If a number is out of range, if an image is beyond the bank, if there are fewer images than
+            centroids, or if there are fewer than 2 views.
+
+    References:
+        Caron et al. 2020 (arXiv:2006.09882), appendix D.1, after Caron et al. 2018 (arXiv:1807.05520).
     """
 
     name = "deepcluster"
@@ -41,8 +55,8 @@ class DeepClusterV2(Objective):
 
     def __init__(
         self,
-        dim: int,
-        images: int,
+        dim: int | None = None,
+        images: int = 50000,
         prototypes: int = 3000,
         heads: int = 3,
         temperature: float = 0.1,
@@ -57,6 +71,11 @@ class DeepClusterV2(Objective):
                 f"code_views={code_views}"
             )
         self.temperature, self.iterations = temperature, iterations
+        self._sizes = code_views, images, heads, prototypes
+        self.build(dim)
+
+    def _make(self, dim: int) -> None:
+        code_views, images, heads, prototypes = self._sizes
         self.register_buffer("bank", torch.zeros(code_views, images, dim))
         self.register_buffer("known", torch.zeros(images, dtype=torch.bool))  # embedded ever
         self.register_buffer("fresh", torch.zeros(images, dtype=torch.bool))  # embedded since the last clustering
@@ -65,7 +84,7 @@ class DeepClusterV2(Objective):
         self.register_buffer("clusterings", torch.zeros((), dtype=torch.int64))
 
     def forward(self, online: list[Tensor], target: list[Tensor], index: Tensor) -> Loss:
-        """index: int64 [n], the row of each image in the training set."""
+        """See `Objective`; index: int64 [n], the row of each image in the training set."""
         need_views(online)
         if (last := int(index.max())) >= len(self.known):
             raise ValueError(
@@ -85,14 +104,16 @@ class DeepClusterV2(Objective):
         if images > places:
             raise ValueError(f"{images} training images and a bank of {places}: set objective.images={images}")
         if images < k:
-            raise ValueError(f"{images} training images can not be put in {k} clusters: lower objective.prototypes")
+            raise ValueError(f"{images} training images cannot be put in {k} clusters: lower objective.prototypes")
 
     def _loss(self, views: list[Tensor], classes: Tensor) -> Tensor:
         """views: [n, d] each; classes: [heads, n], -1 where there is none."""
-        total = sum(
-            cross_entropy(z @ centroids.T / self.temperature, own, ignore_index=-1, reduction="sum")
-            for centroids, own in zip(self.centroids.to(views[0].dtype), classes, strict=True)
-            for z in views
+        total = sum_of(
+            [
+                cross_entropy(z @ centroids.T / self.temperature, own, ignore_index=-1, reduction="sum")
+                for centroids, own in zip(self.centroids.to(views[0].dtype), classes, strict=True)
+                for z in views
+            ]
         )
         # 0 of no images, and not 0 / 0, while no image has a class.
         return total / (len(views) * (classes >= 0).sum().clamp(min=1))
@@ -109,7 +130,7 @@ class DeepClusterV2(Objective):
         here = self.known.nonzero().squeeze(1)
         heads, k, _ = self.centroids.shape
         if len(here) < k:
-            raise ValueError(f"{len(here)} images can not be put in {k} clusters: lower objective.prototypes")
+            raise ValueError(f"{len(here)} images cannot be put in {k} clusters: lower objective.prototypes")
         for h in range(heads):
             seed = int(self.clusterings) * heads + h
             start = torch.randperm(len(here), generator=torch.Generator().manual_seed(seed))[:k]
@@ -121,17 +142,27 @@ class DeepClusterV2(Objective):
         self.fresh.zero_()
 
     def _in_use(self) -> Tensor:
-        """The mean over heads of how many clusters have an image."""
-        heads, k, _ = self.centroids.shape
-        return sum((torch.bincount(own[own >= 0], minlength=k) > 0).sum() for own in self.assignment) / heads
+        """The mean over heads of the number of clusters that have an image."""
+        k = self.centroids.shape[1]
+        return mean_of([(torch.bincount(own[own >= 0], minlength=k) > 0).sum() for own in self.assignment])
 
 
 def spherical_kmeans(points: Tensor, start: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Centroids [k, d] on the unit sphere from `start`, and the nearest one, by dot product, of each point: [n].
+    """k-means on the unit sphere: assign, then replace each centroid by the direction of the sum of its points.
 
-    Dhillon & Modha 2001: assign, then replace each centroid by the direction of its points' sum, `iterations` times.
-    One without points stays where it is. Sums are products with one-hot matrices: scattered additions would come out
-    differently in each process on a GPU.
+    A centroid without points stays where it is. Sums are products with one-hot matrices: scattered additions would give
+    different results in each process on a GPU.
+
+    Args:
+        points: Unit vectors [n, d].
+        start: First centroids [k, d].
+        iterations: Number of updates.
+
+    Returns:
+        Centroids [k, d], and for each point the index of the centroid with the largest dot product, int64 [n].
+
+    References:
+        Dhillon & Modha 2001, Concept decompositions for large sparse text data using clustering.
     """
     centroids = start
     k = len(start)

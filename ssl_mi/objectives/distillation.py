@@ -1,41 +1,55 @@
-"""Objectives that predict one view's embedding from another's, with nothing to push embeddings apart.
+"""Objectives that predict the embedding of one view from another's, without negatives: BYOL and SimSiam.
 
-What they have to do with mutual information: -|q(x) - y|^2 is log q(y | x) of a Gaussian (on the sphere, von Mises-
-Fisher) around the prediction, the reconstruction term of I(X; Y) >= H(Y) + E[log q(y | x)] (Barber & Agakov 2003;
-Rodriguez-Galvez et al. 2023, arXiv:2307.10907). H(Y) is left to the teacher, the stop-gradient and the batch norms.
-So neither loss estimates anything: at collapse, where I = 0, both are at their minimum.
+Relation to mutual information: -|q(x) - y|^2 is log q(y | x) of a Gaussian (on the sphere, von Mises-Fisher) around the
+prediction, the reconstruction term of I(X; Y) >= H(Y) + E[log q(y | x)] (Barber & Agakov 2003; Rodriguez-Galvez et al.
+2023, arXiv:2307.10907). H(Y) is left to the teacher, the stop-gradient and the batch norms. So neither loss estimates
+anything: at collapse, where I = 0, both are at their minimum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from ssl_mi.objectives.objective import Loss, Objective, crossings
-from ssl_mi.objectives.predictor import predicted
+from ssl_mi.objectives.objective import Loss, Objective, mean_of, ordered_pairs
+from ssl_mi.objectives.predictor import Predictor, predicted
 
 
 class BYOL(Objective):
-    """Predict the teacher's embedding of the other view: Grill et al. 2020 (arXiv:2006.07733).
+    """Predict the teacher's embedding of the other view.
 
         L(x, y) = |q(x)/|q(x)| - y/|y||^2 = 2 - 2 cos(q(x), y),     loss = sum over the two directions
 
-    The factor 2 and the *sum* L + L~ of the paper are kept, so the loss lies in [0, 8] with two views;
-    code that prints 2 - 2 cos averaged, or 1 - cos, needs a learning rate twice or four times this one's. With
-    multi-crop it is still the sum over two pairs: the mean over all pairs, times two.
+    The factor 2 and the *sum* of the paper are kept, so the loss is in [0, 8] with two views. Code that averages 2 - 2
+    cos, or uses 1 - cos, needs a learning rate two or four times larger. With multi-crop the loss is twice the mean
+    over all pairs.
 
-    predictor: a factory that takes dim. Raises ValueError without a teacher (that is SimSiam).
+    Args:
+        dim: Width d of an embedding; None to build later.
+        predictor: Makes q from d; None for `Predictor(d, hidden=4096)`, the paper's.
+
+    Raises:
+        ValueError: If no teacher makes the targets (that is SimSiam), or if there are fewer than 2 views.
+
+    References:
+        Grill et al. 2020 (arXiv:2006.07733).
     """
 
     name = "byol"
     teacher = "required"
     information = "no estimate: the loss is least at collapse, where there is none"
 
-    def __init__(self, dim: int, predictor: Callable[[int], nn.Module]) -> None:
+    def __init__(self, dim: int | None = None, predictor: Callable[[int], nn.Module] | None = None) -> None:
         super().__init__()
-        self.predictor = predictor(dim)
+        self._predictor = predictor or partial(Predictor, hidden=4096)
+        self.build(dim)
+
+    def _make(self, dim: int) -> None:
+        self.predictor = self._predictor(dim)
+        del self._predictor  # it may be a lambda, which cannot be pickled
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         if target is online:
@@ -45,19 +59,34 @@ class BYOL(Objective):
 
 
 class SimSiam(Objective):
-    """Predict the other view's own embedding, held still: Chen & He 2021 (arXiv:2011.10566).
+    """Predict the embedding of the other view, which gets no gradient.
 
         D(x, y) = -cos(q(x), stopgrad(y)),     loss = D(x1, y2) / 2 + D(x2, y1) / 2
 
-    It lies in [-1, 1]. predictor: a factory that takes dim. With a teacher, its embeddings are the ones held still.
+    The loss is in [-1, 1]. With a teacher, the targets are its embeddings.
+
+    Args:
+        dim: Width d of an embedding; None to build later.
+        predictor: Makes q from d; None for `Predictor(d, hidden=512)`, the paper's.
+
+    Raises:
+        ValueError: If there are fewer than 2 views.
+
+    References:
+        Chen & He 2021 (arXiv:2011.10566).
     """
 
     name = "simsiam"
     information = "no estimate: the loss is least at collapse, where there is none"
 
-    def __init__(self, dim: int, predictor: Callable[[int], nn.Module]) -> None:
+    def __init__(self, dim: int | None = None, predictor: Callable[[int], nn.Module] | None = None) -> None:
         super().__init__()
-        self.predictor = predictor(dim)
+        self._predictor = predictor or partial(Predictor, hidden=512)
+        self.build(dim)
+
+    def _make(self, dim: int) -> None:
+        self.predictor = self._predictor(dim)
+        del self._predictor  # it may be a lambda, which cannot be pickled
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         cosine = _mean_cosine(self.predictor, online, target)
@@ -67,5 +96,5 @@ class SimSiam(Objective):
 def _mean_cosine(predictor: nn.Module, online: list[Tensor], target: list[Tensor]) -> Tensor:
     """The mean of cos(q(x_i), stopgrad(y_j)) over the batch and over the pairs i != j of views."""
     held = [y.detach() for y in target]
-    met = crossings(predicted(predictor, online), held)
-    return sum(cosine_similarity(x, y, dim=1).mean() for x, y in met) / len(met)
+    met = ordered_pairs(predicted(predictor, online), held)
+    return mean_of([cosine_similarity(x, y, dim=1).mean() for x, y in met])

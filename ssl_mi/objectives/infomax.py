@@ -1,4 +1,6 @@
-"""Objectives that raise a bound on the mutual information of two views: critic x bound x negatives.
+"""Objectives that maximise a bound on the mutual information of two views: critic x bound x negatives.
+
+`variational.py` has these compositions as classes, under the names of their papers.
 
 method              critic                      bound     negatives
 SimCLR (NT-Xent)    cosine, fixed temperature   InfoNCE   other samples and views
@@ -14,56 +16,81 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ssl_mi.information.variational.bounds import Bound
-from ssl_mi.information.variational.critics import built_critic
-from ssl_mi.objectives.negatives import Negatives
-from ssl_mi.objectives.objective import Loss, Objective, Reading, crossings, view_pairs
+from ssl_mi.information.variational.bounds import Bound, InfoNCE
+from ssl_mi.information.variational.critics import Bilinear, built_critic
+from ssl_mi.objectives.negatives import Negatives, OtherSamples
+from ssl_mi.objectives.objective import Loss, Objective, Reading, mean_of, ordered_pairs, view_pairs
 from ssl_mi.objectives.predictor import predicted
 
 
 class Infomax(Objective):
-    """Raise a bound on I(Z_X; Z_Y), averaged over the pairs of views.
+    """Maximise a bound on I(Z_X; Z_Y), averaged over the pairs of views.
 
-    dim: width of an embedding. critic: a module, or a factory that takes dim_x and dim_y. negatives: a
-    module, or a factory that takes dim (a queue). predictor: None, or a factory that takes dim: what the online
-    side goes through before it is scored. weight: a factor of the loss, where a paper has one.
+    The loss is the bound's own (`Bound.loss`): for InfoNCE the cross-entropy that papers print, for the others minus
+    the bound. The metric `bound_nats` is the bound on the training batch, in nats; if the negatives break it, the
+    metric is `score_nats` and `read` returns None. With cosine critic, InfoNCE and OtherSamplesAndViews this is
+    NT-Xent, and its bound is log(2N - 1) - loss.
 
-    The loss is the bound's own (`Bound.loss`): for InfoNCE the cross-entropy that papers print,
-    for the others minus the bound. The metric `bound_nats` is the bound on the training batch; where the
-    negatives break it, it is called `score_nats` and `read` returns None.
-    With cosine critic, InfoNCE and OtherSamplesAndViews this is NT-Xent, Chen et al. 2020
-    (arXiv:2002.05709) averaged over all positive pairs; its bound is log(2N - 1) - loss.
+    Args:
+        dim: Width d of an embedding; None to build later.
+        critic: Scores all pairs: a module, or what makes one from `dim_x` and `dim_y`. None for `Bilinear`.
+        bound: Scores to nats. None for `InfoNCE`.
+        negatives: The pairs that count as independent: a module, or what makes one from `dim` (a queue). None for
+            `OtherSamples`.
+        name: Heads plots and tables.
+        predictor: Makes a network from d, applied to the online embeddings before they are scored; None for none.
+        weight: Factor of the loss, where a paper has one.
 
-    Raises ValueError when negatives or predictor tell the two sides apart and no teacher does.
+    Raises:
+        ValueError: If negatives or predictor distinguish queries from keys and no teacher makes the keys, or if there
+            are fewer than 2 views.
     """
+
+    critic: Any
+    bound: Bound
+    negatives: Negatives
 
     def __init__(
         self,
-        dim: int,
-        critic: nn.Module | Callable[..., nn.Module],
-        bound: Bound,
-        negatives: Negatives | Callable[..., Negatives],
+        dim: int | None = None,
+        critic: nn.Module | Callable[..., nn.Module] | None = None,
+        bound: Bound | None = None,
+        negatives: Negatives | Callable[..., Negatives] | None = None,
         name: str = "infomax",
         predictor: Callable[[int], nn.Module] | None = None,
         weight: float = 1.0,
     ) -> None:
         super().__init__()
-        self.name = name
+        self.name, self.weight = name, weight
+        critic, negatives = critic or Bilinear, negatives or OtherSamples()
+        self._parts = critic, bound or InfoNCE(), negatives, predictor
+        if getattr(negatives, "directed", False) or predictor is not None:
+            self.teacher = "required"
+        if isinstance(critic, nn.Module) and isinstance(negatives, Negatives) and predictor is None:
+            self._make(0)  # no part depends on the width: it need not be given at all
+        self.build(dim)
+
+    def _make(self, dim: int) -> None:
+        # Removed once they are used: a factory may be a lambda, which cannot be pickled.
+        parts = self.__dict__.pop("_parts", None)
+        if parts is None:
+            return
+        critic, bound, negatives, predictor = parts
         self.critic = built_critic(critic, dim, dim)
         self.bound = bound
-        self.negatives: Negatives = negatives if isinstance(negatives, Negatives) else negatives(dim=dim)
+        self.negatives = negatives if isinstance(negatives, Negatives) else negatives(dim=dim)
         self.predictor = None if predictor is None else predictor(dim)
-        self.weight = weight
-        if self.negatives.directed or self.predictor is not None:
+        if self.negatives.directed:
             self.teacher = "required"
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         met = self._met(online, target)
-        value = sum((self._bound(x, y) for x, y in met), online[0].new_zeros(())) / len(met)
+        value = mean_of([self._bound(x, y) for x, y in met])
         loss = self.weight * self.bound.loss(value, self.negatives.count(online[0].shape[0]))
         if self.training:
             self.negatives.remember(target)
@@ -74,24 +101,31 @@ class Infomax(Objective):
         if not self.negatives.directed and self.predictor is None:
             return view_pairs(online, target)
         if target is online:
-            raise ValueError(f"{self.name} tells queries from keys: a teacher must make the keys (teacher=ema)")
+            raise ValueError(f"{self.name} distinguishes queries from keys: a teacher must make the keys (teacher=ema)")
         queries = online if self.predictor is None else predicted(self.predictor, online)
-        return crossings(queries, [key.detach() for key in target])
+        return ordered_pairs(queries, [key.detach() for key in target])
 
     def _bound(self, x: Tensor, y: Tensor) -> Tensor:
         return self.bound.from_logits(*self.negatives.candidates(self.critic, x, y), self.negatives.count(x.shape[0]))
 
     def ceiling(self, rows: int) -> float:
-        """The largest value that the bound can read with `rows` pairs, in nats."""
+        """The largest value, in nats, that the bound can take with `rows` pairs."""
         return self.bound.ceiling(self.negatives.count(rows), self.critic.score_range)
 
     @torch.no_grad()
     def read(self, x: Tensor, y: Tensor, rows: int) -> Reading | None:
-        """The bound on held-out pairs x, y: [n, d], whose negatives come from batches of `rows` as in training.
+        """The bound on held-out pairs, with negatives from batches of `rows` as in training.
 
-        None where the negatives broke the bound: there is no number to be taken for mutual information.
-        Whatever is left over of the last batch is read only if there is no whole one: a bound over fewer
-        negatives would have another ceiling. Training state (MINE's moving average) is left alone.
+        An incomplete last batch is used only if there is no complete one: a bound over fewer negatives has another
+        ceiling. Training state (MINE's moving average) does not change.
+
+        Args:
+            x: Embeddings [n, d] of one view.
+            y: Embeddings [n, d] of the other view of the same images, in the same order.
+            rows: Batch size of training.
+
+        Returns:
+            The bound in nats; None if the negatives break it.
         """
         if self.negatives.not_a_bound is not None:
             return None
@@ -102,7 +136,7 @@ class Infomax(Objective):
             x = x.float() if self.predictor is None else self.predictor(x.float())
             starts = range(0, len(x) - rows + 1, rows)
             parts = [self.negatives(self.critic, x[s : s + rows], y[s : s + rows].float()) for s in starts]
-            # One reading of all scores: a mean of each batch's log mean e^T would read too much (Jensen).
+            # All scores at once: the mean over batches of log mean e^T would be too large (Jensen).
             joint, marginal = (torch.cat(part) for part in zip(*parts, strict=True))
             value = self.bound(joint, marginal).item()
         finally:

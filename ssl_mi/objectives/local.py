@@ -1,12 +1,12 @@
 """Objectives between the summary of an image and the locations of its feature maps: Deep InfoMax and AMDIM.
 
-They take maps beside embeddings: maps[v][s] [n, L_s, d] holds L_s locations of view v at scale s, the coarsest first,
-of the same width as the summaries z. The towers must hand them out: `towers=siamese_local`.
+They take maps in addition to embeddings: maps[v][s] [n, L_s, d] holds L_s locations of view v at scale s, the coarsest
+first, of the same width as the summaries z. The towers need local heads: `towers=siamese_local`.
 
-What they have to do with mutual information: each raises a lower bound on what a *location of a map* shares with a
-summary, not on I(Z_X; Z_Y). Held-out pairs of summaries can not be read by it, so `read` refuses; the bound on the
-training batch is logged as `local_nats`. In Deep InfoMax's own form summary and map are functions of one view, and what
-they share has no limit but what the network loses; in AMDIM's they are of two views.
+Relation to mutual information: each maximises a lower bound on the information that a *location of a map* shares with a
+summary, not on I(Z_X; Z_Y). It does not apply to held-out pairs of summaries, so `read` returns None; the bound on the
+training batch is logged as `local_nats`. In Deep InfoMax summary and map are functions of one view, and the information
+that they share is limited only by what the network loses; in AMDIM they are of two views.
 """
 
 from __future__ import annotations
@@ -17,23 +17,35 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ssl_mi.information.variational.bounds import Bound
-from ssl_mi.objectives.objective import Loss, Objective, need_views
+from ssl_mi.information.variational.bounds import JS, Bound
+from ssl_mi.information.variational.critics import Bilinear
+from ssl_mi.objectives.objective import Loss, Objective, mean_of, need_views, sum_of
 from ssl_mi.objectives.stepped import SteppedObjective
 
 
-class LocalInfomax(Objective):
-    """Deep InfoMax's local objective: Hjelm et al. 2019 (arXiv:1808.06670), section 3.
+class DeepInfoMaxLocal(Objective):
+    """Deep InfoMax, local: locations of a feature map against the summary.
 
         1/L sum_l I^(C_l(X); E(X))        C_l: location l of a map, E: the summary, I^: the bound
 
-    For every location a bound whose false pairs are the same location of the other images: k = n - 1 of them. All
-    locations share the critic. The mean over l of lower bounds is one on the mean of what the locations share.
+    For each location, a bound whose negative pairs are the same location of the other images: k = n - 1 of them. All
+    locations share the critic. The mean over l of lower bounds is a lower bound on the mean of the information that the
+    locations share. All scales of the towers have equal weight.
 
-    critic: a factory that takes dim_x and dim_y: scores of summaries and locations. The paper's encode-and-dot-product
-    is `Bilinear` behind projector and local heads. bound: JS, InfoNCE or DV, the three of the paper. across: False
-    pairs a summary with the map of its own view, as in the paper; True with those of the other views (Bachman et al.
-    2019, arXiv:1906.00910, section 3, before they add scales). Every scale that the towers hand out counts alike.
+    Args:
+        dim: Width d of summaries and locations; None to build later.
+        critic: Makes the critic of summaries and locations from `dim_x` and `dim_y`; None for `Bilinear`, which with
+            projector and local heads is the paper's encode-and-dot-product.
+        bound: JS, InfoNCE or DV, the three of the paper; None for JS.
+        across: False pairs a summary with the map of its own view, as in the paper; True with those of the other views
+            (Bachman et al. 2019, arXiv:1906.00910, section 3, before they add scales).
+        name: Heads plots and tables.
+
+    Raises:
+        ValueError: If there is a teacher, if the towers give no maps, or if there are fewer than 2 views.
+
+    References:
+        Hjelm et al. 2019 (arXiv:1808.06670), section 3.
     """
 
     requires = ("maps",)
@@ -42,22 +54,27 @@ class LocalInfomax(Objective):
 
     def __init__(
         self,
-        dim: int,
-        critic: Callable[..., nn.Module],
-        bound: Bound,
+        dim: int | None = None,
+        critic: Callable[..., nn.Module] | None = None,
+        bound: Bound | None = None,
         across: bool = False,
         name: str = "deep_infomax_local",
     ) -> None:
         super().__init__()
         self.name = name
-        self.critic, self.bound = critic(dim_x=dim, dim_y=dim), bound
-        self.across = across
+        self.bound, self.across = bound or JS(), across
+        self._critic = critic or Bilinear
+        self.build(dim)
+
+    def _make(self, dim: int) -> None:
+        self.critic = self._critic(dim_x=dim, dim_y=dim)
+        del self._critic  # it may be a lambda, which cannot be pickled
 
     def forward(self, online: list[Tensor], target: list[Tensor], maps: list[list[Tensor]]) -> Loss:
         _check(self.name, online, target, maps)
         n = range(len(online))
         met = [(online[v], m) for v in n for w in n if (v != w) == self.across for m in maps[w]]
-        value = sum(self.bound(*self._scores(z, locations)) for z, locations in met) / len(met)
+        value = mean_of([self.bound(*self._scores(z, locations)) for z, locations in met])
         loss = self.bound.loss(value, online[0].shape[0] - 1)
         return Loss({self.name: loss}, {"local_nats": value.detach()})
 
@@ -75,22 +92,33 @@ class LocalInfomax(Objective):
 
 
 class AMDIM(SteppedObjective):
-    """Augmented multiscale Deep InfoMax: Bachman et al. 2019 (arXiv:1906.00910), section 3.
+    """Augmented multiscale Deep InfoMax.
 
         loss = mean over ordered pairs of views v != w of  nce(z_v -> C_w) + nce(z_v -> F_w) + nce(C_v,r -> C_w)
                + penalty (mean square of each of the three sets of raw scores, added)
         nce(a -> B) = mean over images i and locations l of - log e^s(a_i, B_il) / (e^s(a_i, B_il) + sum over the
                       locations m of all other images j of e^s(a_i, B_jm)),     s(a, b) = c tanh(<a, b> / (sqrt(d) c))
 
-    C: the coarsest map (5 x 5 in the paper), F: the next finer one (7 x 7). r is one location a step, the same for all
-    images, drawn from the step alone so that several processes and a resumed run draw alike; the paper's code draws one
-    for each image, with the same expectation. clip: c. penalty: lambda; both are those of the authors' code.
+    C: the coarsest map (5 x 5 in the paper), F: the next finer one (7 x 7). r is one location per step, the same for
+    all images, drawn from the number of the step alone, so that several processes and a resumed run draw the same; the
+    paper's code draws one per image, with the same expectation.
 
-    Mutual information: locations of one image depend on each other, so the (n - 1) L of them are not as many
-    independent negatives, and log(1 + (n - 1) L) - nce may read above the truth. With their *mean* over m in place of
-    the sum it is log(n) less the loss that bounds: n - 1 false pairs of less variance beside the true one, at most
-    InfoNCE's with a location of each drawn at random (Jensen, 1 / (a + b) being convex in b). That is `local_nats`, the
-    mean over the three.
+    Relation to mutual information: locations of one image depend on each other, so the (n - 1) L of them are not as
+    many independent negatives, and log(1 + (n - 1) L) - nce may exceed the truth. With the *mean* over m in place of
+    the sum, log(n) minus the loss is a bound: n - 1 negatives of lower variance, at most InfoNCE with one location of
+    each drawn at random (by Jensen, since 1 / (a + b) is convex in b). This is `local_nats`, the mean over the three.
+
+    Args:
+        dim: Width d of summaries and locations; only checked.
+        clip: c, the limit of a score; the authors' code has 20.
+        penalty: Weight of the mean square of the raw scores; the authors' code has 0.04.
+
+    Raises:
+        ValueError: If a number is out of range, if there is a teacher, if the towers do not give 2 maps per view, or if
+            there are fewer than 2 views.
+
+    References:
+        Bachman et al. 2019 (arXiv:1906.00910), section 3.
     """
 
     name = "amdim"
@@ -98,25 +126,26 @@ class AMDIM(SteppedObjective):
     teacher = "unused"
     information = "not bounded between the views: the loss bounds what a summary and locations of maps share"
 
-    def __init__(self, dim: int, clip: float = 20.0, penalty: float = 4e-2) -> None:
+    def __init__(self, dim: int | None = None, clip: float = 20.0, penalty: float = 4e-2) -> None:
         super().__init__()
         if clip <= 0 or penalty < 0:
             raise ValueError(f"AMDIM: clip must be positive and penalty not negative, got {clip} and {penalty}")
         self.clip, self.penalty = clip, penalty
+        self.build(dim)
 
     def forward(self, online: list[Tensor], target: list[Tensor], maps: list[list[Tensor]]) -> Loss:
         _check(self.name, online, target, maps, scales=2)
         n = range(len(online))
         draw = torch.Generator().manual_seed(self.step)
         place = int(torch.randint(maps[0][0].shape[1], (), generator=draw))
-        both = []
+        both: list[tuple[Tensor, Tensor, Tensor]] = []
         for v in n:
             for w in n:
                 if v != w:
                     summary, part, (coarse, fine) = online[v], maps[v][0][:, place], maps[w]
                     both += [self._nce(a, b) for a, b in ((summary, coarse), (summary, fine), (part, coarse))]
         pairs = len(both) // 3
-        nce, square, nats = (sum(terms) / pairs for terms in zip(*both, strict=True))
+        nce, square, nats = (sum_of(terms) / pairs for terms in zip(*both, strict=True))
         if self.training:
             self.count_step()
         return Loss({self.name: nce, "penalty": self.penalty * square}, {"local_nats": nats / 3})
@@ -149,5 +178,5 @@ def _check(name: str, online: list[Tensor], target: list[Tensor], maps: list[lis
     have = len(maps[0]) if maps else 0
     if not have or (scales and have != scales):
         raise ValueError(
-            f"{name} reads {scales or 'the'} maps of a view and the towers hand out {have}: set towers.local.scales"
+            f"{name} takes {scales or 'the'} maps of a view and the towers give {have}: set towers.local.scales"
         )

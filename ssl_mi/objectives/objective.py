@@ -1,36 +1,47 @@
-"""What every objective is: embeddings in, named loss terms out.
+"""The contract of an objective: embeddings in, named loss terms out.
 
-    loss = objective(online, target)      online, target: lists of [n, d], one entry a view
-    reading = objective.read(x, y, rows)  nats on held-out pairs, for objectives that bound MI
+    loss = objective(online, target)        online, target: lists of [n, d], one entry per view
+    reading = objective.read(x, y, rows)    nats on held-out pairs, for objectives that bound mutual information
 
-An objective knows no processes, images or optimisers. It is built with `dim`, the width of an
-embedding; whatever state exists because of the loss (a critic, a predictor, a moving average, a queue) is its
-own: parameters and buffers, so that it moves, checkpoints and resumes with the model. State moves in training
-mode only. The rows it sees are those of all processes, so its statistics are those of the whole batch.
+An objective knows no processes, images or optimizers. Whatever exists because of the loss (a critic, a predictor, a
+moving average, a queue) belongs to the objective: parameters and buffers, so that it moves to a device, is saved and is
+resumed with the model. State changes in training mode only. The rows are those of all processes, so statistics are
+those of the whole batch.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, Self
 
 from torch import Tensor, nn
 
 
 class Loss(NamedTuple):
-    """terms: what is summed and followed. metrics: what is logged beside them, detached."""
+    """What an objective returns.
+
+    Attributes:
+        terms: Named scalars whose sum is the loss.
+        metrics: Named scalars that are logged with the terms; they carry no gradient.
+    """
 
     terms: dict[str, Tensor]
     metrics: dict[str, Tensor]
 
     @property
     def total(self) -> Tensor:
-        return sum(self.terms.values())
+        """The sum of the terms: what is minimised."""
+        return sum_of(list(self.terms.values()))
 
 
 class Reading(NamedTuple):
-    """A bound's value on pairs that it was not trained on.
+    """A bound on pairs that it was not trained on.
 
-    value, ceiling: nats. kind: "lower bound" or "point estimate". negatives: per row.
+    Attributes:
+        value: The bound, in nats.
+        kind: "lower bound" or "point estimate".
+        ceiling: The largest value that the bound can take, in nats.
+        negatives: Negatives per row.
     """
 
     value: float
@@ -40,7 +51,7 @@ class Reading(NamedTuple):
 
 
 class Objective(nn.Module):
-    """The contract between an objective and the module that trains it.
+    """Base class of all objectives: the contract between an objective and the module that trains it.
 
     An objective over embeddings (`learns_from = "embeddings"`, the default) implements
 
@@ -51,16 +62,20 @@ class Objective(nn.Module):
     its own `forward`; the module whose `gives` is the same word trains it. What is declared here is checked when the
     module is built, before anything is computed.
 
+    What depends on the width `d` is made in `_make`; the constructor ends with `self.build(dim)`. So `MINE()` can be
+    written before the width is known, and `JointEmbedding` builds it for the width of its towers.
+
     Attributes:
         name: Heads plots and tables.
         learns_from: What the training step gives it: "embeddings", or the `gives` of another module.
-        requires: What `forward` takes beside embeddings, by name, for the rows of all processes: "labels" int64 [n];
-            "index" int64 [n], the image's row in the training set; "maps" maps[v][s] [n, locations, d], local
-            embeddings of view v at scale s.
+        requires: What `forward` takes beside embeddings, by name, for the rows of all processes: "labels", int64 [n],
+            or None where the images have none; "index", int64 [n], the row of each image in the training set; "maps",
+            where maps[v][s] is [n, locations, d], the local embeddings of view v at scale s.
         teacher: Whether a teacher makes the targets: "required", "optional", or "unused" where `forward` ignores
             `target` and a teacher would cost time for nothing.
         min_views: The least number of views.
-        information: What the loss has to do with mutual information, in a line, for those that estimate none.
+        information: One line on how the loss is related to mutual information, for objectives that do not estimate it.
+        dim: The width d that the objective was built for; None before.
     """
 
     name: str = "objective"
@@ -70,43 +85,133 @@ class Objective(nn.Module):
     min_views: int = 2
     information: str = "estimated by none of the loss"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.dim: int | None = None
+
+    def build(self, dim: int | None) -> Self:
+        """Make the parameters and buffers that depend on the width of an embedding, once.
+
+        Args:
+            dim: Width of an embedding. None changes nothing: the width is given later.
+
+        Returns:
+            The objective itself.
+
+        Raises:
+            ValueError: If the objective was built for another width.
+        """
+        if dim is None or dim == self.dim:
+            return self
+        if self.dim is not None:
+            raise ValueError(
+                f"{type(self).__name__}(dim={self.dim}) got embeddings of width {dim}: give dim={dim}, or leave dim out"
+            )
+        self._make(dim)
+        self.dim = dim
+        return self
+
+    def _make(self, dim: int) -> None:
+        """Make what depends on `dim`. Nothing by default."""
+
+    def __call__(
+        self,
+        online: Sequence[Tensor] | Tensor,
+        target: Sequence[Tensor] | Tensor | None = None,
+        *others: Any,
+        **beside: Any,
+    ) -> Any:
+        """`forward`, where the online embeddings are the targets unless others are given."""
+        return super().__call__(online, online if target is None else target, *others, **beside)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            if name.startswith("__") or self.__dict__.get("dim", 0) is not None:
+                raise
+            raise AttributeError(
+                f"{error}. The width of the embeddings is not known yet: give {type(self).__name__}(dim=...), or call "
+                "build(dim)"
+            ) from None
+
     def read(self, x: Tensor, y: Tensor, rows: int) -> Reading | None:
-        """The objective's own bound on paired [n, d], read in batches of `rows`; None if it bounds nothing."""
+        """The objective's own bound on held-out pairs.
+
+        Args:
+            x: Embeddings [n, d] of one view.
+            y: Embeddings [n, d] of the other view of the same images, in the same order.
+            rows: Batch size of training: a row's negatives come from batches of this size.
+
+        Returns:
+            The bound in nats, or None if the objective bounds nothing.
+        """
         return None
 
     def check(self, images: int) -> None:
-        """Raise ValueError, with the key to set, before training on so many images where that cannot go well."""
+        """Raise ValueError, naming the key to set, if training on `images` images cannot go well."""
 
     def check_settings(self) -> None:
         """Raise ValueError unless the settings go together; constructors call it, and schedules at their two ends."""
 
     def facts(self, rows: int) -> dict[str, str]:
-        """What a user should know before a run of `rows` pairs a step: negatives, ceiling, ..."""
+        """What a user should know before a run of `rows` pairs per step: negatives, ceiling, ..."""
         return {"mutual information": self.information}
 
 
 def view_pairs(online: list[Tensor], target: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Which online view meets which target view.
+    """The pairs (x, y) of views that a symmetric loss compares.
 
-    Without a teacher the two lists are one and each unordered pair of views is met once; with a
-    teacher view i of the online network meets every other view of the target network.
+    Without a teacher the two lists are one object and each unordered pair of views appears once. With a teacher, see
+    `ordered_pairs`.
+
+    Args:
+        online: Embeddings [n, d], one entry per view.
+        target: Embeddings [n, d], one entry per view of the teacher; `online` itself without a teacher.
+
+    Raises:
+        ValueError: If there are fewer than 2 views.
     """
     need_views(online)
     n = range(len(online))
     if target is online:
         return [(online[i], online[j]) for i in n for j in n if i < j]
-    return crossings(online, target)
+    return ordered_pairs(online, target)
 
 
-def crossings(online: list[Tensor], target: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Every online view with every target view but its own, in order: the swap of BYOL, multi-crop of DINO.
+def ordered_pairs(online: list[Tensor], target: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Every online view with every target view but its own: BYOL's swap, DINO's multi-crop.
 
     For losses whose two sides play different parts. A teacher may see the first views only.
+
+    Args:
+        online: Embeddings [n, d], one entry per view.
+        target: Embeddings [n, d], one entry per view of the teacher.
+
+    Raises:
+        ValueError: If there are fewer than 2 online views.
     """
     need_views(online)
     return [(x, y) for i, x in enumerate(online) for j, y in enumerate(target) if i != j]
 
 
 def need_views(online: list[Tensor]) -> None:
+    """Raise ValueError unless `online` is a list of 2 views or more."""
+    # A tensor is a sequence of its rows: it would pass for n views of one image each.
+    if isinstance(online, Tensor):
+        raise ValueError(f"an objective takes a list of views, but got one tensor {list(online.shape)}: [z1, z2]")
     if len(online) < 2:
         raise ValueError(f"an objective over views needs 2 views or more, got {len(online)}")
+
+
+def sum_of(terms: Sequence[Tensor]) -> Tensor:
+    """The sum of one tensor or more of the same shape."""
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def mean_of(terms: Sequence[Tensor]) -> Tensor:
+    """The mean of one tensor or more of the same shape."""
+    return sum_of(terms) / len(terms)

@@ -1,4 +1,4 @@
-"""The predictor q of the online side: it lives in the objective, because it exists only for the loss."""
+"""The predictor q of the online side. It belongs to the objective, because it exists for the loss only."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ from torch import Tensor, nn
 class Predictor(nn.Sequential):
     """Linear, batch norm, ReLU, Linear: [n, dim] -> [n, dim].
 
-    Grill et al. 2020 (arXiv:2006.07733), section 3.3; Chen & He 2021 (arXiv:2011.10566) with a narrow `hidden`.
-    final_norm: a batch norm without scale and offset at the end (Chen et al. 2021, arXiv:2104.02057: MoCo v3).
+    Its batch norm sees the rows of all processes, which the objective has already.
 
-    Its batch norm sees the rows of all processes, which the objective holds already.
+    Args:
+        dim: Width of an embedding.
+        hidden: Width of the hidden layer.
+        final_norm: Adds a batch norm without scale and offset at the end, as MoCo v3 does.
+
+    Raises:
+        ValueError: If `hidden` is not positive.
+
+    References:
+        Grill et al. 2020 (arXiv:2006.07733), section 3.3; Chen & He 2021 (arXiv:2011.10566), with a narrow `hidden`;
+        Chen et al. 2021 (arXiv:2104.02057).
     """
 
     def __init__(self, dim: int, hidden: int, final_norm: bool = False) -> None:
@@ -26,5 +35,10 @@ class Predictor(nn.Sequential):
 
 
 def predicted(predictor: Callable[[Tensor], Tensor], views: list[Tensor]) -> list[Tensor]:
-    """q of each view, a pass per view: each view has batch statistics of its own, as in BYOL and SimSiam."""
+    """q of each view, one pass per view: each view has its own batch statistics, as in BYOL and SimSiam.
+
+    Args:
+        predictor: q, [n, d] -> [n, d].
+        views: Embeddings [n, d], one entry per view.
+    """
     return [predictor(z) for z in views]

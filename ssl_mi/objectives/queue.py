@@ -1,4 +1,4 @@
-"""The last rows that were seen, for losses that compare with more than a batch."""
+"""A ring buffer of past rows, for losses that compare with more than a batch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ from torch.nn.functional import normalize
 
 
 class Queue(nn.Module):
-    """A ring of the last `size` rows pushed: rows [size, dim], with `pushed`, how many ever were.
+    """The last `size` rows that were pushed.
 
     It starts as random directions, the same in every process, as in the code of MoCo (He et al. 2020,
-    arXiv:1911.05722): the first steps compare with noise. Rows and place are buffers: a resumed run goes on
-    with the rows it had. A push that reaches the end goes on at the start; no row is dropped.
+    arXiv:1911.05722): the first steps compare with noise. Rows and position are buffers, so a resumed run continues
+    with the same rows. A push that reaches the end continues at the start; no row is dropped.
 
-    Raises ValueError when more rows are pushed at once than it holds.
+    Args:
+        size: Number of rows.
+        dim: Width of a row.
+
+    Attributes:
+        rows: The rows [size, dim].
+        pushed: How many rows were ever pushed, int64.
+
+    Raises:
+        ValueError: If `size` is not positive, or if more rows are pushed at once than it holds.
     """
+
+    rows: Tensor
+    pushed: Tensor
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
@@ -27,14 +39,15 @@ class Queue(nn.Module):
         self.register_buffer("pushed", torch.zeros((), dtype=torch.int64))
 
     def past(self) -> Tensor:
-        """The rows as they are now: a copy, which this step's graph may keep while the next ones are pushed."""
+        """A copy of the rows [size, dim], which the graph of this step may keep while new rows are pushed."""
         return self.rows.clone()
 
     @torch.no_grad()
     def push(self, rows: Tensor) -> None:
+        """Replace the oldest rows by `rows` [n, dim]."""
         n = rows.shape[0]
         if n > self.size:
-            raise ValueError(f"a queue of {self.size} rows can not take {n} at once: raise its size to {n} or more")
+            raise ValueError(f"a queue of {self.size} rows cannot take {n} at once: raise its size to {n} or more")
         place = (self.pushed + torch.arange(n, device=rows.device)) % self.size
         self.rows.index_copy_(0, place, rows.detach().to(self.rows.dtype))
         self.pushed += n

@@ -1,4 +1,4 @@
-"""SigLIP: each pair is judged by itself."""
+"""SigLIP: a logistic loss for each pair."""
 
 from __future__ import annotations
 
@@ -9,37 +9,49 @@ from torch import Tensor, nn
 
 from ssl_mi.information.variational.bounds import NWJ, pairs, softplus
 from ssl_mi.information.variational.critics import Cosine
-from ssl_mi.objectives.objective import Loss, Objective, Reading, view_pairs
+from ssl_mi.objectives.objective import Loss, Objective, Reading, mean_of, view_pairs
 
 
 class SigLIP(Objective):
-    """Zhai et al. 2023 (arXiv:2303.15343), section 3.2: a logistic loss for each of the n^2 pairs.
+    """SigLIP: a logistic loss for each of the n^2 pairs.
 
         loss = -1/n sum_i sum_j log sigmoid( s_ij (<x_i, y_j> / t + b) ),    s = 1 where i = j, else -1
 
-    on unit vectors, with temperature t and bias b learned. b starts at -10 because all but one pair in n are negative.
+    on unit vectors, with learned temperature t and bias b. b starts at -10 because all but one pair in n are negative.
 
-    Mutual information: this is noise-contrastive estimation with n - 1 false pairs for a true one, so the best logit is
-    log r - log(n - 1), r = p(x, y) / (p(x) p(y)). The logit plus log(n - 1) is a critic that aims at log r; one more
-    than it, in NWJ, reads a lower bound for *any* critic, with no ceiling of log n: that is what `read` returns.
-    Its variance grows like e^I.
+    Relation to mutual information: this is noise-contrastive estimation with n - 1 negative pairs per positive one, so
+    the optimal logit is log r - log(n - 1), r = p(x, y) / (p(x) p(y)). The logit plus log(n - 1) is a critic that
+    approximates log r. NWJ with this critic plus one is a lower bound for *any* critic, without the ceiling log n: this
+    is what `read` returns. Its variance grows like e^I.
+
+    Args:
+        dim: Width d of an embedding; only checked.
+        temperature: The initial t.
+        bias: The initial b.
+
+    Raises:
+        ValueError: If `temperature` is below 0.01, or if there are fewer than 2 views.
+
+    References:
+        Zhai et al. 2023 (arXiv:2303.15343), section 3.2.
     """
 
     name = "siglip"
 
-    def __init__(self, dim: int, temperature: float = 0.1, bias: float = -10.0) -> None:
+    def __init__(self, dim: int | None = None, temperature: float = 0.1, bias: float = -10.0) -> None:
         super().__init__()
         self.critic = Cosine(temperature, learned=True)
         self.bias = nn.Parameter(torch.tensor(float(bias)))
         self.bound = NWJ()
+        self.build(dim)
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         met = view_pairs(online, target)
         parts = [pairs(self.critic(x, y) + self.bias) for x, y in met]
         terms = [(softplus(-joint) + softplus(marginal).sum(1)).mean() for joint, marginal in parts]
         with torch.no_grad():
-            value = sum(self._bound(*part) for part in parts) / len(met)
-        return Loss({self.name: sum(terms) / len(met)}, {"bound_nats": value})
+            value = mean_of([self._bound(*part) for part in parts])
+        return Loss({self.name: mean_of(terms)}, {"bound_nats": value})
 
     def _bound(self, joint: Tensor, marginal: Tensor) -> Tensor:
         shift = math.log(marginal.shape[1]) + self.bound.offset

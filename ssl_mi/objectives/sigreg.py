@@ -1,4 +1,4 @@
-"""LeJEPA: predict, and be an isotropic Gaussian."""
+"""LeJEPA: prediction, and a regulariser towards an isotropic Gaussian."""
 
 from __future__ import annotations
 
@@ -6,23 +6,35 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_mi.objectives.objective import Loss, need_views
+from ssl_mi.objectives.objective import Loss, mean_of, need_views
 from ssl_mi.objectives.stepped import SteppedObjective
 
 
 class LeJEPA(SteppedObjective):
-    """Balestriero & LeCun 2025 (arXiv:2511.08544), algorithms 1 and 2:
+    """LeJEPA: prediction of the global views, and SIGReg.
 
         predict = mean over views, rows and coordinates of (z_v - centre)^2,   centre: the mean of the global views
         SIGReg  = mean over views and directions a of  n integral |phi(t) - e^(-t^2/2)|^2 e^(-t^2/2) dt
         loss    = (1 - weight) predict + weight SIGReg
 
-    phi is the empirical characteristic function of <a, z> over the batch: Epps & Pulley's test of N(0, 1), for `slices`
-    directions drawn anew each step, from the step alone, so that several processes and a resumed run draw alike.
-    The integral is a trapezoid sum on [-5, 5] at 17 points. Embeddings are not normalised.
+    phi is the empirical characteristic function of <a, z> over the batch: Epps & Pulley's test of N(0, 1). The
+    directions are drawn in each step from its number alone, so that several processes and a resumed run draw the same.
+    The integral is a trapezoidal sum on [-5, 5] at 17 points. Embeddings are not normalised.
 
-    Mutual information: no estimate. Where SIGReg holds, H(Z) is that of N(0, 1), the most its variance allows, and
-    `predict` bounds H(Z_X | Z_Y) from above: the two terms of I = H(Z) - H(Z | .), each by a proxy.
+    Relation to mutual information: no estimate. If SIGReg is 0, H(Z) is that of N(0, 1), the maximum at its variance,
+    and `predict` bounds H(Z_X | Z_Y) from above: proxies of the two terms of I = H(Z) - H(Z | .).
+
+    Args:
+        dim: Width d of an embedding; only checked.
+        weight: Of SIGReg; the prediction has the rest.
+        slices: Directions per step.
+        global_views: Views, from the first, whose mean is predicted.
+
+    Raises:
+        ValueError: If a number is out of range, or if there are fewer than 2 views.
+
+    References:
+        Balestriero & LeCun 2025 (arXiv:2511.08544), algorithms 1 and 2.
     """
 
     name = "lejepa"
@@ -30,18 +42,19 @@ class LeJEPA(SteppedObjective):
     information = "no estimate: a test of Gaussianity stands for the entropy"
     reach, points = 5.0, 17
 
-    def __init__(self, dim: int, weight: float = 0.05, slices: int = 256, global_views: int = 2) -> None:
+    def __init__(self, dim: int | None = None, weight: float = 0.05, slices: int = 256, global_views: int = 2) -> None:
         super().__init__()
         if not 0 <= weight <= 1 or slices < 1 or global_views < 1:
             raise ValueError(f"LeJEPA: got weight={weight}, slices={slices}, global_views={global_views}")
         self.weight, self.slices, self.global_views = weight, slices, global_views
+        self.build(dim)
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         need_views(online)
         centre = torch.stack(online[: self.global_views]).mean(0)
-        predict = sum((z - centre).square().mean() for z in online) / len(online)
+        predict = mean_of([(z - centre).square().mean() for z in online])
         directions = self._directions(online[0])
-        gaussian = sum(self._distance(z @ directions) for z in online) / len(online)
+        gaussian = mean_of([self._distance(z @ directions) for z in online])
         if self.training:
             self.count_step()
         return Loss({"predict": (1 - self.weight) * predict, "sigreg": self.weight * gaussian}, {})

@@ -48,9 +48,9 @@ def test_without_a_projector_z_is_h():
 
 
 def test_a_part_that_does_not_say_its_width_is_refused():
-    with pytest.raises(ValueError, match=r"Conv2d must say .* `out_dim`"):
+    with pytest.raises(ValueError, match=r"Conv2d must have an int attribute `out_dim`"):
         Tower(nn.Conv2d(3, 4, 3), projector)
-    with pytest.raises(ValueError, match=r"Linear must say .* `out_dim`"):
+    with pytest.raises(ValueError, match=r"Linear must have an int attribute `out_dim`"):
         Tower(convnet(), partial(nn.Linear, out_features=4))
 
 
@@ -149,7 +149,7 @@ def test_maps_come_back_in_the_order_of_the_views_and_only_from_towers_with_loca
 
 
 def test_local_heads_need_an_encoder_with_maps_and_the_scales_it_has():
-    with pytest.raises(ValueError, match=r"MLPEncoder hands out no feature maps.*encoder=convnet"):
+    with pytest.raises(ValueError, match=r"MLPEncoder gives no feature maps.*encoder=convnet"):
         Tower(MLPEncoder([3, 8, 8], [7]), projector, local())
     with pytest.raises(ValueError, match=r"scales=\[2\], and the encoder has maps 0 to 1"):
         Tower(convnet(), projector, local([2]))

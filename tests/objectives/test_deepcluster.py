@@ -89,7 +89,7 @@ def test_a_bank_too_small_and_too_many_clusters_are_refused_with_the_key_to_set(
         made()(both, both, torch.tensor([0, 12, 1]))
     few = made(prototypes=5)
     few(both, both, torch.arange(3))
-    with pytest.raises(ValueError, match=r"3 images can not be put in 5 clusters: lower objective.prototypes"):
+    with pytest.raises(ValueError, match=r"3 images cannot be put in 5 clusters: lower objective.prototypes"):
         few(both, both, torch.arange(3))
     with pytest.raises(ValueError, match="prototypes=13, images=12"):
         made(prototypes=13)

@@ -7,7 +7,7 @@ import torch
 
 from ssl_mi.information.variational.bounds import InfoNCE
 from ssl_mi.information.variational.critics import Bilinear
-from ssl_mi.objectives.local import AMDIM, LocalInfomax
+from ssl_mi.objectives.local import AMDIM, DeepInfoMaxLocal
 
 
 def rows(*shape, seed=0):
@@ -15,7 +15,7 @@ def rows(*shape, seed=0):
 
 
 def local(across):
-    return LocalInfomax(4, Bilinear, InfoNCE(), across=across).double()
+    return DeepInfoMaxLocal(4, Bilinear, InfoNCE(), across=across).double()
 
 
 def test_a_summary_meets_its_own_map_or_that_of_the_other_view():
@@ -75,9 +75,9 @@ def test_the_location_that_amdim_predicts_from_is_drawn_anew_each_step_and_not_f
 def test_missing_maps_and_a_teacher_are_refused():
     z = [rows(6, 4, seed=1), rows(6, 4, seed=2)]
     one = [[rows(6, 9, 4)]] * 2
-    with pytest.raises(ValueError, match=r"amdim reads 2 maps of a view and the towers hand out 1: set towers.local"):
+    with pytest.raises(ValueError, match=r"amdim takes 2 maps of a view and the towers give 1: set towers.local"):
         AMDIM(4)(z, z, maps=one)
-    with pytest.raises(ValueError, match="hand out 0"):
+    with pytest.raises(ValueError, match="give 0"):
         local(across=False)(z, z, maps=())
     with pytest.raises(ValueError, match="no use for a teacher"):
         local(across=False)(z, list(z), maps=one)

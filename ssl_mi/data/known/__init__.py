@@ -24,3 +24,56 @@ rendering and rounding to 8 bits lose nothing of u: the argument stands in its d
 
 views.KnownViews is the contract, data.KnownData brings a generator to training.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ssl_mi import _lazy
+
+if TYPE_CHECKING:
+    from ssl_mi.data.known.blob import GaussianBlob
+    from ssl_mi.data.known.captions import Caption
+    from ssl_mi.data.known.circle import Rotation, Shift
+    from ssl_mi.data.known.data import KnownData
+    from ssl_mi.data.known.digits import FiniteSet, Patches, SharedClass
+    from ssl_mi.data.known.glyphs import Glyphs
+    from ssl_mi.data.known.halves import Halves
+    from ssl_mi.data.known.images import KnownImages
+    from ssl_mi.data.known.sphere import Sphere
+    from ssl_mi.data.known.sprites import Sprites
+    from ssl_mi.data.known.views import KnownViews
+
+__all__ = [
+    "Caption",
+    "FiniteSet",
+    "GaussianBlob",
+    "Glyphs",
+    "Halves",
+    "KnownData",
+    "KnownImages",
+    "KnownViews",
+    "Patches",
+    "Rotation",
+    "SharedClass",
+    "Shift",
+    "Sphere",
+    "Sprites",
+]
+
+__getattr__, __dir__ = _lazy.attach(
+    __name__,
+    {
+        "blob": ("GaussianBlob",),
+        "captions": ("Caption",),
+        "circle": ("Rotation", "Shift"),
+        "data": ("KnownData",),
+        "digits": ("FiniteSet", "Patches", "SharedClass"),
+        "glyphs": ("Glyphs",),
+        "halves": ("Halves",),
+        "images": ("KnownImages",),
+        "sphere": ("Sphere",),
+        "sprites": ("Sprites",),
+        "views": ("KnownViews",),
+    },
+)

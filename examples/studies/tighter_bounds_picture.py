@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from ssl_mi.studies.study import Row, pick
+from study import Row, pick
 
 COLOURS = {"bilinear": "tab:blue", "cosine": "tab:green", "separable": "tab:red", "concat": "tab:purple"}
 MARKERS = {"infonce": "o", "nwj": "s", "mine": "^"}

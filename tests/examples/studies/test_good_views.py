@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+import good_views
+from good_views import ALL, SWEET, VIEWS
 from ssl_mi.data.known.sprites import FACTORS, Sprites
-from ssl_mi.studies import good_views
-from ssl_mi.studies.good_views import ALL, SWEET, VIEWS
 
 
 def rows(sweet, other=0.3):

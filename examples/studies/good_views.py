@@ -1,4 +1,4 @@
-"""python -m ssl_mi.studies.good_views: how much should two views share? (Tian et al. 2020, arXiv:2005.10243)"""
+"""python examples/studies/good_views.py: how much should two views share? (Tian et al. 2020, arXiv:2005.10243)"""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from measures import NO_EVALUATION, factor_nats, linear_accuracy
 from ssl_mi.app.api import short_run
 from ssl_mi.data.known.sprites import FACTORS
 from ssl_mi.evaluation.context import Bench
-from ssl_mi.studies.readings import NO_EVALUATION, factor_nats, linear_accuracy
-from ssl_mi.studies.study import Row, Study, Verdict, main, over_seeds, pick
+from study import Row, Study, Verdict, main, over_seeds, pick
 
 CONTENT = ("shape", "size")  # what the task asks for: which of 15 shapes and sizes
 TASK_NATS = sum(math.log(len(FACTORS[name])) for name in CONTENT)

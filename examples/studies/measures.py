@@ -1,4 +1,4 @@
-"""What studies read of an encoder once it is trained: I(h; factor), and the share of classes a line can tell."""
+"""What studies measure of an encoder once it is trained: I(h; factor), and the accuracy of a linear probe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ssl_mi.evaluation.probes import tuned_linear
 from ssl_mi.information.estimators.ksg import mixed_ksg_ross
 
 DIM, K = 4, 3  # of the projection of h, neighbours: as a run's own I(h; factor) has them (conf/evaluation/default.yaml)
-# A study reads what it needs itself.
+# A study measures what it needs itself.
 NO_EVALUATION = [
     "evaluation.every_n_epochs=0",
     *(f"evaluation.evaluations.{e}=null" for e in ("mi", "capture", "linear_probe", "knn", "geometry", "pictures")),

@@ -1,4 +1,4 @@
-"""python -m ssl_mi.studies.tighter_bounds: is a tighter bound a better representation? (Tschannen et al. 2020)"""
+"""python examples/studies/tighter_bounds.py: is a tighter bound a better representation? (Tschannen et al. 2020)"""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from scipy.stats import kendalltau
 from torch import Tensor, nn
 
+from half_digits import NATS, SHAPE, HalfDigits, levels, split
+from measures import linear_accuracy
 from ssl_mi.information.variational import bounds, critics
 from ssl_mi.networks.coupling import CouplingEncoder
 from ssl_mi.objectives.infomax import Infomax
 from ssl_mi.objectives.negatives import OtherSamples
-from ssl_mi.studies.half_digits import NATS, SHAPE, HalfDigits, levels, split
-from ssl_mi.studies.readings import linear_accuracy
-from ssl_mi.studies.study import Row, Study, Verdict, main, over_seeds, pick
-from ssl_mi.studies.tighter_bounds_picture import picture
+from study import Row, Study, Verdict, main, over_seeds, pick
+from tighter_bounds_picture import picture
 
 CRITICS = {
     "bilinear": critics.Bilinear,

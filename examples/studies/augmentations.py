@@ -1,4 +1,4 @@
-"""python -m ssl_mi.studies.augmentations: what does each augmentation destroy?
+"""python examples/studies/augmentations.py: what does each augmentation destroy?
 
 The exact nats that an augmentation leaves of a factor in a view, I(factor; V), for sprites (data/known/sprites.py),
 whose factors are independent and uniform. Up to rounding to 8 bits.
@@ -33,14 +33,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from measures import NO_EVALUATION, factor_nats
 from ssl_mi.app.api import short_run
 from ssl_mi.data.colour import LUMA
 from ssl_mi.data.known.sprites import CHROMA, FACTORS, INK, PAPER
 from ssl_mi.data.shapes import colour
 from ssl_mi.evaluation.context import Bench
 from ssl_mi.evaluation.embed import untouched
-from ssl_mi.studies.readings import NO_EVALUATION, factor_nats
-from ssl_mi.studies.study import Row, Study, Verdict, main, over_seeds, pick
+from study import Row, Study, Verdict, main, over_seeds, pick
 
 ENTROPY = {name: math.log(len(values)) for name, values in FACTORS.items()}
 GEOMETRIC = ("shape", "size", "position", "orientation")
@@ -123,7 +123,7 @@ mixed KSG on projections to 4 dimensions, fitted on other images, three things a
 
 - **h of views**, I(h(V); factor): how much of a factor gets through augmentation and encoder. By data processing no
   more than I(factor; V), what the augmentation leaves; the closed forms are argued for in
-  `ssl_mi/studies/augmentations.py`.
+  `examples/studies/augmentations.py`.
 - **h of images** as they are, I(h; factor): not bounded by what is left, but where training made the representation
   invariant, what was changed is gone from here too.
 - **z of images**, I(z; factor): the same of the embedding, which the loss sees. Nothing is in z that is not in h.

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+import half_digits
+import study
+import tighter_bounds as bounds
 from ssl_mi.information import discrete_mi
-from ssl_mi.studies import half_digits, study
-from ssl_mi.studies import tighter_bounds as bounds
 
 
 def test_no_two_halves_are_equal_so_that_each_tells_its_class():

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from ssl_mi.studies import study as studies
-from ssl_mi.studies.study import Study, Verdict, over_seeds, pick
+import study as studies
+from study import Study, Verdict, over_seeds, pick
 
 measured = []
 

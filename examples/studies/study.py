@@ -1,6 +1,6 @@
 """What a study is: trainings over a sweep and seeds, claims with intervals, and a folder that holds it all.
 
-    python -m ssl_mi.studies.NAME [--seeds N] [--out DIR] [--quick]
+    python examples/studies/NAME.py [--seeds N] [--out DIR] [--quick]
 
 Every training adds its rows to DIR/results.csv at once, and one whose rows are there is not repeated: a study that was
 stopped goes on, and one that was finished only draws and judges again. (Remove the file to begin anew.) The exit
@@ -26,6 +26,7 @@ from scipy import stats
 
 from ssl_mi.report import run_report as report
 
+DOCS = Path(__file__).parents[2] / "docs"
 Row = dict[str, str | int | float]  # a line of results.csv
 
 
@@ -61,7 +62,7 @@ def over_seeds(claim: str, values: Sequence[float], above: float = -math.inf, be
 class Study:
     """One question, and how it is answered.
 
-    name:     of the module in ssl_mi/studies and of the folder in docs/studies. title, about: Markdown, what is
+    name:     of the module in examples/studies and of the folder in docs/studies. title, about: Markdown, what is
               asked, of what, after whom.
     jobs:     quick -> what is trained at each seed, as the columns of results.csv that tell these trainings apart.
     measure:  (job, seed, quick) -> rows of what one training showed, each without the columns of the job.
@@ -88,7 +89,7 @@ def main(study: Study, argv: Sequence[str] | None = None) -> int:
     """The command line of a study -> its exit status."""
     from ssl_mi.app.startup import clear_errors
 
-    parser = argparse.ArgumentParser(prog=f"python -m ssl_mi.studies.{study.name}", description=study.title)
+    parser = argparse.ArgumentParser(prog=f"python examples/studies/{study.name}.py", description=study.title)
     fewest = 2 + study.pilots
     seeds = f"seeds 0 .. N - 1, {fewest} or more (default: %(default)s)"
     parser.add_argument("--seeds", type=int, default=study.seeds, help=seeds)
@@ -98,7 +99,7 @@ def main(study: Study, argv: Sequence[str] | None = None) -> int:
     if arguments.seeds < fewest:
         beside = f" beside {study.pilots} for the pilot" if study.pilots else ""
         parser.error(f"--seeds {arguments.seeds}: an interval over seeds needs two or more{beside}")
-    folder = arguments.out or Path("runs" if arguments.quick else "docs") / "studies" / study.name
+    folder = arguments.out or (Path("runs") if arguments.quick else DOCS) / "studies" / study.name
     try:
         with clear_errors():
             rows = measured(study, range(arguments.seeds), folder, arguments.quick)
@@ -165,7 +166,7 @@ def store(study: Study, rows: Sequence[Row], folder: Path, quick: bool = False) 
         return sum(row.get(column, 0.0) for row in rows)
 
     told = report.environment(Path(__file__).parent)
-    command = f"python -m ssl_mi.studies.{study.name} --seeds {len(seeds)}" + (" --quick" if quick else "")
+    command = f"python examples/studies/{study.name}.py --seeds {len(seeds)}" + (" --quick" if quick else "")
     facts = {
         "command": f"`{command}`",
         "commit": ", ".join(dict.fromkeys(str(row["commit"]) for row in rows)),

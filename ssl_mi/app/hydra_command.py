@@ -1,0 +1,158 @@
+"""The command line of a training: Hydra's own, after checks that end with one line and leave no folder behind."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf
+
+from ssl_mi.app.composition import Sources, folder_of
+from ssl_mi.app.config_checks import UnknownOverride, accepted, parse_override
+from ssl_mi.app.paths import PAGE, conf_dir
+from ssl_mi.app.startup import check, clear_errors, first_process, print_error
+
+if TYPE_CHECKING:
+    from ssl_mi.app.runner import Run
+
+MOST_JOBS = 32  # of a sweep that are checked before the first begins; each takes about 0.2 s
+
+
+def run(argv: Sequence[str], prepare: Callable[[DictConfig], Run]) -> int:
+    """Train as the command line says: once, or with -m for each job of a sweep.
+
+    Args:
+        argv: Flags of Hydra and overrides.
+        prepare: Builds the run of a configuration.
+
+    Returns:
+        The exit status; the process ends with it where a job fails.
+    """
+    with clear_errors():
+        try:
+            words = _checked(argv)
+        except UnknownOverride as error:
+            if first_process():  # all processes of a run are given the same
+                print_error(str(error))
+            return 1
+        _hand_to_hydra(words, prepare)
+    return 0
+
+
+# ------------------------------------------------------------------------------------------- before Hydra starts
+
+
+def _checked(argv: Sequence[str]) -> list[str]:
+    """The command line as Hydra accepts it. ValueError or HydraException for one that cannot work."""
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+    parser.prog = "ssl-mi train"
+    args = parser.parse_args(argv)
+    if args.hydra_help or args.shell_completion or args.experimental_rerun:
+        return list(argv)
+    sources = _sources(args)
+    sources.check()
+    several = args.multirun or "hydra.mode=MULTIRUN" in args.overrides
+    overrides = accepted(sources, args.overrides, sweep=several)
+    if not (args.help or args.cfg or args.info):
+        for job in _jobs(overrides) if several else [overrides]:
+            _check_job(sources, job)
+    new = dict(zip(args.overrides, overrides, strict=True))
+    if args.config_path is not None:  # Hydra would look for it beside this file
+        new[args.config_path] = str(sources.primary)
+        new[f"--config-path={args.config_path}"] = f"--config-path={sources.primary}"
+    return [new.get(word, word) for word in argv]
+
+
+def _sources(args: argparse.Namespace) -> Sources:
+    """The folders that flags and overrides name."""
+    further = [] if args.config_dir is None else [Path(args.config_dir).absolute()]
+    for override in args.overrides:
+        key, _, value = override.partition("=")
+        if key.lstrip("+") == "hydra.searchpath":
+            further += [folder_of(str(place)) for place in OmegaConf.create(value)]
+    primary = conf_dir() if args.config_path is None else folder_of(args.config_path)
+    return Sources(primary, tuple(further), args.config_name or PAGE)
+
+
+def _jobs(overrides: Sequence[str]) -> Iterable[Sequence[str]]:
+    """The overrides of the first jobs of a sweep, as Hydra's own sweeper makes them; none where another one does."""
+    parsed = [parse_override(text) for text in overrides]
+    if any(o.key_or_group == "hydra/sweeper" or o.is_interval_sweep() for o in parsed):
+        return []
+    options = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override() and o.is_discrete_sweep()
+        else [text]
+        for o, text in zip(parsed, overrides, strict=True)
+    ]
+    return itertools.islice(itertools.product(*options), MOST_JOBS)
+
+
+def _check_job(sources: Sources, overrides: Sequence[str]) -> None:
+    """What can be seen of one job before it has a folder."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import open_dict, read_write
+
+    page = sources.compose(overrides, with_hydra=True)
+    with read_write(page), open_dict(page):
+        page.hydra.runtime.output_dir = "."
+        page.hydra.job.update({"num": 0, "id": "0"})
+        HydraConfig.instance().set_config(page)  # for ${hydra:...}
+        OmegaConf.select(page, "hydra.run.dir")
+        del page["hydra"]
+    try:
+        check(page)
+    finally:
+        HydraConfig.instance().cfg = None
+
+
+# ------------------------------------------------------------------------------------------------- inside Hydra
+
+
+def _hand_to_hydra(words: Sequence[str], prepare: Callable[[DictConfig], Run]) -> None:
+    import hydra
+
+    given = sys.argv
+
+    def job(cfg: DictConfig) -> None:
+        sys.argv = given  # Lightning starts further processes with the words that started this one
+        with clear_errors(), _no_folder_of_a_failed_start():
+            prepare(cfg).fit()
+
+    sys.argv = [given[0], *words]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=PAGE)(job)()
+    finally:
+        sys.argv = given
+
+
+@contextmanager
+def _no_folder_of_a_failed_start() -> Iterator[None]:
+    """Where a run fails before it trains, remove the folder that Hydra made for it, unless anything else is in it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    try:
+        yield
+    except BaseException:
+        hydra = HydraConfig.get()
+        folder = Path(hydra.runtime.output_dir)
+        own = folder / str(hydra.output_subdir)
+        if first_process() and all(path.is_dir() or path.parent == own for path in folder.rglob("*")):
+            shutil.rmtree(folder)
+            _remove_while_empty(folder.parent)
+        raise
+
+
+def _remove_while_empty(folder: Path) -> None:
+    """This folder and those around it, up to the current one, as long as nothing is in them."""
+    while folder != Path.cwd() and folder.is_relative_to(Path.cwd()) and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
