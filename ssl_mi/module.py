@@ -265,13 +265,7 @@ class SelfSupervised(pl.LightningModule):
         else:
             made = objective(dim=self.towers.out_dim, **self.objective_arguments())
         self._check_kind(made)
-        width = getattr(made, "dim", None)
-        if width not in (None, self.towers.out_dim):
-            raise ValueError(
-                f"'{getattr(made, 'name', made)}' is made for embeddings of width {width} and the towers give "
-                f"{self.towers.out_dim}: make it with dim={self.towers.out_dim}"
-            )
-        if width is None and hasattr(made, "build"):  # an objective that was written without its width
+        if hasattr(made, "build"):  # what depends on the width of an embedding, unless it was made before
             made.build(self.towers.out_dim)
         return made
 
