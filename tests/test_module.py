@@ -354,7 +354,7 @@ def test_an_objective_may_be_given_whole_and_its_width_is_checked(tmp_path):
     assert module.objective is objective
     fit(module, tmp_path)
     objective.dim = 5
-    with pytest.raises(ValueError, match="'byol' is made for embeddings of width 5 and the towers give 8"):
+    with pytest.raises(ValueError, match="BYOL\\(dim=5\\) got embeddings of width 8"):
         JointEmbedding(small_towers(), objective, torch.optim.SGD, teacher=EMA())
 
 

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from ssl_mi.information.variational.flow import flow_mi
     from ssl_mi.information.variational.named import dv, infonce, interpolated, js, mine, nwj, smile, tuba
     from ssl_mi.information.variational.neural import neural_mi
+    from ssl_mi.information.variational.splits import Split
+    from ssl_mi.information.variational.training import Training
     from ssl_mi.information.variational.upper_bounds import club, difference_of_entropies, leave_one_out
 
 __all__ = [  # noqa: RUF022 - grouped
@@ -78,6 +80,8 @@ __all__ = [  # noqa: RUF022 - grouped
     "entropy",
     # variational bounds with a learned critic
     "neural_mi",
+    "Split",
+    "Training",
     "infonce",
     "dv",
     "mine",
@@ -135,6 +139,8 @@ __getattr__, __dir__ = lazy.attach(
         "variational.flow": ("flow_mi",),
         "variational.named": ("dv", "infonce", "interpolated", "js", "mine", "nwj", "smile", "tuba"),
         "variational.neural": ("neural_mi",),
+        "variational.splits": ("Split",),
+        "variational.training": ("Training",),
         "variational.upper_bounds": ("club", "difference_of_entropies", "leave_one_out"),
     },
     {

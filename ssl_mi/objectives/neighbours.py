@@ -116,7 +116,8 @@ class ReSSL(Objective):
         super().__init__()
         self.online_temperature, self.target_temperature = online_temperature, target_temperature
         self.check_settings()
-        self.queue = Queue(size, dim)
+        self.size = size
+        self.build(dim)
 
     def check_settings(self) -> None:
         if not 0 < self.target_temperature < self.online_temperature:

@@ -53,7 +53,7 @@ def test_what_the_command_line_names_is_a_function_of_that_name(name):
 def test_a_bound_by_its_name_estimates_with_that_bound():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((60, 1))
-    estimate = information.nwj(x, x + rng.standard_normal((60, 1)), max_steps=2)
+    estimate = information.nwj(x, x + rng.standard_normal((60, 1)), training=information.Training(max_steps=2))
     assert isinstance(estimate, Estimate)
     assert estimate.settings["bound"] == "nwj"
 

@@ -64,7 +64,7 @@ def test_an_objective_built_for_another_width_is_refused_by_name():
 def test_an_objective_that_waits_for_its_width_says_so_when_it_is_used(kind):
     views = [torch.randn(4, 6) for _ in range(2)]
     target = [torch.randn(4, 6) for _ in range(2)]
-    beside = {"maps": [[torch.randn(4, 3, 6)]] * 2} if "maps" in kind.takes else {}
+    beside = {"maps": [[torch.randn(4, 3, 6)]] * 2} if "maps" in kind.requires else {}
     with pytest.raises(AttributeError, match=rf"The width.*is not known yet: give {kind.__name__}\(dim=...\)"):
         kind()(views, views if beside else target, **beside)
 
