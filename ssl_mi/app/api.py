@@ -6,11 +6,8 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from ssl_mi.app.runner import Run
-
-CONF = Path(__file__).parents[2] / "conf"
 
 
 def short_run(overrides: Sequence[str]) -> Run:
@@ -20,18 +17,10 @@ def short_run(overrides: Sequence[str]) -> Run:
     fit in one process, and each gives what it gives in a process of its own: the seed is set again before each.
     Mistakes in the overrides raise what they raise on the command line.
     """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    from ssl_mi.app import startup as cli
+    from ssl_mi.app.train import compose, prepare
 
     with tempfile.TemporaryDirectory() as folder:
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            cfg = compose("train", [f"run_dir={folder}", "progress=none", *overrides])
-        cli.check(cfg)
-        cli.start(cfg)
-        run = Run(cfg, cli.build(cfg, "data"), cli.build(cfg, "module"))
+        run = prepare(compose(["progress=none", *overrides], run_dir=folder))
         with contextlib.redirect_stdout(io.StringIO()):  # the facts of each run would bury what its caller prints
             run.trainer.fit(run.module, run.data)
     return run
