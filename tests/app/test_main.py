@@ -39,7 +39,7 @@ def test_the_command_lists_its_subcommands_with_examples_and_loads_nothing_heavy
     assert text.count("  ssl-mi ") >= 2
 
 
-@pytest.mark.parametrize("name", map(pending, COMMANDS))
+@pytest.mark.parametrize("name", [pending(name) for name in COMMANDS])
 def test_each_help_names_the_others_and_two_examples_and_loads_nothing_heavy(name):
     text, loaded = call(name, "--help")
     assert loaded.isdisjoint(HEAVY)
@@ -48,7 +48,7 @@ def test_each_help_names_the_others_and_two_examples_and_loads_nothing_heavy(nam
         assert other in text
 
 
-@pytest.mark.parametrize("name", map(pending, ["benchmark", "staircase", "canaries"]))
+@pytest.mark.parametrize("name", [pending(name) for name in ("benchmark", "staircase", "canaries")])
 def test_no_command_that_runs_for_minutes_starts_bare(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as left:

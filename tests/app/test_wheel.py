@@ -143,7 +143,7 @@ SMALLEST = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", map(pending, SMALLEST))
+@pytest.mark.parametrize("command", [pending(name) for name in SMALLEST])
 def test_the_estimators_are_compared_with_the_truth_and_nothing_is_written_unasked(ssl_mi, tmp_path, command):
     assert SMALLEST[command][1] in ssl_mi(command, *SMALLEST[command])
     assert list(tmp_path.iterdir()) == []
