@@ -54,7 +54,7 @@ def _checked(argv: Sequence[str]) -> list[str]:
 
     parser = get_args_parser()
     parser.prog = "ssl-mi train"
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     if args.hydra_help or args.shell_completion or args.experimental_rerun:
         return list(argv)
     sources = _sources(args)
@@ -64,11 +64,10 @@ def _checked(argv: Sequence[str]) -> list[str]:
     if not (args.help or args.cfg or args.info):
         for job in _jobs(overrides) if several else [overrides]:
             _check_job(sources, job)
-    new = dict(zip(args.overrides, overrides, strict=True))
+    flags = [word for word in argv if word not in args.overrides]
     if args.config_path is not None:  # Hydra would look for it beside this file
-        new[args.config_path] = str(sources.primary)
-        new[f"--config-path={args.config_path}"] = f"--config-path={sources.primary}"
-    return [new.get(word, word) for word in argv]
+        flags = [word.replace(args.config_path, str(sources.primary)) for word in flags]
+    return [*flags, *overrides]  # Hydra's parser wants them apart
 
 
 def _sources(args: argparse.Namespace) -> Sources:
