@@ -65,8 +65,8 @@ def split_candidates(scores: Tensor, partner: Tensor, k: int) -> tuple[Tensor, T
     m, c = scores.shape
     joint = scores.gather(1, partner[:, None]).squeeze(1)
     if c == k + 1:
-        columns = torch.arange(k, device=scores.device).expand(m, k)
-        return joint, scores.gather(1, columns + (columns >= partner[:, None]).long())
+        before = torch.arange(k, device=scores.device) < partner[:, None]
+        return joint, torch.where(before, scores[:, :-1], scores[:, 1:])
     # No boolean index, whose result has a size that the host would have to wait for.
     kept = (scores != -math.inf).scatter(1, partner[:, None], False)
     place = torch.where(kept, kept.cumsum(1) - 1, k)  # what is not kept goes to a spare column
