@@ -60,9 +60,12 @@ class Infomax(Objective):
         if self.negatives.directed or self.predictor is not None:
             self.teacher = "required"
 
-    def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
+    def can_shard(self) -> bool:
+        return self.bound.rowwise and self.negatives.shards
+
+    def forward(self, online: list[Tensor], target: list[Tensor], rows: slice | None = None) -> Loss:
         met = self._met(online, target)
-        value = sum(self._bound(x, y) for x, y in met) / len(met)
+        value = sum(self._bound(x, y, rows) for x, y in met) / len(met)
         loss = self.weight * self.bound.loss(value, self.negatives.count(online[0].shape[0]))
         if self.training:
             self.negatives.remember(target)
@@ -77,7 +80,9 @@ class Infomax(Objective):
         queries = online if self.predictor is None else predicted(self.predictor, online)
         return crossings(queries, [key.detach() for key in target])
 
-    def _bound(self, x: Tensor, y: Tensor) -> Tensor:
+    def _bound(self, x: Tensor, y: Tensor, rows: slice | None = None) -> Tensor:
+        if rows is not None:
+            return self.bound.among(*self.negatives.shard(self.critic, x, y, rows), self.negatives.count(x.shape[0]))
         if isinstance(self.bound, InfoNCE):
             return self.bound.among(*self.negatives.candidates(self.critic, x, y), self.negatives.count(x.shape[0]))
         return self.bound(*self.negatives(self.critic, x, y))

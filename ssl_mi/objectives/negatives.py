@@ -24,6 +24,7 @@ class Negatives(nn.Module):
 
     directed = False
     not_a_bound: str | None = None
+    shards = False  # whether there is a `shard`
 
     def count(self, n: int) -> int:
         raise NotImplementedError
@@ -32,6 +33,20 @@ class Negatives(nn.Module):
         raise NotImplementedError
 
     def candidates(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def shard(self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        """The rows of `candidates` that belong to some of the pairs, at their share of the cost.
+
+        Args:
+            critic: Scores all pairs of its two arguments.
+            x: Embeddings of all pairs, [n, d].
+            y: Embeddings of all pairs, [n, d].
+            rows: Which pairs. Shards of equal length that cover all pairs have together the rows of `candidates`.
+
+        Returns:
+            scores and partner, as `candidates`.
+        """
         raise NotImplementedError
 
     def remember(self, target: list[Tensor]) -> None:
@@ -45,6 +60,8 @@ class OtherSamples(Negatives):
     of Radford et al. 2021, arXiv:2103.00020). Scores are computed once.
     """
 
+    shards = True
+
     def count(self, n: int) -> int:
         return n - 1
 
@@ -57,6 +74,10 @@ class OtherSamples(Negatives):
         scores = critic(x, y)
         return torch.cat([scores, scores.T]), torch.arange(x.shape[0], device=x.device).repeat(2)
 
+    def shard(self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        scores = torch.cat([critic(x[rows], y), critic(x, y[rows]).T])
+        return scores, _places(x)[rows].repeat(2)
+
 
 class OtherSamplesAndViews(Negatives):
     """The other samples of both views: m = 2n, k = 2n - 2, as NT-Xent has it.
@@ -64,6 +85,8 @@ class OtherSamplesAndViews(Negatives):
     Chen et al. 2020 (arXiv:2002.05709), section 2.1: "the other 2(N - 1) augmented examples". Row i of x
     meets all y_j and x_j with j != i. It assumes that the two views have the same distribution.
     """
+
+    shards = True
 
     def count(self, n: int) -> int:
         return 2 * n - 2
@@ -85,6 +108,12 @@ class OtherSamplesAndViews(Negatives):
         z = torch.cat([x, y])
         return critic(z, z).fill_diagonal_(-math.inf), torch.arange(2 * n, device=z.device).roll(n)
 
+    def shard(self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        n, place = x.shape[0], _places(x)[rows]
+        itself, partner = torch.cat([place, place + n]), torch.cat([place + n, place])
+        scores = critic(torch.cat([x[rows], y[rows]]), torch.cat([x, y]))
+        return scores.scatter(1, itself[:, None], -math.inf), partner
+
 
 class OtherTargets(Negatives):
     """The other samples of the other view, in one direction: m = n, k = n - 1.
@@ -93,6 +122,7 @@ class OtherTargets(Negatives):
     """
 
     directed = True
+    shards = True
 
     def count(self, n: int) -> int:
         return n - 1
@@ -102,6 +132,9 @@ class OtherTargets(Negatives):
 
     def candidates(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return critic(x, y), torch.arange(x.shape[0], device=x.device)
+
+    def shard(self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        return critic(x[rows], y), _places(x)[rows]
 
 
 class PastTargets(Negatives):
@@ -116,6 +149,7 @@ class PastTargets(Negatives):
     """
 
     directed = True
+    shards = True
     not_a_bound = "its negatives come from a queue of keys that older weights made"
 
     def __init__(self, dim: int, size: int) -> None:
@@ -133,5 +167,13 @@ class PastTargets(Negatives):
         partner = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
         return torch.cat([joint[:, None], marginal], 1), partner
 
+    def shard(self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        return self.candidates(critic, x[rows], y[rows])
+
     def remember(self, target: list[Tensor]) -> None:
         self.queue.push(torch.cat(target))
+
+
+def _places(x: Tensor) -> Tensor:
+    """0, 1, ..., n - 1 for x [n, d]."""
+    return torch.arange(x.shape[0], device=x.device)

@@ -65,9 +65,13 @@ def reads_as(value: Tensor, surrogate: Tensor) -> Tensor:
 
 
 class Bound(nn.Module):
-    """(joint [n], marginal [n, k]) -> nats, a scalar. `kind` says what the number is."""
+    """(joint [n], marginal [n, k]) -> nats, a scalar. `kind` says what the number is.
+
+    rowwise: the value is a mean over rows of what each row gives by itself, so that rows can be shared out.
+    """
 
     kind = "lower bound"
+    rowwise = False
 
     def ceiling(self, k: int, score_range: float = math.inf) -> float:
         """The largest value the bound can read, in nats, given k negatives a row.
@@ -97,6 +101,8 @@ class InfoNCE(Bound):
     (arXiv:1905.06922), section 2.3. Written from score differences: the difference of two large log-sums
     would lose the digits that matter.
     """
+
+    rowwise = True
 
     def ceiling(self, k: int, score_range: float = math.inf) -> float:
         return math.log(k + 1) - math.log1p(k * math.exp(-score_range))
