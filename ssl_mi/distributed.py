@@ -69,6 +69,26 @@ def gather_views(views: list[Tensor]) -> list[Tensor]:
     return list(gather(torch.stack(views, 1)).unbind(1))
 
 
+def mean_over_processes(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Scalars of all processes averaged in value; each keeps the gradient of this process's own.
+
+    For losses that are means over shards of equal size: DDP averages the gradients, which makes the gradient of the
+    mean. Communication: one all-reduce of as many numbers, forward only.
+
+    Args:
+        values: Named scalars, the same names in every process.
+
+    Returns:
+        The means over processes, equal in every process; `values` itself in one process.
+    """
+    size = world()[1]
+    if size == 1 or not values:
+        return values
+    mean = torch.stack([v.detach().double() for v in values.values()])
+    dist.all_reduce(mean)
+    return {name: v + (m.to(v.dtype) - v.detach()) for (name, v), m in zip(values.items(), mean / size, strict=True)}
+
+
 def gather_objects(x: object) -> list[Any]:
     """One object from each process, in rank order. For evaluation: goes through pickle, no gradients."""
     size = world()[1]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ssl_mi.distributed import gather, gather_views, synchronise_batch_norm, world
+from ssl_mi.distributed import gather, gather_views, mean_over_processes, synchronise_batch_norm, world
 from ssl_mi.optim import CompositeOptimizer, parameter_groups
 from ssl_mi.schedules import run_length
 
@@ -260,10 +260,8 @@ class SelfSupervised(pl.LightningModule):
         """The objective for these towers, checked against what this module gives."""
         # Before it is made: what another kind is made from, this module does not have.
         self._check_kind(getattr(objective, "func", objective))
-        if isinstance(objective, nn.Module):
-            made = objective
-        else:
-            made = objective(dim=self.towers.out_dim, **self.objective_arguments())
+        arguments = {"dim": self.towers.out_dim, **self.objective_arguments()}
+        made = objective if isinstance(objective, nn.Module) else objective(**arguments)
         self._check_kind(made)
         if hasattr(made, "build"):  # what depends on the width of an embedding, unless it was made before
             made.build(self.towers.out_dim)
@@ -372,7 +370,14 @@ class JointEmbedding(SelfSupervised):
         with torch.autocast(self.device.type, enabled=False):
             online_all = gather_views([z.float() for z in online])
             target_all = online_all if target is online else gather_views([z.float() for z in target])
-            return self.objective(online_all, target_all, **self._extra_inputs(batch, seen))
+            extra = self._extra_inputs(batch, seen)
+            rank, size = world()
+            if size == 1 or not self.objective.can_shard():
+                return self.objective(online_all, target_all, **extra)
+            # Each process scores its own rows against all columns.
+            n = len(online_all[0]) // size
+            own = self.objective(online_all, target_all, rows=slice(rank * n, (rank + 1) * n), **extra)
+            return own._replace(terms=mean_over_processes(own.terms), metrics=mean_over_processes(own.metrics))
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.trainer.max_epochs == -1 and self.trainer.max_steps == -1:

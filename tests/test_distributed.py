@@ -11,8 +11,17 @@ from specs import DIM, OBJECTIVES, beside
 from torch import nn
 
 from ssl_mi.data.batch import Batch
-from ssl_mi.distributed import SyncBatchNorm, gather, gather_objects, gather_views, synchronise_batch_norm, world
+from ssl_mi.distributed import (
+    SyncBatchNorm,
+    gather,
+    gather_objects,
+    gather_views,
+    mean_over_processes,
+    synchronise_batch_norm,
+    world,
+)
 from ssl_mi.masked import MaskedAutoencoder
+from ssl_mi.module import JointEmbedding
 from ssl_mi.networks.heads import MLP, LocalHeads
 from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.towers import Siamese
@@ -20,6 +29,7 @@ from ssl_mi.networks.vit import ViT
 from ssl_mi.objectives.masked import MaskedPixels
 
 N = 16  # images of the whole batch
+SHARDED = [name for name in OBJECTIVES if OBJECTIVES[name].make().can_shard()]
 
 
 class Encoder(nn.Sequential):
@@ -49,8 +59,11 @@ def images(views: int) -> list[torch.Tensor]:
     return [torch.randn(N, 3, 6, 6, generator=generator, dtype=torch.float64) for _ in range(views)]
 
 
-def two_steps(model: nn.ModuleDict, name: str, rows: slice) -> dict[str, torch.Tensor]:
-    """Loss and gradients of the second step, whose queues, centres and averages the first one filled."""
+def two_steps(model: nn.ModuleDict, name: str, rows: slice, shard: bool = False) -> dict[str, torch.Tensor]:
+    """Loss and gradients of the second step, whose queues, centres and averages the first one filled.
+
+    shard: the objective scores `rows` alone, against all columns.
+    """
     row, objective = OBJECTIVES[name], model["objective"]
     others = {k: gather(v[rows]) for k, v in beside(objective.requires, N).items()}
     views = [v[rows] for v in images(row.views)]
@@ -61,9 +74,12 @@ def two_steps(model: nn.ModuleDict, name: str, rows: slice) -> dict[str, torch.T
         if "maps" in objective.requires:
             others["maps"] = [[gather(m) for m in scales] for scales in seen.maps]
         target = gather_views(model["teacher"](views).z) if row.teacher else online
-        total = objective(online, target, **others).total
-        total.backward()
-    return {"loss": total.detach(), **{n: p.grad for n, p in model.named_parameters() if p.requires_grad}}
+        loss = objective(online, target, **others, **({"rows": rows} if shard else {}))
+        if shard:
+            loss = loss._replace(terms=mean_over_processes(loss.terms), metrics=mean_over_processes(loss.metrics))
+        loss.total.backward()
+    values = {"loss": loss.total.detach(), **loss.metrics}
+    return {**values, **{n: p.grad for n, p in model.named_parameters() if p.requires_grad}}
 
 
 def masked(rows: slice) -> dict[str, torch.Tensor]:
@@ -79,6 +95,19 @@ def masked(rows: slice) -> dict[str, torch.Tensor]:
         total = model.loss(Batch(views, torch.arange(N)[rows], None)).total
         total.backward()
     return {"loss": total.detach(), **{n: p.grad for n, p in model.named_parameters()}}
+
+
+def joint(rows: slice) -> dict[str, torch.Tensor]:
+    """Loss, metric and gradients of a joint embedding, in float32, as its training step has them."""
+    torch.manual_seed(0)
+    towers = Siamese(MLP(6, [8]), lambda d: MLP(d, [DIM], batch_norm=False))
+    model = JointEmbedding(towers, lambda dim: OBJECTIVES["infonce"].make(), optimizer=None)
+    generator = torch.Generator().manual_seed(1)
+    views = [torch.randn(N, 6, generator=generator)[rows] for _ in range(2)]
+    loss = model.loss(Batch(views, torch.arange(N)[rows], None))
+    loss.total.backward()
+    assert all(p.grad is not None for p in model.parameters())
+    return {"loss": loss.total.detach(), **loss.metrics, **{n: p.grad for n, p in model.named_parameters()}}
 
 
 def state(model: nn.ModuleDict) -> dict[str, torch.Tensor]:
@@ -100,12 +129,25 @@ def work(rank: int, size: int, port: int, results) -> None:
             value /= size
         if rank == 0:
             results[name] = {k: v.numpy() for k, v in {**found, **state(model)}.items()}
-    found = masked(slice(rank * share, (rank + 1) * share))
-    for value in found.values():
-        dist.all_reduce(value)
-        value /= size
-    if rank == 0:
-        results["mae"] = {k: v.numpy() for k, v in found.items()}
+    for name in SHARDED:
+        model = parts(name)
+        for part in ("towers", "teacher"):
+            synchronise_batch_norm(model[part], torch.device("cpu"))
+        found = two_steps(model, name, slice(rank * share, (rank + 1) * share), shard=True)
+        own = found["loss"].clone()
+        for value in found.values():
+            dist.all_reduce(value)
+            value /= size
+        assert torch.equal(own, found["loss"])  # every process holds the loss of the whole batch
+        if rank == 0:
+            results["sharded " + name] = {k: v.numpy() for k, v in {**found, **state(model)}.items()}
+    for name, step in {"mae": masked, "joint": joint}.items():
+        found = step(slice(rank * share, (rank + 1) * share))
+        for value in found.values():
+            dist.all_reduce(value)
+            value /= size
+        if rank == 0:
+            results[name] = {k: v.numpy() for k, v in found.items()}
     assert gather_objects(rank) == list(range(size))
     dist.destroy_process_group()
 
@@ -130,9 +172,56 @@ def test_several_processes_have_the_loss_gradients_and_statistics_of_one(size):
             got = torch.from_numpy(results[name][key])
             # In float64, with synchronised batch norms and their running statistics.
             torch.testing.assert_close(got, value, rtol=1e-9, atol=1e-10, msg=lambda m, k=key, o=name: f"{o} {k}: {m}")
+            if name in SHARDED:
+                got = torch.from_numpy(results["sharded " + name][key])
+                assert (got - value).abs().max() <= 1e-10 * max(1.0, value.abs().max()), f"sharded {name} {key}"
 
-    for key, value in masked(slice(N)).items():
-        torch.testing.assert_close(torch.from_numpy(results["mae"][key]), value, rtol=1e-5, atol=1e-6, msg=f"mae {key}")
+    for name, step in {"mae": masked, "joint": joint}.items():
+        for key, value in step(slice(N)).items():
+            got = torch.from_numpy(results[name][key])
+            torch.testing.assert_close(got, value, rtol=1e-5, atol=1e-6, msg=f"{name} {key}")
+
+
+def test_what_bounds_by_rows_is_shared_out_and_nothing_else():
+    assert SHARDED == ["simclr", "infonce", "clip", "cmc", "moco", "moco_v3"]
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_the_shards_of_a_batch_have_together_the_loss_of_the_batch(name):
+    row = OBJECTIVES[name]
+    torch.manual_seed(0)
+    objective = row.make().double().eval()
+    online = [torch.randn(12, DIM, dtype=torch.float64) for _ in range(row.views)]
+    target = [torch.randn(12, DIM, dtype=torch.float64) for _ in range(row.views)] if row.teacher else online
+    whole = objective(online, target)
+    shards = [objective(online, target, rows=slice(start, start + 4)) for start in (0, 4, 8)]
+    assert len({shard.total.item() for shard in shards}) == 3
+    assert sum(shard.total.item() for shard in shards) / 3 == pytest.approx(whole.total.item(), rel=1e-12)
+
+
+def scores_of(objective, online, target, **rows):
+    """How many scores the critic is asked for."""
+    asked = []
+    hook = objective.critic.register_forward_hook(lambda module, inputs, output: asked.append(output.numel()))
+    objective(online, target, **rows)
+    hook.remove()
+    return sum(asked)
+
+
+@pytest.mark.parametrize(("name", "share"), [("simclr", 8), ("moco_v3", 8), ("clip", 4)])
+def test_a_process_of_eight_computes_an_eighth_of_the_scores(name, share):
+    # Both directions of a critic that need not be symmetric: its two passes are n x N each, a quarter in all.
+    row = OBJECTIVES[name]
+    objective = row.make().eval()
+    online = [torch.randn(16, DIM) for _ in range(2)]
+    target = [torch.randn(16, DIM) for _ in range(2)] if row.teacher else online
+    whole = scores_of(objective, online, target)
+    assert scores_of(objective, online, target, rows=slice(0, 2)) * share == whole
+
+
+def test_in_one_process_nothing_is_averaged():
+    values = {"a": torch.ones((), requires_grad=True)}
+    assert mean_over_processes(values) is values
 
 
 def test_in_one_process_nothing_is_gathered():

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -88,9 +89,12 @@ class Infomax(Objective):
         if self.negatives.directed:
             self.teacher = "required"
 
-    def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
+    def can_shard(self) -> bool:
+        return self.bound.rowwise and self.negatives.shards
+
+    def forward(self, online: list[Tensor], target: list[Tensor], rows: slice | None = None) -> Loss:
         met = self._met(online, target)
-        value = mean_of([self._bound(x, y) for x, y in met])
+        value = mean_of([self._bound(x, y, rows) for x, y in met])
         loss = self.weight * self.bound.loss(value, self.negatives.count(online[0].shape[0]))
         if self.training:
             self.negatives.remember(target)
@@ -105,8 +109,9 @@ class Infomax(Objective):
         queries = online if self.predictor is None else predicted(self.predictor, online)
         return ordered_pairs(queries, [key.detach() for key in target])
 
-    def _bound(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.bound.from_logits(*self.negatives.candidates(self.critic, x, y), self.negatives.count(x.shape[0]))
+    def _bound(self, x: Tensor, y: Tensor, rows: slice | None = None) -> Tensor:
+        candidates = self.negatives.candidates if rows is None else partial(self.negatives.shard, rows=rows)
+        return self.bound.from_logits(*candidates(self.critic, x, y), self.negatives.count(x.shape[0]))
 
     def ceiling(self, rows: int) -> float:
         """The largest value, in nats, that the bound can take with `rows` pairs."""

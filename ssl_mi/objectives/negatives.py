@@ -25,6 +25,7 @@ class Negatives(nn.Module):
 
     directed = False
     not_a_bound: str | None = None
+    shards = False  # whether there is a `shard`
 
     def count(self, n: int) -> int:
         """Negatives of a row, in a batch of n pairs."""
@@ -38,6 +39,20 @@ class Negatives(nn.Module):
         """x [n, d], y [n, d] -> joint [m], marginal [m, k]."""
         return split_candidates(*self.candidates(critic, x, y), self.count(x.shape[0]))
 
+    def shard(self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        """The rows of `candidates` that belong to some of the pairs, at their share of the cost.
+
+        Args:
+            critic: Scores all pairs of its two arguments.
+            x: Embeddings of all pairs, [n, d].
+            y: Embeddings of all pairs, [n, d].
+            rows: Which pairs. Shards of equal length that cover all pairs have together the rows of `candidates`.
+
+        Returns:
+            scores and partner, as `candidates`.
+        """
+        raise NotImplementedError
+
     def remember(self, target: list[Tensor]) -> None:
         """Called once a training step, after every pair was scored."""
 
@@ -49,12 +64,18 @@ class OtherSamples(Negatives):
     of Radford et al. 2021, arXiv:2103.00020). Scores are computed once.
     """
 
+    shards = True
+
     def count(self, n: int) -> int:
         return n - 1
 
     def candidates(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         scores = critic(x, y)
         return torch.cat([scores, scores.T]), torch.arange(x.shape[0], device=x.device).repeat(2)
+
+    def shard(self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        scores = torch.cat([critic(x[rows], y), critic(x, y[rows]).T])
+        return scores, _places(x)[rows].repeat(2)
 
 
 class OtherSamplesAndViews(Negatives):
@@ -64,6 +85,8 @@ class OtherSamplesAndViews(Negatives):
     meets all y_j and x_j with j != i. It assumes that the two views have the same distribution.
     """
 
+    shards = True
+
     def count(self, n: int) -> int:
         return 2 * n - 2
 
@@ -71,6 +94,12 @@ class OtherSamplesAndViews(Negatives):
         n = x.shape[0]
         z = torch.cat([x, y])
         return critic(z, z).fill_diagonal_(-math.inf), torch.arange(2 * n, device=z.device).roll(n)
+
+    def shard(self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        n, place = x.shape[0], _places(x)[rows]
+        itself, partner = torch.cat([place, place + n]), torch.cat([place + n, place])
+        scores = critic(torch.cat([x[rows], y[rows]]), torch.cat([x, y]))
+        return scores.scatter(1, itself[:, None], -math.inf), partner
 
 
 class OtherTargets(Negatives):
@@ -80,12 +109,16 @@ class OtherTargets(Negatives):
     """
 
     directed = True
+    shards = True
 
     def count(self, n: int) -> int:
         return n - 1
 
     def candidates(self, critic: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return critic(x, y), torch.arange(x.shape[0], device=x.device)
+
+    def shard(self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        return critic(x[rows], y), _places(x)[rows]
 
 
 class PastTargets(Negatives):
@@ -100,6 +133,7 @@ class PastTargets(Negatives):
     """
 
     directed = True
+    shards = True
     not_a_bound = "its negatives come from a queue of keys that older weights made"
 
     def __init__(self, dim: int, size: int) -> None:
@@ -113,5 +147,13 @@ class PastTargets(Negatives):
         scores = torch.cat([critic(x, y).diagonal()[:, None], critic(x, self.queue.past())], 1)
         return scores, torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
 
+    def shard(self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        return self.candidates(critic, x[rows], y[rows])
+
     def remember(self, target: list[Tensor]) -> None:
         self.queue.push(torch.cat(target))
+
+
+def _places(x: Tensor) -> Tensor:
+    """0, 1, ..., n - 1 for x [n, d]."""
+    return torch.arange(x.shape[0], device=x.device)

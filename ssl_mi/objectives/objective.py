@@ -148,6 +148,15 @@ class Objective(nn.Module):
         """
         return None
 
+    def can_shard(self) -> bool:
+        """Whether the loss is a mean over rows, each of which needs the others as columns only.
+
+        Then `forward` also takes `rows`, a slice of the batch: it scores these rows against all columns and returns
+        means over them. The mean over slices of equal length that cover the batch is the loss of the whole batch, in
+        value and in gradient. With W processes each scores n of the W n rows: 1/W of the work.
+        """
+        return False
+
     def check(self, images: int) -> None:
         """Raise ValueError, naming the key to set, if training on `images` images cannot go well."""
 

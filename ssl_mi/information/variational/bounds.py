@@ -100,6 +100,8 @@ class Bound(nn.Module):
             will do. A critic that starts from an estimate of log r starts there.
         heavy_tailed: whether it averages e^T over the marginal scores, so that its variance grows like e^I
             (Song & Ermon 2020, arXiv:1910.06222, theorem 2).
+        rowwise: whether the value is a mean over rows of what each row gives by itself, so that rows can be shared out
+            over processes.
         estimates: what the number means, in a line, for the table of estimators.
         use_when: when to choose it, in a line.
     """
@@ -108,6 +110,7 @@ class Bound(nn.Module):
     kind: Literal["lower bound", "upper bound", "point estimate"] = "lower bound"
     offset: float = 0.0
     heavy_tailed: bool = False
+    rowwise: bool = False
     estimates: ClassVar[str] = ""
     use_when: ClassVar[str] = ""
 
@@ -195,6 +198,7 @@ class InfoNCE(Bound):
     """
 
     name = "infonce"
+    rowwise = True
     estimates = "lower bound with little variance, never above log(rows scored together): 7.6 nats at 2048"
     use_when = "many dimensions, where less than about 0.8 log(n) nats are shared"
 
