@@ -47,15 +47,15 @@ def train(
         ssl_mi.train("experiment=simclr_cifar", "data=image_folder", "data.root=photos")
         ssl_mi.train(objective=VICReg(), data=images, encoder=ResNet(18, "cifar"), max_epochs=20)
 
-    A part is given as an object, or by the name that it has in `conf/` ("simclr", "resnet18"); what is not given is that
-    of the configuration. Modules are copied: those that are given do not change.
+    A part is given as an object, or by the name that it has in `conf/` ("simclr", "resnet18"). A part that is not given
+    is that of the configuration. Modules are copied: those that are given do not change.
 
     Args:
         *overrides: As on the command line: "group=option", "key=value".
         objective: An `Objective`, e.g. `SimCLR(temperature=0.5)`.
-        data: A folder of images (a path); images uint8 [n, h, w, c] or [n, c, h, w] as an array or tensor, alone or with
-            labels as a pair (images, labels); a source with `load()`, such as `ImageArrays`; or a data module, such as
-            `ImageData`, which makes its own views.
+        data: A folder of images (a path); images uint8 [n, h, w, c] or [n, c, h, w] as an array or tensor, alone or
+            with labels as a pair (images, labels); a source with `load()`, such as `ImageArrays`; or a data module,
+            such as `ImageData`, which makes its own views.
         encoder: A module with an int `out_dim`, e.g. `ConvNet()`.
         augmentation: An `Augmentation`.
         towers: `Siamese` or `Independent`; `encoder` is not used then.
@@ -94,10 +94,15 @@ class TrainedRun:
     """A finished run. In a notebook it shows its table and its pictures.
 
     Attributes:
-        run: The runner: `run.module`, `run.data`, `run.trainer`, `run.history.epochs`.
+        run: The runner: `run.module`, `run.trainer`, `run.history.epochs`.
     """
 
     run: Run = field(repr=False)
+
+    @property
+    def data(self) -> Any:
+        """The data module, e.g. for `data.augmentation.clean(images)`: images as evaluation sees them."""
+        return self.run.data
 
     @property
     def folder(self) -> Path:

@@ -88,8 +88,8 @@ class ImageArrays:
         n = round(self.test_fraction * len(self.train))
         if not 0 < n < len(self.train):
             raise ValueError(
-                f"ImageArrays: test_fraction={self.test_fraction} of {len(self.train)} images leaves nothing to test or "
-                "to train on; add images or change the fraction"
+                f"ImageArrays: test_fraction={self.test_fraction} of {len(self.train)} images leaves nothing to test "
+                "or to train on; add images or change the fraction"
             )
         order = stratified_order(self.train.labels, len(self.train), [self.seed])
         return Sets(self.train.take(order[n:]), self.train.take(order[:n]))
