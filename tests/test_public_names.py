@@ -25,6 +25,7 @@ PAGES = sorted(
     path
     for pattern in ("README.md", "docs/**/*.md", "conf/**/*.yaml", "examples/**/*.py", "examples/**/*.yaml")
     for path in ROOT.glob(pattern)
+    if "studies" not in path.parts  # research of this repository, which uses more than it promises to others
 )
 
 

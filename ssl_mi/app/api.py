@@ -47,15 +47,15 @@ def train(
         ssl_mi.train("experiment=simclr_cifar", "data=image_folder", "data.root=photos")
         ssl_mi.train(objective=VICReg(), data=images, encoder=ResNet(18, "cifar"), max_epochs=20)
 
-    A part is given as an object, or by the name that it has in `conf/` ("simclr", "resnet18"); what is not given is that
-    of the configuration. Modules are copied: those that are given do not change.
+    A part is given as an object, or by the name that it has in `conf/` ("simclr", "resnet18"). A part that is not given
+    is that of the configuration. Modules are copied: those that are given do not change.
 
     Args:
         *overrides: As on the command line: "group=option", "key=value".
         objective: An `Objective`, e.g. `SimCLR(temperature=0.5)`.
-        data: A folder of images (a path); images uint8 [n, h, w, c] or [n, c, h, w] as an array or tensor, alone or with
-            labels as a pair (images, labels); a source with `load()`, such as `ImageArrays`; or a data module, such as
-            `ImageData`, which makes its own views.
+        data: A folder of images (a path); images uint8 [n, h, w, c] or [n, c, h, w] as an array or tensor, alone or
+            with labels as a pair (images, labels); a source with `load()`, such as `ImageArrays`; or a data module,
+            such as `ImageData`, which makes its own views.
         encoder: A module with an int `out_dim`, e.g. `ConvNet()`.
         augmentation: An `Augmentation`.
         towers: `Siamese` or `Independent`; `encoder` is not used then.
@@ -80,10 +80,10 @@ def train(
     command = _call(overrides, groups | {"data": data, "max_epochs": max_epochs, "seed": seed})
     with _clear_errors():
         given = Given(groups, data, Sources.default(config_dir).options().get("data", []))
-        values = {"trainer.max_epochs": max_epochs, "seed": seed, "name": name or given.name}
+        values = {"trainer.max_epochs": max_epochs, "seed": seed, "name": name}
         named = given.overrides + [_override(key, value) for key, value in values.items() if value is not None]
         _refuse_twice(overrides, list(given.parts), [word.partition("=")[0] for word in named])
-        cfg = compose([*named, *overrides], run_dir=run_dir, config_dir=config_dir)
+        cfg = compose([*given.defaults, *named, *overrides], run_dir=run_dir, config_dir=config_dir)
         _refuse_to_overwrite(cfg)
         with given.registered():
             return TrainedRun(_fitted(given.put_into(cfg), quiet, command))
@@ -94,10 +94,15 @@ class TrainedRun:
     """A finished run. In a notebook it shows its table and its pictures.
 
     Attributes:
-        run: The runner: `run.module`, `run.data`, `run.trainer`, `run.history.epochs`.
+        run: The runner: `run.module`, `run.trainer`, `run.history.epochs`.
     """
 
     run: Run = field(repr=False)
+
+    @property
+    def data(self) -> Any:
+        """The data module, e.g. for `data.augmentation.clean(images)`: images as evaluation sees them."""
+        return self.run.data
 
     @property
     def folder(self) -> Path:
@@ -223,7 +228,7 @@ class Given:
     Attributes:
         overrides: What chooses the parts that are named.
         parts: Key of the configuration -> object.
-        name: What the data are called, for the run's folder; None where the configuration says it.
+        defaults: What follows from the data, unless an override says otherwise: the size, the name of the run.
 
     Raises:
         ValueError: If the data are of no kind that there is.
@@ -233,28 +238,30 @@ class Given:
         chosen = {group: part for group, part in groups.items() if part is not None}
         self.overrides = [_override(group, part) for group, part in chosen.items() if isinstance(part, str)]
         self.parts = {group: part for group, part in chosen.items() if not isinstance(part, str)}
-        self.name: str | None = None
+        self.defaults: list[str] = []
         if isinstance(data, str) and data in options:
             self.overrides.append(_override("data", data))
         elif isinstance(data, str | Path):
             self._take_folder(Path(data), options)
         elif hasattr(data, "train_dataloader"):
-            self.parts["data"], self.name = data, type(data).__name__.lower()
+            self.parts["data"] = data
+            self.defaults.append(_override("name", type(data).__name__.lower()))
         elif data is not None:
             self._take_source(data if hasattr(data, "load") else _arrays(data))
 
     def _take_folder(self, folder: Path, options: Sequence[str]) -> None:
         if not folder.is_dir():
             raise ValueError(f"data={str(folder)!r} is neither a folder of images nor one of {', '.join(options)}")
-        self.name = folder.resolve().name
+        self.defaults.append(_override("name", folder.resolve().name))
         self.overrides += ["data=image_folder", _override("data.root", str(folder.resolve()))]
 
     def _take_source(self, source: Any) -> None:
-        self.parts["data.sets"], self.name = source, getattr(source, "name", type(source).__name__.lower())
+        self.parts["data.sets"] = source
+        self.defaults.append(_override("name", getattr(source, "name", type(source).__name__.lower())))
         self.overrides += ["data=image_folder", "data.root=null"]
         shape = getattr(getattr(source, "train", None), "shape", None)
         if shape is not None:  # arrays of one size are trained on as they are
-            self.overrides.append(f"data.size={min(shape[1:])}")
+            self.defaults.append(f"data.size={min(shape[1:])}")
 
     @contextlib.contextmanager
     def registered(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ssl_mi.data.modules import ImageData
     from ssl_mi.data.ops import Op
     from ssl_mi.data.sets import ImageSet, Sets
-    from ssl_mi.data.shapes import EmbeddedShapes
+    from ssl_mi.data.shapes import EmbeddedShapes, draw_shapes
     from ssl_mi.data.torchvision_sets import TorchvisionSet
 
 __all__ = [  # noqa: RUF022 - grouped
@@ -34,6 +34,7 @@ __all__ = [  # noqa: RUF022 - grouped
     "ImageSet",
     "Sets",
     "TorchvisionSet",
+    "draw_shapes",
     # splits and batches
     "Batch",
     "ImageData",
@@ -72,7 +73,7 @@ __getattr__, __dir__ = _lazy.attach(
         "modules": ("ImageData",),
         "ops": ("Op",),
         "sets": ("ImageSet", "Sets"),
-        "shapes": ("EmbeddedShapes",),
+        "shapes": ("EmbeddedShapes", "draw_shapes"),
         "torchvision_sets": ("TorchvisionSet",),
     },
     ("known",),

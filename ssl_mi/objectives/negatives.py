@@ -17,10 +17,12 @@ from ssl_mi.objectives.queue import Queue
 
 
 class Negatives(nn.Module):
-    """The contract.
+    """Base class: which pairs count as independent.
 
-    directed:    x looks for its partner among the y only: the two sides play different parts, so a teacher makes y.
-    not_a_bound: why a bound over these negatives bounds nothing; None where it holds.
+    Attributes:
+        directed: Whether a row of x looks for its partner among the y only. The two sides then play different parts, so
+            a teacher makes y.
+        not_a_bound: Why a bound over these negatives bounds nothing; None if it holds.
     """
 
     directed = False
@@ -60,8 +62,10 @@ class Negatives(nn.Module):
 class OtherSamples(Negatives):
     """The other samples of the other view, in both directions: m = 2n, k = n - 1.
 
-    Row i of x must find y_i among all y, and row i of y must find x_i among all x (the two directions
-    of Radford et al. 2021, arXiv:2103.00020). Scores are computed once.
+    Row i of x must find y_i among all y, and row i of y must find x_i among all x. Scores are computed once.
+
+    References:
+        Radford et al. 2021 (arXiv:2103.00020).
     """
 
     shards = True
@@ -79,10 +83,13 @@ class OtherSamples(Negatives):
 
 
 class OtherSamplesAndViews(Negatives):
-    """The other samples of both views: m = 2n, k = 2n - 2, as NT-Xent has it.
+    """The other samples of both views: m = 2n, k = 2n - 2, as in NT-Xent.
 
-    Chen et al. 2020 (arXiv:2002.05709), section 2.1: "the other 2(N - 1) augmented examples". Row i of x
-    meets all y_j and x_j with j != i. It assumes that the two views have the same distribution.
+    The negatives of row i of x are all y_j and x_j with j != i. This assumes that the two views have the same
+    distribution.
+
+    References:
+        Chen et al. 2020 (arXiv:2002.05709), section 2.1: "the other 2(N - 1) augmented examples".
     """
 
     shards = True
@@ -105,7 +112,10 @@ class OtherSamplesAndViews(Negatives):
 class OtherTargets(Negatives):
     """The other samples of the other view, in one direction: m = n, k = n - 1.
 
-    Row i of x, a query, must find y_i among all y, the keys (Chen et al. 2021, arXiv:2104.02057: MoCo v3).
+    Row i of x, a query, must find y_i among all y, the keys.
+
+    References:
+        Chen et al. 2021 (arXiv:2104.02057): MoCo v3.
     """
 
     directed = True
@@ -124,12 +134,22 @@ class OtherTargets(Negatives):
 class PastTargets(Negatives):
     """A queue of the targets of past steps: m = n, k = size.
 
-    Row i of x, a query, must find y_i, its key, among y_i and the queue (He et al. 2020, arXiv:1911.05722:
-    MoCo). The keys of this step, of every view, enter after all pairs were scored, so that in the symmetric
-    loss no query finds its own key among the negatives. A batch of n images takes V n places for V target views.
+    Row i of x, a query, must find y_i, its key, among y_i and the queue. The keys of this step, of all views, enter after
+    all pairs were scored, so that in the symmetric loss no query finds its own key among the negatives. A batch of n
+    images takes V n places for V target views.
 
-    The queue's rows were made by older weights than the partner: they are no sample of p(y), and the loss is a
-    score that bounds nothing.
+    The rows of the queue come from older weights than the partner. They are not a sample of p(y), so the loss bounds
+    nothing.
+
+    Args:
+        dim: Width of an embedding.
+        size: Rows of the queue.
+
+    Raises:
+        ValueError: If more keys are pushed in a step than the queue holds.
+
+    References:
+        He et al. 2020 (arXiv:1911.05722): MoCo.
     """
 
     directed = True
