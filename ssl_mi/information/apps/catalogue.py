@@ -207,7 +207,9 @@ def split_settings(spec: str) -> tuple[str, dict[str, object]]:
 def check_settings(name: str, function: Callable, settings: Iterable[str]) -> None:
     """Raise ValueError for a setting that the function does not take, as far as its signature tells."""
     taken = settings_of(function)
-    for setting in settings if taken is not None else ():
+    if taken is None:
+        return
+    for setting in settings:
         if setting not in taken:
             raise ValueError(f"{name} takes no {setting!r}{nearest(setting, taken)}; it takes: {', '.join(taken)}")
 

@@ -51,10 +51,15 @@ def take_rows(x: Any, rows: np.ndarray) -> Any:
     return np.asarray(x)[rows]
 
 
-def read(x, name: str = "x") -> Variable:
-    """`x`: [n] or [n, d], a torch tensor on any device or anything numpy reads -> Variable (a fresh copy).
+def read(x: Any, name: str = "x") -> Variable:
+    """One variable, checked, as a copy in float64.
 
-    Raises ValueError for another rank, no rows, NaN or infinity, or values that are not numbers.
+    Args:
+        x: [n] or [n, d], a torch tensor on any device or anything numpy reads.
+        name: of x, in messages.
+
+    Raises:
+        ValueError: another rank, no rows, NaN or infinity, or values that are not numbers.
     """
     if is_tensor(x):
         stored = str(x.dtype).removeprefix("torch.")
@@ -86,13 +91,14 @@ def read(x, name: str = "x") -> Variable:
 def rounded(variable: Variable) -> Variable:
     """The same, with `stored` the precision its values were once rounded to, whatever they are kept in now.
 
-    `embeddings.float()` after mixed precision holds float16 or bfloat16 numbers in float32. They are told by no
-    value having more bits, and from an evenly spaced grid (integers, pixels / 256) by being finer near zero.
+    `embeddings.float()` after mixed precision holds float16 or bfloat16 numbers in float32. They are recognised by no
+    value having more bits, and distinguished from an evenly spaced grid (integers, pixels / 256) by being finer near
+    zero.
     """
     if variable.stored not in ("float32", "float64"):
         return variable
-    coarsest_first = sorted(LOW_PRECISION, key=LOW_PRECISION.get)  # what fits 8 bits fits 11
-    # Nearly always the first few values tell that nothing was rounded.
+    coarsest_first = sorted(LOW_PRECISION, key=lambda name: LOW_PRECISION[name])  # what fits 8 bits fits 11
+    # Nearly always the first few values show that nothing was rounded.
     if not any(_fit(variable.values.ravel()[:FEWEST_ROUNDED], name) for name in coarsest_first):
         return variable
     distinct = np.unique(variable.values)
@@ -114,28 +120,45 @@ def _fit(values: np.ndarray, name: str) -> bool:
     return bool(fits.all())
 
 
-def read_pair(x, y, names: tuple[str, str] = ("x", "y")) -> tuple[Variable, Variable]:
-    """Both variables, of equal length. Raises ValueError when row i of one has no partner in the other."""
+def read_pair(x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> tuple[Variable, Variable]:
+    """Both variables, of equal length.
+
+    Args:
+        x: [n] or [n, dx].
+        y: [n] or [n, dy].
+        names: of both, in messages.
+
+    Raises:
+        ValueError: as `read` does, and where row i of one has no partner in the other.
+    """
     first, second = read(x, names[0]), read(y, names[1])
     check_paired(first, second)
     return first, second
 
 
 def check_paired(*variables: Variable) -> None:
+    """Raise ValueError where they are not of equal length."""
     first = variables[0]
     for other in variables[1:]:
         if other.n != first.n:
             raise ValueError(
-                f"{first.name} has {first.n} rows and {other.name} has {other.n}: they are read in pairs, "
+                f"{first.name} has {first.n} rows and {other.name} has {other.n}: they are used in pairs, "
                 f"row i with row i, so pass equal lengths"
             )
 
 
-def read_labels(labels, name: str = "labels") -> tuple[np.ndarray, int]:
-    """`labels`: [n] or [n, d] of integers, booleans, strings or whole floats -> codes int64 [n], and m.
+def read_labels(labels: Any, name: str = "labels") -> tuple[np.ndarray, int]:
+    """Symbols as numbers.
 
-    Rows of a [n, d] array are one symbol each. Raises ValueError for fractional floats, NaN or another
-    rank.
+    Args:
+        labels: [n], or [n, d] with one symbol a row: integers, booleans, strings or whole floats.
+        name: of the labels, in messages.
+
+    Returns:
+        Codes from 0, int64 [n], and how many different ones there are.
+
+    Raises:
+        ValueError: fractional floats, NaN or another rank.
     """
     if is_tensor(labels):
         labels = labels.detach().cpu()

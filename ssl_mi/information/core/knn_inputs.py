@@ -77,7 +77,8 @@ def prepare_for_ranks(x: ArrayLike, y: ArrayLike) -> tuple[Variable, Variable, t
 
     Repeated rows are dropped; ties and low precision are left to the ranks, which break them at random.
     """
-    a, b, cautions = handle_repeats(*map(rounded, read_pair(x, y)), drop=True)
+    a, b = map(rounded, read_pair(x, y))
+    a, b, cautions = handle_repeats(a, b, drop=True)
     kept = tuple(caution for caution in cautions if caution.code != "ties")
     return a, b, (*kept, *standardize(a)[2], *standardize(b)[2])
 

@@ -261,7 +261,7 @@ def _local_fit(x: np.ndarray, y: np.ndarray, k: int = 8) -> float:
     from scipy.spatial import cKDTree
 
     x, y = x[:LOCAL_ROWS], y[:LOCAL_ROWS]
-    near = cKDTree(x).query(x, k + 1)[1][:, 1:]
+    near = np.asarray(cKDTree(x).query(x, k + 1)[1])[:, 1:]
     return max(0.0, float(1 - (y - y[near].mean(1)).var() * k / (k + 1) / y.var()))
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -83,7 +84,7 @@ def mutual_information(
     """
     started = time.perf_counter()
     codes_x, codes_y = categorical.category_codes(x, "x"), categorical.category_codes(y, "y")
-    uncertainty = {"level": level, "permutations": permutations, "seed": seed}
+    uncertainty: dict[str, Any] = {"level": level, "permutations": permutations, "seed": seed}
     if codes_x is not None and codes_y is not None:
         estimate = categorical.both_categorical(codes_x, codes_y, **uncertainty)
     elif codes_x is not None:
