@@ -62,6 +62,7 @@ class BenchmarkRow(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str, int, int]:
+        """What makes two rows the same run."""
         return self.estimator, self.task, self.n, self.seed
 
 

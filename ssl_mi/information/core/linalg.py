@@ -49,10 +49,14 @@ def rank_gaussianize(x: ArrayLike | Variable, name: str = "x", rng: np.random.Ge
     Returns:
         float64 [n, d].
     """
+    return normal_scores(x.values if isinstance(x, Variable) else read(x, name).values, rng)
+
+
+def normal_scores(values: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+    """`rank_gaussianize` of float64 [n, d], unchecked."""
     from scipy.special import ndtri
     from scipy.stats import rankdata
 
-    values = x.values if isinstance(x, Variable) else read(x, name).values
     if rng is None:
         ranks = rankdata(values, axis=0)
     else:

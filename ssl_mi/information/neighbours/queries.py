@@ -60,7 +60,7 @@ def _workers(size: int) -> int:
 class Tree:
     """A kd-tree over points float64 [n, d], to be asked about its own points on `workers` threads."""
 
-    def __init__(self, points: np.ndarray, workers: int | None = None):
+    def __init__(self, points: np.ndarray, workers: int | None = None) -> None:
         n, d = points.shape
         self.n = n
         self.workers = _workers(points.size) if workers is None else workers
