@@ -22,7 +22,7 @@ from ssl_mi.information import (
     with_uncertainty,
 )
 from ssl_mi.information.apps.estimation import FEWEST_ROWS
-from ssl_mi.information.core.knn_inputs import FEW_TIES
+from ssl_mi.information.core.inputs import FEW_TIES
 from ssl_mi.information.estimators.auto import pipeline
 from ssl_mi.information.inference.subsampling import SUBSETS
 

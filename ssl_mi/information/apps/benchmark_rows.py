@@ -62,6 +62,7 @@ class BenchmarkRow(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str, int, int]:
+        """What makes two rows the same run."""
         return self.estimator, self.task, self.n, self.seed
 
 
@@ -135,7 +136,7 @@ def measure(name: str, estimator: Callable[..., Any], task: Task, n: int, seed: 
     except Exception as problem:  # an estimator may be anybody's, and fail in any way
         seconds = time.perf_counter() - started
         error = _one_line(f"{type(problem).__name__}: {problem}")
-        return BenchmarkRow(*facts, *[None] * 5, kind="", seconds=seconds, warnings="", error=error)
+        return BenchmarkRow(*facts, None, None, None, None, None, "", seconds, "", error)
     seconds = time.perf_counter() - started
     low, high = getattr(estimate, "ci", None) or (None, None)
     se, ceiling, p_value = (getattr(estimate, key, None) for key in ("se", "ceiling", "p_value"))

@@ -28,7 +28,7 @@ from ssl_mi.information.variational.settings import FORMER_NAMES, flat
 class Entry(NamedTuple):
     """Where an estimator is (a function of ssl_mi.information.<home>), its fixed settings, and what to know of it.
 
-    fits: it trains networks, for seconds to minutes, and states its own error; reading it again on every part and
+    fits: it trains networks, for seconds to minutes, and states its own error; running it again on every part and
     re-pairing of the rows is therefore left to who asks for it.
     """
 
@@ -78,13 +78,13 @@ _BEFORE_BOUNDS = {
     "mutual_information": Entry(
         "estimators.auto.pipeline",
         "mutual_information",
-        "I(x; y), or a lower bound where it read a projection; says which",
-        "first: it looks at the samples, chooses how to read them and says what it chose",
+        "I(x; y), or a lower bound where it used a projection; reports which",
+        "first: it looks at the samples, chooses an estimator and reports what it chose",
     ),
     "ksg": Entry(
         "estimators.ksg",
         "ksg",
-        "I(x; y), a point estimate; reads too little above 4 dimensions",
+        "I(x; y), a point estimate; underestimates above 4 dimensions",
         "continuous samples of up to 4 dimensions a side",
     ),
     "lnc": Entry(
@@ -126,7 +126,7 @@ _BEFORE_BOUNDS = {
     "discrete_mi": Entry(
         "estimators.discrete",
         "discrete_mi",
-        "I(x; y) of counts; the plug-in reads too much, other corrections less: discrete_mi:correction=grassberger",
+        "I(x; y) of counts; the plug-in overestimates, other corrections less: discrete_mi:correction=grassberger",
         "symbols on both sides, at least 5 rows for each pair of symbols that occurs",
     ),
 }
@@ -224,9 +224,11 @@ def split_settings(spec: str) -> tuple[str, dict[str, object]]:
 
 
 def check_settings(name: str, function: Callable, settings: Iterable[str]) -> None:
-    """Raise ValueError for a setting that the function does not take, as far as its signature tells."""
+    """Raise ValueError for a setting that the function does not take, as far as its signature shows."""
     taken = settings_of(function)
-    for setting in settings if taken is not None else ():
+    if taken is None:
+        return
+    for setting in settings:
         if setting not in taken:
             raise ValueError(f"{name} takes no {setting!r}{nearest(setting, taken)}; it takes: {', '.join(taken)}")
 

@@ -96,6 +96,7 @@ class Columns(ABC):
             )
 
     def list_columns(self) -> str:
+        """How many columns, and the first of their names, for people."""
         shown = ", ".join(self.names[:12]) + (", ..." if len(self.names) > 12 else "")
         return f"{len(self.names)} column{'s'[: len(self.names) != 1]} ({shown})"
 
@@ -123,6 +124,7 @@ class ArrayColumns(Columns):
         super().__init__(label, [str(c) for c in range(1 if values.ndim == 1 else values.shape[1])])
 
     def take(self, columns: Sequence[int], text: bool = False) -> np.ndarray:
+        """See `Columns.take`."""
         values = self.values if len(columns) == len(self.names) else self.values[:, columns]
         if text:
             return values.astype(str)

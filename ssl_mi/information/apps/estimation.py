@@ -99,7 +99,7 @@ def _requested(arguments: argparse.Namespace) -> Request:
 
 
 def _samples(arguments: argparse.Namespace) -> tuple[Side, Side]:
-    specs = (
+    spec_x, spec_y = (
         SideSpec(
             side,
             getattr(arguments, f"{side}_key"),
@@ -108,7 +108,7 @@ def _samples(arguments: argparse.Namespace) -> tuple[Side, Side]:
         )
         for side in ("x", "y")
     )
-    x, y = read_sides(arguments.x, arguments.y, *specs, arguments.header)
+    x, y = read_sides(arguments.x, arguments.y, spec_x, spec_y, arguments.header)
     if len(x.values) != len(y.values):
         raise ValueError(
             f"x has {len(x.values)} rows ({x.source}) and y has {len(y.values)} ({y.source}): row i of one belongs to "

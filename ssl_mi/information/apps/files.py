@@ -92,8 +92,11 @@ def _divide(table: Columns, x: SideSpec, y: SideSpec) -> tuple[list[int], list[i
             f"{table.label} has {table.list_columns()}: say which are x and which are y, "
             "--x-columns a,b --y-columns c, or give a second file"
         )
-    of_x = table.find(x) if x.columns is not None else [c for c in every if c not in table.find(y)]
-    of_y = table.find(y) if y.columns is not None else [c for c in every if c not in of_x]
+    of_x, of_y = table.find(x), table.find(y)  # all of them where none are named
+    if x.columns is None:
+        of_x = [c for c in every if c not in of_y]
+    elif y.columns is None:
+        of_y = [c for c in every if c not in of_x]
     if not of_x or not of_y:
         raise ValueError(f"{table.label}: every column is on one side; leave some for the other")
     both = [table.names[c] for c in of_x if c in of_y]

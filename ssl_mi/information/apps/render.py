@@ -104,12 +104,14 @@ def _note_of_unit(estimate: Estimate, bits: bool) -> tuple[str, ...]:
 
 
 def shape_of(side: Side) -> str:
+    """[n, d] and the type, for people."""
     return f"{list(side.values.shape)} {'text' if side.values.dtype.kind in 'US' else side.values.dtype}"
 
 
 def console() -> Console:
+    """The terminal, or a file of fixed width."""
     found = Console(highlight=False)
-    return found if found.is_terminal else Console(width=140, highlight=False)  # a file has no width of its own
+    return found if found.is_terminal else Console(width=140, highlight=False)
 
 
 # -------------------------------------------------------------------------------------------------- estimators

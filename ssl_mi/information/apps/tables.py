@@ -59,6 +59,7 @@ class CsvColumns(Columns):
         return not any(map(is_number, first)) or any(word_above_number)
 
     def take(self, columns: Sequence[int], text: bool = False) -> np.ndarray:
+        """See `Columns.take`."""
         if "" in [self.names[c] for c in columns] and len(columns) > 1:
             raise ValueError(
                 f"{self.label}: column {self.names.index('')} has no name, as the index that pandas writes; "
@@ -153,7 +154,7 @@ class ParquetColumns(Columns):
 
     def __init__(self, file: Path) -> None:
         try:
-            import pyarrow
+            import pyarrow  # type: ignore[import-untyped]
             from pyarrow import parquet
         except ImportError:
             raise ValueError(f"{file}: reading .parquet needs pyarrow; pip install 'ssl_mi[parquet]'") from None
@@ -166,6 +167,7 @@ class ParquetColumns(Columns):
         super().__init__(str(file), list(self.table.schema_arrow.names))
 
     def take(self, columns: Sequence[int], text: bool = False) -> np.ndarray:
+        """See `Columns.take`."""
         names = [self.names[c] for c in columns]
         twice = [name for name in names if self.names.count(name) > 1]
         if twice:

@@ -17,6 +17,9 @@ LOW_PRECISION = {"float16": 11, "bfloat16": 8}
 FEWEST_ROUNDED = 32  # distinct values, below which nobody can tell rounding from a grid
 
 
+FEW_TIES = 0.99  # share of distinct rows; six decimals give a few equal numbers, which change nothing
+
+
 class Variable(NamedTuple):
     """One variable: values float64 [n, d], the name it was passed under, the precision it was stored in."""
 
@@ -26,11 +29,25 @@ class Variable(NamedTuple):
 
     @property
     def n(self) -> int:
+        """Rows."""
         return self.values.shape[0]
 
     @property
     def d(self) -> int:
+        """Columns."""
         return self.values.shape[1]
+
+
+class Categories(NamedTuple):
+    """A variable whose values are symbols: codes int64 [n] from 0, and the name it was passed under."""
+
+    codes: np.ndarray
+    name: str
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        return len(self.codes)
 
 
 def is_tensor(x: Any) -> bool:
@@ -51,10 +68,15 @@ def take_rows(x: Any, rows: np.ndarray) -> Any:
     return np.asarray(x)[rows]
 
 
-def read(x, name: str = "x") -> Variable:
-    """`x`: [n] or [n, d], a torch tensor on any device or anything numpy reads -> Variable (a fresh copy).
+def read(x: Any, name: str = "x") -> Variable:
+    """One variable, checked, as a copy in float64.
 
-    Raises ValueError for another rank, no rows, NaN or infinity, or values that are not numbers.
+    Args:
+        x: [n] or [n, d], a torch tensor on any device or anything numpy reads.
+        name: of x, in messages.
+
+    Raises:
+        ValueError: another rank, no rows, NaN or infinity, or values that are not numbers.
     """
     if is_tensor(x):
         stored = str(x.dtype).removeprefix("torch.")
@@ -83,16 +105,42 @@ def read(x, name: str = "x") -> Variable:
     return Variable(np.ascontiguousarray(values), name, stored)
 
 
+def read_either(x: Any, name: str = "x") -> Variable | Categories:
+    """A variable, checked, as numbers or, where it looks categorical, as symbols.
+
+    Strings always do. Whole numbers do when each row is seen 20 times on average, one column of other numbers when it
+    has at most √n / 2 distinct values: continuous samples have n.
+
+    Args:
+        x: [n] or [n, d].
+        name: of x, in messages.
+
+    Raises:
+        ValueError: as `read` and `read_labels` do.
+    """
+    raw = x.detach().cpu() if is_tensor(x) else np.asarray(x)
+    kind = "f" if is_floating(x) else np.asarray(raw).dtype.kind
+    if kind in "USO":
+        return Categories(read_labels(raw, name)[0], name)
+    variable = read(x, name)
+    hashes = row_hash(variable.values)
+    allowed = variable.n / 20 if kind in "iub" else np.sqrt(variable.n) / 2 if variable.d == 1 else 0
+    if n_distinct(hashes) > allowed:
+        return variable
+    return Categories(np.unique(hashes, return_inverse=True)[1].astype(np.int64), name)
+
+
 def rounded(variable: Variable) -> Variable:
     """The same, with `stored` the precision its values were once rounded to, whatever they are kept in now.
 
-    `embeddings.float()` after mixed precision holds float16 or bfloat16 numbers in float32. They are told by no
-    value having more bits, and from an evenly spaced grid (integers, pixels / 256) by being finer near zero.
+    `embeddings.float()` after mixed precision holds float16 or bfloat16 numbers in float32. They are recognised by no
+    value having more bits, and distinguished from an evenly spaced grid (integers, pixels / 256) by being finer near
+    zero.
     """
     if variable.stored not in ("float32", "float64"):
         return variable
-    coarsest_first = sorted(LOW_PRECISION, key=LOW_PRECISION.get)  # what fits 8 bits fits 11
-    # Nearly always the first few values tell that nothing was rounded.
+    coarsest_first = sorted(LOW_PRECISION, key=lambda name: LOW_PRECISION[name])  # what fits 8 bits fits 11
+    # Nearly always the first few values show that nothing was rounded.
     if not any(_fit(variable.values.ravel()[:FEWEST_ROUNDED], name) for name in coarsest_first):
         return variable
     distinct = np.unique(variable.values)
@@ -114,28 +162,45 @@ def _fit(values: np.ndarray, name: str) -> bool:
     return bool(fits.all())
 
 
-def read_pair(x, y, names: tuple[str, str] = ("x", "y")) -> tuple[Variable, Variable]:
-    """Both variables, of equal length. Raises ValueError when row i of one has no partner in the other."""
+def read_pair(x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> tuple[Variable, Variable]:
+    """Both variables, of equal length.
+
+    Args:
+        x: [n] or [n, dx].
+        y: [n] or [n, dy].
+        names: of both, in messages.
+
+    Raises:
+        ValueError: as `read` does, and where row i of one has no partner in the other.
+    """
     first, second = read(x, names[0]), read(y, names[1])
     check_paired(first, second)
     return first, second
 
 
-def check_paired(*variables: Variable) -> None:
+def check_paired(*variables: Variable | Categories) -> None:
+    """Raise ValueError where they are not of equal length."""
     first = variables[0]
     for other in variables[1:]:
         if other.n != first.n:
             raise ValueError(
-                f"{first.name} has {first.n} rows and {other.name} has {other.n}: they are read in pairs, "
+                f"{first.name} has {first.n} rows and {other.name} has {other.n}: they are used in pairs, "
                 f"row i with row i, so pass equal lengths"
             )
 
 
-def read_labels(labels, name: str = "labels") -> tuple[np.ndarray, int]:
-    """`labels`: [n] or [n, d] of integers, booleans, strings or whole floats -> codes int64 [n], and m.
+def read_labels(labels: Any, name: str = "labels") -> tuple[np.ndarray, int]:
+    """Symbols as numbers.
 
-    Rows of a [n, d] array are one symbol each. Raises ValueError for fractional floats, NaN or another
-    rank.
+    Args:
+        labels: [n], or [n, d] with one symbol a row: integers, booleans, strings or whole floats.
+        name: of the labels, in messages.
+
+    Returns:
+        Codes from 0, int64 [n], and how many different ones there are.
+
+    Raises:
+        ValueError: fractional floats, NaN or another rank.
     """
     if is_tensor(labels):
         labels = labels.detach().cpu()
@@ -189,6 +254,59 @@ def _constant_columns(variable: Variable, columns: np.ndarray) -> Caution:
     )
 
 
+def handle_repeats(a: Variable, b: Variable, drop: bool) -> tuple[Variable, Variable, tuple[Caution, ...]]:
+    """Distinguish repeated rows (of continuous data: drop) from coarse values (of discrete data: caution)."""
+    n = a.n
+    hash_a, hash_b = row_hash(a.values), row_hash(b.values)
+    distinct_a, distinct_b = n_distinct(hash_a), n_distinct(hash_b)
+    if distinct_a == n and distinct_b == n:
+        return a, b, ()
+    both = hash_a ^ (hash_b * np.uint64(0xD6E8FEB86659FD93))
+    distinct = n_distinct(both)
+    repeated_pairs = distinct == distinct_a == distinct_b  # x always comes with its own y: rows were repeated
+    if repeated_pairs and distinct > 1:
+        text = f"{n - distinct} of {n} rows of ({a.name}, {b.name}) are exact repeats"
+        numbers = {"repeats": n - distinct, "n": n}
+        if not drop:
+            text += ": they look like information; pass duplicates='drop'"
+            return a, b, (Caution("repeated-rows", text, numbers),)
+        first_rows = np.sort(np.unique(both, return_index=True)[1])
+        kept = a._replace(values=a.values[first_rows]), b._replace(values=b.values[first_rows])
+        return *kept, (Caution("dropped-repeats", f"{text} and were dropped", numbers),)
+    remedy = ": KSG is for continuous values; use mixed_ksg_gao, or mixed_ksg_ross for labels"
+    found = ((a, distinct_a), (b, distinct_b))
+    return (
+        a,
+        b,
+        tuple(
+            ties_caution(variable, rows, remedy)
+            for variable, rows in found
+            if rows < FEW_TIES * n and variable.stored not in LOW_PRECISION
+        ),
+    )
+
+
+def ties_caution(variable: Variable, distinct: int, remedy: str = "") -> Caution:
+    """That values of a continuous variable repeat, and what to do about it."""
+    return Caution(
+        "ties",
+        f"{variable.name} has ties ({distinct} distinct values in {variable.n} rows){remedy}",
+        {"side": variable.name, "distinct": distinct, "n": variable.n},
+    )
+
+
+def prepare_for_ranks(a: Variable, b: Variable) -> tuple[Variable, Variable, tuple[Caution, ...]]:
+    """Two paired variables whose columns are to be replaced by ranks, and the cautions about them.
+
+    Repeated rows are dropped; ties and low precision are left to the ranks, which break them at random. Raises
+    ValueError for unpaired lengths.
+    """
+    check_paired(a, b)
+    a, b, cautions = handle_repeats(rounded(a), rounded(b), drop=True)
+    kept = tuple(caution for caution in cautions if caution.code != "ties")
+    return a, b, (*kept, *standardize(a)[2], *standardize(b)[2])
+
+
 def row_hash(values: np.ndarray) -> np.ndarray:
     """values [n, d] -> uint64 [n]: equal rows get equal hashes; a collision has odds of about n² / 2^65."""
     # +0.0 turns -0.0 into 0.0, which compares equal and must hash equal.
@@ -203,5 +321,6 @@ def row_hash(values: np.ndarray) -> np.ndarray:
 
 
 def n_distinct(hashes: np.ndarray) -> int:
+    """How many different values there are."""
     ordered = np.sort(hashes)
     return 1 + int((ordered[1:] != ordered[:-1]).sum())

@@ -9,18 +9,20 @@ from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.inputs import (
+    FEW_TIES,
     LOW_PRECISION,
     Variable,
+    handle_repeats,
     n_distinct,
     read_pair,
     rounded,
     row_hash,
     standardize,
+    ties_caution,
 )
 
 MAX_DIMS = 4  # a side; see estimators/ksg.py
 FEW_ROWS = 200
-FEW_TIES = 0.99  # share of distinct rows; six decimals give a few equal numbers, which change nothing
 NEAR = 0.8  # of the ceiling
 
 
@@ -72,16 +74,6 @@ def prepare(
     return a, b, cautions
 
 
-def prepare_for_ranks(x: ArrayLike, y: ArrayLike) -> tuple[Variable, Variable, tuple[Caution, ...]]:
-    """Two paired variables whose columns are to be replaced by ranks, and the cautions about them.
-
-    Repeated rows are dropped; ties and low precision are left to the ranks, which break them at random.
-    """
-    a, b, cautions = handle_repeats(*map(rounded, read_pair(x, y)), drop=True)
-    kept = tuple(caution for caution in cautions if caution.code != "ties")
-    return a, b, (*kept, *standardize(a)[2], *standardize(b)[2])
-
-
 def dequantize(variable: Variable, rng: np.random.Generator) -> tuple[Variable, tuple[Caution, ...]]:
     """Spread float16 and bfloat16 values uniformly over the cells they were rounded from."""
     bits = LOW_PRECISION.get(variable.stored)
@@ -108,46 +100,6 @@ def _low_precision(variable: Variable) -> Caution:
     )
 
 
-def handle_repeats(a: Variable, b: Variable, drop: bool) -> tuple[Variable, Variable, tuple[Caution, ...]]:
-    """Distinguish repeated rows (of continuous data: drop) from coarse values (of discrete data: caution)."""
-    n = a.n
-    hash_a, hash_b = row_hash(a.values), row_hash(b.values)
-    distinct_a, distinct_b = n_distinct(hash_a), n_distinct(hash_b)
-    if distinct_a == n and distinct_b == n:
-        return a, b, ()
-    both = hash_a ^ (hash_b * np.uint64(0xD6E8FEB86659FD93))
-    distinct = n_distinct(both)
-    repeated_pairs = distinct == distinct_a == distinct_b  # x always comes with its own y: rows were repeated
-    if repeated_pairs and distinct > 1:
-        text = f"{n - distinct} of {n} rows of ({a.name}, {b.name}) are exact repeats"
-        numbers = {"repeats": n - distinct, "n": n}
-        if not drop:
-            text += ": they look like information; pass duplicates='drop'"
-            return a, b, (Caution("repeated-rows", text, numbers),)
-        first_rows = np.sort(np.unique(both, return_index=True)[1])
-        kept = a._replace(values=a.values[first_rows]), b._replace(values=b.values[first_rows])
-        return *kept, (Caution("dropped-repeats", f"{text} and were dropped", numbers),)
-    remedy = ": KSG is for continuous values; use mixed_ksg_gao, or mixed_ksg_ross for labels"
-    found = ((a, distinct_a), (b, distinct_b))
-    return (
-        a,
-        b,
-        tuple(
-            _ties(variable, rows, remedy)
-            for variable, rows in found
-            if rows < FEW_TIES * n and variable.stored not in LOW_PRECISION
-        ),
-    )
-
-
-def _ties(variable: Variable, distinct: int, remedy: str = "") -> Caution:
-    return Caution(
-        "ties",
-        f"{variable.name} has ties ({distinct} distinct values in {variable.n} rows){remedy}",
-        {"side": variable.name, "distinct": distinct, "n": variable.n},
-    )
-
-
 def reach_cautions(a: Variable, b: Variable, value: float, ceiling: float) -> tuple[Caution, ...]:
     """What is known to go wrong with KSG: too many dimensions, too few rows, too strong a dependence."""
     cautions = (*dims_cautions(a), *dims_cautions(b), *few_rows(a.n))
@@ -166,7 +118,7 @@ def marginal_cautions(variable: Variable) -> tuple[Caution, ...]:
     """Too many dimensions, too few rows, or repeated values in one variable."""
     cautions = (*dims_cautions(variable), *few_rows(variable.n))
     distinct = n_distinct(row_hash(variable.values))
-    return (*cautions, _ties(variable, distinct)) if distinct < FEW_TIES * variable.n else cautions
+    return (*cautions, ties_caution(variable, distinct)) if distinct < FEW_TIES * variable.n else cautions
 
 
 def dims_cautions(variable: Variable) -> tuple[Caution, ...]:

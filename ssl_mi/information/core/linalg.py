@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.inputs import Variable, read
 
 
 class Whitened(NamedTuple):
-    """x - mean = basis @ diag(scale) @ axes, basis [n, r] orthonormal: r is the numerical rank."""
+    """x - mean = basis @ diag(scale) @ axes, r being the numerical rank.
+
+    Args:
+        mean: [d].
+        basis: [n, r], orthonormal columns.
+        scale: [r], singular values, descending.
+        axes: [r, d], orthonormal rows.
+    """
 
     mean: np.ndarray
     basis: np.ndarray
@@ -27,17 +35,28 @@ def whiten(values: np.ndarray) -> Whitened:
     return Whitened(mean, basis[:, keep], scale[keep], axes[keep])
 
 
-def rank_gaussianize(x, name: str = "x", rng: np.random.Generator | None = None) -> np.ndarray:
-    """Each column through its ranks to the standard normal: x [n, d] -> float64 [n, d].
+def rank_gaussianize(x: ArrayLike | Variable, name: str = "x", rng: np.random.Generator | None = None) -> np.ndarray:
+    """Each column through its ranks to the standard normal, Φ^-1(rank / (n + 1)).
 
-    Φ^-1(rank / (n + 1)). Mutual information does not change under invertible maps of each column, and long tails
-    and odd units are gone. Ties share their mean rank, or, with `rng`, are put in random order: noise that knows
-    nothing of the other side, from which the tied value can still be told, so that no information is gained or lost.
+    Mutual information does not change under invertible maps of each column, and long tails and odd units are gone.
+
+    Args:
+        x: [n] or [n, d].
+        name: of x, in messages.
+        rng: None lets ties share their mean rank. A generator puts them in random order: noise that knows nothing of
+            the other side, from which the tied value can still be recovered, so that no information is gained or lost.
+
+    Returns:
+        float64 [n, d].
     """
+    return normal_scores(x.values if isinstance(x, Variable) else read(x, name).values, rng)
+
+
+def normal_scores(values: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+    """`rank_gaussianize` of float64 [n, d], unchecked."""
     from scipy.special import ndtri
     from scipy.stats import rankdata
 
-    values = x.values if isinstance(x, Variable) else read(x, name).values
     if rng is None:
         ranks = rankdata(values, axis=0)
     else:

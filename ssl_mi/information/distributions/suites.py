@@ -27,13 +27,16 @@ class Task:
 
     @property
     def mi(self) -> float:
+        """I(X; Y) in nats, exact."""
         return self.distribution.mi
 
     @property
     def dims(self) -> tuple[int, int]:
+        """Coordinates of X and of Y."""
         return self.distribution.dim_x, self.distribution.dim_y
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """n independent pairs: float64 [n, dim_x] and [n, dim_y]."""
         return self.distribution.sample(n, rng)
 
     def through(self, prefix: str, title: str, x: t.Map, y: t.Map | None = None, dims: str = "") -> "Task":

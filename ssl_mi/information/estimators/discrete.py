@@ -29,10 +29,19 @@ ROWS_PER_VALUE = 5
 Correction = Literal["plugin", "miller-madow", "grassberger", "chao-shen", "jackknife"]
 
 
-def discrete_entropy(x, correction: Correction = "plugin") -> Estimate:
-    """H(X) of symbols x: [n] (or [n, d], one symbol a row), in nats.
+def discrete_entropy(x: ArrayLike, correction: Correction = "plugin") -> Estimate:
+    """H(X) of symbols, in nats.
 
-    Raises ValueError for fractional values, NaN, another rank or an unknown correction.
+    Args:
+        x: [n], or [n, d] with one symbol a row: integers, booleans, strings or whole floats.
+        correction: see the module's description.
+
+    Raises:
+        ValueError: fractional values, NaN, another rank or an unknown correction.
+
+    Example:
+        >>> round(discrete_entropy([0, 0, 1, 1]).bits, 6)
+        1.0
     """
     started = time.perf_counter()
     codes, m = read_labels(x, "x")
@@ -55,10 +64,20 @@ def entropy(x: ArrayLike, correction: Correction = "plugin") -> Estimate:
     return discrete_entropy(x, correction)
 
 
-def discrete_mi(x, y, correction: Correction = "plugin") -> Estimate:
-    """I(X; Y) = H(X) + H(Y) - H(X, Y) of symbols x, y: [n], in nats.
+def discrete_mi(x: ArrayLike, y: ArrayLike, correction: Correction = "plugin") -> Estimate:
+    """I(X; Y) = H(X) + H(Y) - H(X, Y) of symbols, in nats.
 
-    Raises ValueError for unpaired lengths, fractional values, NaN or an unknown correction.
+    Args:
+        x: [n], or [n, d] with one symbol a row.
+        y: likewise.
+        correction: see the module's description.
+
+    Raises:
+        ValueError: unpaired lengths, fractional values, NaN or an unknown correction.
+
+    Example:
+        >>> round(discrete_mi(["a", "a", "b", "b"], [0, 0, 1, 1]).bits, 6)
+        1.0
     """
     started = time.perf_counter()
     a, b, joint = _joint(x, y)
@@ -71,8 +90,17 @@ def discrete_mi(x, y, correction: Correction = "plugin") -> Estimate:
     return _answer(value, "discrete MI", correction, len(a), (1, 1), warnings, started)
 
 
-def discrete_conditional_entropy(x, given, correction: Correction = "plugin") -> Estimate:
-    """H(X | Z) = H(X, Z) - H(Z) of symbols x, given: [n], in nats."""
+def discrete_conditional_entropy(x: ArrayLike, given: ArrayLike, correction: Correction = "plugin") -> Estimate:
+    """H(X | Z) = H(X, Z) - H(Z) of symbols, in nats.
+
+    Args:
+        x: [n], or [n, d] with one symbol a row.
+        given: Z, likewise.
+        correction: see the module's description.
+
+    Raises:
+        ValueError: as `discrete_mi` does.
+    """
     started = time.perf_counter()
     _, z, joint = _joint(x, given, ("x", "given"))
     value = entropy_of_counts(np.bincount(joint), correction) - entropy_of_counts(np.bincount(z), correction)
@@ -80,8 +108,20 @@ def discrete_conditional_entropy(x, given, correction: Correction = "plugin") ->
     return _answer(value, "discrete conditional entropy", correction, len(z), (1, 1), warnings, started)
 
 
-def discrete_conditional_mi(x, y, given, correction: Correction = "plugin") -> Estimate:
-    """I(X; Y | Z) = H(X, Z) + H(Y, Z) - H(X, Y, Z) - H(Z) of symbols x, y, given: [n], in nats."""
+def discrete_conditional_mi(
+    x: ArrayLike, y: ArrayLike, given: ArrayLike, correction: Correction = "plugin"
+) -> Estimate:
+    """I(X; Y | Z) = H(X, Z) + H(Y, Z) - H(X, Y, Z) - H(Z) of symbols, in nats.
+
+    Args:
+        x: [n], or [n, d] with one symbol a row.
+        y: likewise.
+        given: Z, likewise.
+        correction: see the module's description.
+
+    Raises:
+        ValueError: as `discrete_mi` does.
+    """
     started = time.perf_counter()
     _, z, xz = _joint(x, given, ("x", "given"))
     _, _, yz = _joint(y, given, ("y", "given"))
@@ -95,7 +135,15 @@ def discrete_conditional_mi(x, y, given, correction: Correction = "plugin") -> E
 
 
 def entropy_of_counts(counts: np.ndarray, correction: Correction = "plugin") -> float:
-    """Entropy in nats of the distribution that gave these counts: int [m], zeros ignored."""
+    """Entropy, in nats, of the distribution that gave these counts.
+
+    Args:
+        counts: int [m], how often each symbol was seen; zeros are ignored.
+        correction: see the module's description.
+
+    Raises:
+        ValueError: an unknown correction, or a jackknife of fewer than 2 rows.
+    """
     counts = counts[counts > 0].astype(np.float64)
     n = counts.sum()
     p = counts / n
@@ -128,7 +176,10 @@ def entropy_of_counts(counts: np.ndarray, correction: Correction = "plugin") -> 
     )
 
 
-def _joint(x, y, names=("x", "y")):
+def _joint(
+    x: ArrayLike, y: ArrayLike, names: tuple[str, str] = ("x", "y")
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Codes of x, of y and of the pairs: int64 [n] each."""
     a, _ = read_labels(x, names[0])
     b, m = read_labels(y, names[1])
     if len(a) != len(b):
@@ -146,7 +197,15 @@ def _sparse(n: int, symbols: int, name: str) -> tuple[Caution, ...]:
     return (Caution("sparse-counts", text, {"values": symbols, "n": n, "threshold": ROWS_PER_VALUE}),)
 
 
-def _answer(value, name, correction, n, dims, warnings, started) -> Estimate:
+def _answer(
+    value: float,
+    name: str,
+    correction: Correction,
+    n: int,
+    dims: tuple[int, ...],
+    warnings: tuple[Caution, ...],
+    started: float,
+) -> Estimate:
     return Estimate(
         value=float(value),
         n=n,

@@ -1,8 +1,8 @@
 """Mutual information of jointly Gaussian variables: closed form, from correlations or from samples.
 
-For jointly Gaussian x and y, I(x; y) = -1/2 Σ log(1 - ρ_i²) over their canonical correlations ρ_i. For
-other distributions with the same second moments it is neither a bound nor the truth, except that for
-Gaussian *marginals* it is a lower bound.
+For jointly Gaussian x and y, I(x; y) = -1/2 Σ log(1 - ρ_i²) over their canonical correlations ρ_i. For other
+distributions with the same second moments it is neither a bound nor the truth, except that for Gaussian *marginals* it
+is a lower bound.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
@@ -17,32 +18,44 @@ from ssl_mi.information.core.inputs import read_pair, standardize
 from ssl_mi.information.core.linalg import rank_gaussianize, whiten
 
 
-def gaussian_mi(rho) -> float:
-    """-1/2 Σ log(1 - ρ_i²) in nats, from one correlation or from all canonical correlations.
+def gaussian_mi(rho: ArrayLike) -> float:
+    """-1/2 Σ log(1 - ρ_i²) in nats.
 
-    Raises ValueError for |ρ| >= 1: the mutual information is infinite.
+    Args:
+        rho: one correlation, or all canonical correlations.
+
+    Raises:
+        ValueError: |ρ| >= 1, where the mutual information is infinite.
+
+    Example:
+        >>> round(gaussian_mi(0.8), 4)
+        0.5108
     """
-    rho = np.asarray(rho, dtype=np.float64)
-    if not (np.abs(rho) < 1).all():
-        raise ValueError(f"rho must lie strictly between -1 and 1, got {rho}: at 1 the MI is infinite")
-    return float(-0.5 * np.log1p(-(rho**2)).sum())
+    correlations = np.asarray(rho, dtype=np.float64)
+    if not (np.abs(correlations) < 1).all():
+        raise ValueError(f"rho must lie strictly between -1 and 1, got {correlations}: at 1 the MI is infinite")
+    return float(-0.5 * np.log1p(-(correlations**2)).sum())
 
 
-def cca_mi(x, y, *, corrected: bool = True) -> Estimate:
-    """I(x; y) of samples taken to be jointly Gaussian: x [n, p], y [n, q], in nats.
+def cca_mi(x: ArrayLike, y: ArrayLike, *, corrected: bool = True) -> Estimate:
+    """I(x; y) of samples assumed to be jointly Gaussian, in nats.
 
-    Canonical correlations by singular values of the whitened cross-covariance. In-sample correlations are
-    too large; `corrected` subtracts the exact bias under Gaussianity, from E log |Wishart|,
+    Canonical correlations by singular values of the whitened cross-covariance. In-sample correlations are too large;
+    the exact bias under Gaussianity, from E log |Wishart|, is
 
         bias = 1/2 [ g(p) + g(q) - g(p+q) ],   g(r) = Σ_{i<r} ψ((n - 1 - i) / 2)
 
-    which is p q / 2n to first order and stays right when p + q is no longer small beside n. Directions
-    without variance (constant or collinear columns) are left out: p and q are the ranks.
+    which is p q / 2n to first order and stays right when p + q is no longer small beside n. Directions without variance
+    (constant or collinear columns) are left out: p and q are the ranks.
 
-    Raises ValueError: unpaired lengths, NaN, n - 1 <= p + q (every in-sample correlation is then 1).
+    Args:
+        x: [n] or [n, p].
+        y: [n] or [n, q].
+        corrected: subtract that bias.
+
+    Raises:
+        ValueError: unpaired lengths, NaN, n - 1 <= p + q (every in-sample correlation is then 1).
     """
-    from scipy.special import digamma
-
     started = time.perf_counter()
     a, b = read_pair(x, y)
     a, _, constant_a = standardize(a)
@@ -62,11 +75,7 @@ def cca_mi(x, y, *, corrected: bool = True) -> Estimate:
         warnings += (Caution("infinite-information", text, {"directions": int(infinite.sum())}),)
     value = -0.5 * np.log(np.maximum(1 - rho**2, np.finfo(np.float64).eps)).sum()
     if corrected:
-
-        def log_det(rank):
-            return digamma((n - 1 - np.arange(rank)) / 2).sum()
-
-        value -= 0.5 * (log_det(p) + log_det(q) - log_det(p + q))
+        value -= 0.5 * (_log_det(n, p) + _log_det(n, q) - _log_det(n, p + q))
     if n < 5 * (p + q):
         text = f"n = {n} rows are few for ranks {p} + {q}: expect a large spread"
         warnings += (Caution("few-rows-for-ranks", text, {"n": n, "rank_x": p, "rank_y": q}),)
@@ -81,12 +90,29 @@ def cca_mi(x, y, *, corrected: bool = True) -> Estimate:
     )
 
 
-def copula_mi(x, y, *, corrected: bool = True) -> Estimate:
-    """`cca_mi` after `rank_gaussianize`: exact for Gaussian copulas whatever the marginals.
+def _log_det(n: int, rank: int) -> float:
+    """Σ_{i<rank} ψ((n - 1 - i) / 2): E log |Wishart| up to what cancels."""
+    from scipy.special import digamma
 
-    For other copulas it is a lower bound in one dimension a side (the Gaussian has the least MI for given
-    correlation when marginals are Gaussian).
-    Source: Ince et al. 2017, Human Brain Mapping 38(3).
+    return float(digamma((n - 1 - np.arange(rank)) / 2).sum())
+
+
+def copula_mi(x: ArrayLike, y: ArrayLike, *, corrected: bool = True) -> Estimate:
+    """`cca_mi` after `rank_gaussianize`: exact for Gaussian copulas whatever the marginals, in nats.
+
+    For other copulas it is a lower bound in one dimension a side (the Gaussian has the least MI for given correlation
+    when marginals are Gaussian).
+
+    Args:
+        x: [n] or [n, p].
+        y: [n] or [n, q].
+        corrected: subtract the bias of in-sample correlations.
+
+    Raises:
+        ValueError: as `cca_mi` does.
+
+    References:
+        Ince et al. 2017, Human Brain Mapping 38(3), arXiv:1612.06001.
     """
     started = time.perf_counter()
     a, b = read_pair(x, y)

@@ -1,38 +1,31 @@
 """k-nearest-neighbour estimators: mutual information and entropy of continuous samples, without a model.
 
-KSG (Kraskov, Stögbauer & Grassberger 2004, cond-mat/0305641). Let ε_i be the distance from (x_i, y_i) to
-its k-th neighbour in the max norm of the joint space. How many points lie as near in each marginal tells
-the density ratio:
+KSG (Kraskov, Stögbauer & Grassberger 2004, cond-mat/0305641). Let ε_i be the distance from (x_i, y_i) to its k-th
+neighbour in the max norm of the joint space. How many points lie as near in each marginal determines the density ratio:
 
     variant 1 (eq. 8):  I = ψ(k) + ψ(n) - < ψ(n_x + 1) + ψ(n_y + 1) >,   n_x = #{j ≠ i: |x_j - x_i| < ε_i}
     variant 2 (eq. 9):  I = ψ(k) - 1/k + ψ(n) - < ψ(n_x) + ψ(n_y) >,     n_x = #{j ≠ i: |x_j - x_i| <= ε_x,i}
 
-where ε_x,i, ε_y,i are the sides of the rectangle that holds the k neighbours. "<" in variant 1 and "<=" in
-variant 2 are part of the formulas: the other way round is a bias.
+where ε_x,i, ε_y,i are the sides of the rectangle that holds the k neighbours. "<" in variant 1 and "<=" in variant 2
+are part of the formulas: the other way round is a bias.
 
-They are excellent up to about 4 dimensions a side and read too little beyond: at n = 10,000 and rho = .6 in
-every dimension, 8 + 8 dimensions read 1.12 of 1.79 nats. Read high-dimensional samples through
-`projections`.
+They are excellent up to about 4 dimensions a side and underestimate beyond: at n = 10,000 and rho = .6 in every
+dimension, 8 + 8 dimensions give 1.12 of 1.79 nats. Estimate from high-dimensional samples through `projections`.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ssl_mi.information import neighbours
 from ssl_mi.information.core.caution import Caution, distinct
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.core.inputs import (
-    check_paired,
-    is_tensor,
-    read,
-    read_labels,
-    read_pair,
-    standardize,
-)
+from ssl_mi.information.core.inputs import check_paired, is_tensor, read, read_labels, read_pair, standardize
 from ssl_mi.information.core.knn_inputs import (
     check_k,
     dims_cautions,
@@ -42,10 +35,13 @@ from ssl_mi.information.core.knn_inputs import (
     reach_cautions,
 )
 
+if TYPE_CHECKING:
+    import torch
+
 
 def ksg(
-    x,
-    y,
+    x: ArrayLike,
+    y: ArrayLike,
     k: int = 3,
     variant: Literal[1, 2] = 1,
     *,
@@ -53,62 +49,102 @@ def ksg(
     duplicates: Literal["drop", "keep"] = "drop",
     dequantized: bool = True,
     seed: int = 0,
-    device=None,
+    device: torch.device | str | None = None,
 ) -> Estimate:
     """Mutual information I(x; y) by nearest neighbours, in nats. Exact in float64, ties included.
 
-    x: [n, dx] (or [n]), y: [n, dy], torch or numpy, any dtype or device.
-    k: neighbours; more means less variance and more bias. `variant`: 1 or 2, see the module docstring.
-    standardized: bring every column to variance 1 first, so that units do not matter.
-    duplicates: "drop" removes exact repeats of whole rows of otherwise continuous data (padding of the last
-        batch, sampling with replacement) and says so: a repeated row is its own neighbour. "keep" does not.
-    dequantized: spread float16 and bfloat16 values uniformly over their rounding cells, drawn with `seed`,
-        and say so; their ties read as information otherwise.
-    device: where neighbours are counted, with the same answer. None is the GPU of a CUDA tensor, and compiled
-        trees on the CPU for all else; a device of torch ("cuda", "cpu") is brute force there (`tiled`).
+    Args:
+        x: [n] or [n, dx], torch or numpy, any dtype or device.
+        y: [n] or [n, dy], likewise.
+        k: neighbours; more means less variance and more bias.
+        variant: 1 or 2, see the module's description.
+        standardized: bring every column to variance 1 first, so that units do not matter.
+        duplicates: "drop" removes exact repeats of whole rows of otherwise continuous data (padding of the last batch,
+            sampling with replacement), with a caution: a repeated row is its own neighbour. "keep" does not.
+        dequantized: spread float16 and bfloat16 values uniformly over their rounding cells, with a caution; their ties
+            would look like information.
+        seed: of that spread.
+        device: where neighbours are counted, with the same result. None is the GPU of a CUDA tensor, and compiled trees
+            on the CPU for all else; a device of torch ("cuda", "cpu") is brute force there.
 
-    Raises ValueError: unpaired lengths, NaN or infinity, wrong rank, n <= k, a device without float64.
-    Source: Kraskov, Stögbauer & Grassberger 2004, cond-mat/0305641, eqs. 8 and 9.
+    Raises:
+        ValueError: unpaired lengths, NaN or infinity, wrong rank, n <= k, a device without float64.
+
+    References:
+        Kraskov, Stögbauer & Grassberger 2004, cond-mat/0305641, eqs. 8 and 9.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.standard_normal(2000)
+        >>> estimate = ksg(x, x + rng.standard_normal(2000))  # I = log(2) / 2 = 0.347 nats
+        >>> bool(abs(estimate.value - np.log(2) / 2) < 0.05)
+        True
     """
     started = time.perf_counter()
     if variant not in (1, 2):
         raise ValueError(f"variant must be 1 or 2, got {variant!r}")
     if device is not None or is_tensor(x) or is_tensor(y):
         device = neighbours.torch_tiles.chosen_device(device, x, y)
-    a, b, warnings = prepare(x, y, standardized=standardized, duplicates=duplicates, dequantized=dequantized, seed=seed)
+    a, b, cautions = prepare(x, y, standardized=standardized, duplicates=duplicates, dequantized=dequantized, seed=seed)
     pointwise = ksg_pointwise(a.values, b.values, check_k(k, a.n), variant, device)
-    value = float(pointwise.mean())
-    ceiling = _psi(a.n) - _psi(k)
-    warnings += reach_cautions(a, b, value, ceiling)
+    value, ceiling = float(pointwise.mean()), float(_psi(a.n) - _psi(k))
+    settings: dict[str, Any] = {"k": k}
+    if not standardized:
+        settings["standardized"] = False
+    if device is not None:
+        settings["device"] = str(device)
     return Estimate(
         value=value,
-        ceiling=float(ceiling),
+        ceiling=ceiling,
         n=a.n,
         dims=(a.d, b.d),
         estimator=f"KSG{variant}",
-        settings={"k": k}
-        | ({} if standardized else {"standardized": False})
-        | ({} if device is None else {"device": str(device)}),
+        settings=settings,
         seconds=time.perf_counter() - started,
-        warnings=warnings,
+        warnings=cautions + reach_cautions(a, b, value, ceiling),
     )
 
 
-def pointwise_mi(x, y, k: int = 3, variant: Literal[1, 2] = 1, *, standardized: bool = True) -> np.ndarray:
-    """How much each pair contributes, in nats: float64 [n], whose mean is `ksg`'s value.
+def pointwise_mi(
+    x: ArrayLike, y: ArrayLike, k: int = 3, variant: Literal[1, 2] = 1, *, standardized: bool = True
+) -> np.ndarray:
+    """How much each pair contributes, in nats.
 
-    i(x_i; y_i) = log p(x_i, y_i) / (p(x_i) p(y_i)), estimated as ψ(k) + ψ(n) - ψ(n_x + 1) - ψ(n_y + 1). A
-    single entry is noisy (its standard deviation is about 1 at k = 3): average over groups of rows, or take
-    a larger k. Repeated rows are kept, so that entry i always belongs to row i.
+    i(x_i; y_i) = log p(x_i, y_i) / (p(x_i) p(y_i)), estimated as ψ(k) + ψ(n) - ψ(n_x + 1) - ψ(n_y + 1). A single entry
+    is noisy (its standard deviation is about 1 at k = 3): average over groups of rows, or use a larger k. Repeated rows
+    are kept, so that entry i always belongs to row i.
+
+    Args:
+        x: [n] or [n, dx].
+        y: [n] or [n, dy].
+        k: neighbours.
+        variant: 1 or 2, see the module's description.
+        standardized: bring every column to variance 1 first.
+
+    Returns:
+        float64 [n], whose mean is the value of `ksg`.
+
+    Raises:
+        ValueError: as `ksg` does.
     """
     a, b, _ = prepare(x, y, standardized=standardized, duplicates="keep", dequantized=True, seed=0)
     return ksg_pointwise(a.values, b.values, check_k(k, a.n), variant)
 
 
-def ksg_pointwise(x: np.ndarray, y: np.ndarray, k: int, variant: int = 1, device=None) -> np.ndarray:
-    """The bare formula on float64 [n, dx], [n, dy], as given -> float64 [n] whose mean is the estimate.
+def ksg_pointwise(
+    x: np.ndarray, y: np.ndarray, k: int, variant: int = 1, device: torch.device | str | None = None
+) -> np.ndarray:
+    """The bare formula on samples as they are.
 
-    device: None for `neighbours`, a torch device for `tiled`.
+    Args:
+        x: float64 [n, dx].
+        y: float64 [n, dy].
+        k: neighbours, below n.
+        variant: 1 or 2.
+        device: None for compiled trees, a torch device for brute force there.
+
+    Returns:
+        float64 [n], whose mean is the estimate, in nats.
     """
     n = len(x)
     if device is not None:
@@ -125,12 +161,26 @@ def ksg_pointwise(x: np.ndarray, y: np.ndarray, k: int, variant: int = 1, device
     return _psi(k) - 1 / k + _psi(n) - _psi(inside_x) - _psi(inside_y)
 
 
-def null_values(x: np.ndarray, y: np.ndarray, k: int, partners: np.ndarray, device=None) -> np.ndarray:
-    """KSG 1 of x with y[partners[b]], for each b -> float64 [B]: what x and y read when they share nothing.
+def null_values(
+    x: np.ndarray, y: np.ndarray, k: int, partners: np.ndarray, device: torch.device | str | None = None
+) -> np.ndarray:
+    """KSG 1 of x with y[partners[b]], for each b: what x and y give when they share nothing.
 
-    x: float64 [n, dx], y: [n, dy], partners: int64 [B, n], each row a permutation of 0..n-1. The same numbers as
-    `ksg_pointwise(x, y[partners[b]], k).mean()`, faster: neighbours within x and within y do not depend on the
-    pairing. Raises ValueError for rows that are no permutations.
+    The same numbers as `ksg_pointwise(x, y[partners[b]], k).mean()`, faster: neighbours within x and within y do not
+    depend on the pairing.
+
+    Args:
+        x: float64 [n, dx].
+        y: float64 [n, dy].
+        k: neighbours, below n.
+        partners: int64 [B, n], each row a permutation of 0..n-1.
+        device: None for compiled trees, a torch device for brute force there.
+
+    Returns:
+        float64 [B], nats.
+
+    Raises:
+        ValueError: rows of `partners` that are no permutations.
     """
     n = len(x)
     partners = np.asarray(partners)
@@ -140,6 +190,7 @@ def null_values(x: np.ndarray, y: np.ndarray, k: int, partners: np.ndarray, devi
     if len(wrong):
         raise ValueError(f"partners[{wrong[0]}] is no permutation of 0..{n - 1}: every row of y needs one place")
     partners = partners.astype(np.int64, copy=False)
+    counted: Iterable[tuple[np.ndarray, np.ndarray]]
     if device is not None:
         counted = zip(*neighbours.torch_tiles.counts_on(device, x, y, k, partners=partners), strict=True)
     else:
@@ -148,21 +199,30 @@ def null_values(x: np.ndarray, y: np.ndarray, k: int, partners: np.ndarray, devi
     return np.array([(_psi(k) + _psi(n) - psi[inside_x] - psi[inside_y]).mean() for inside_x, inside_y in counted])
 
 
-def differential_entropy(x, k: int = 3, *, standardized: bool = True) -> Estimate:
-    """Differential entropy of x: [n, d], in nats, by Kozachenko & Leonenko with the max norm.
+def differential_entropy(x: ArrayLike, k: int = 3, *, standardized: bool = True) -> Estimate:
+    """Differential entropy of continuous x, in nats, by Kozachenko & Leonenko with the max norm.
 
         H = ψ(n) - ψ(k) + d < log 2 ε_i >
 
-    ε_i is the distance to the k-th neighbour, (2 ε)^d the volume of its cube. `standardized` measures
-    distances in standard deviations and adds back Σ log sd: the answer is in the units of x either way.
-    Raises ValueError for n <= k, NaN, repeated rows beyond k (the entropy of a distribution with atoms is
-    -∞) and constant columns (likewise). Source: Kozachenko & Leonenko 1987; Kraskov et al. 2004,
-    cond-mat/0305641, eq. 20.
+    ε_i is the distance to the k-th neighbour, (2 ε)^d the volume of its cube. Unlike the entropy of symbols
+    (`discrete_entropy`) it may be negative, and depends on the units of x.
+
+    Args:
+        x: [n] or [n, d].
+        k: neighbours.
+        standardized: measure distances in standard deviations and add back Σ log sd: the result is in the units of x
+            either way.
+
+    Raises:
+        ValueError: n <= k, NaN, rows repeated more than k times (the entropy of a distribution with atoms is -∞) and
+            constant columns (likewise).
+
+    References:
+        Kozachenko & Leonenko 1987; Kraskov et al. 2004, cond-mat/0305641, eq. 20.
     """
     started = time.perf_counter()
     variable = read(x, "x")
     check_k(k, variable.n)
-    warnings: tuple[Caution, ...] = ()
     scaled, scales, constant = standardize(variable)
     if constant:
         raise ValueError(f"{constant[0]}: the differential entropy is -inf; drop them")
@@ -174,7 +234,6 @@ def differential_entropy(x, k: int = 3, *, standardized: bool = True) -> Estimat
             f"x has {int((radii == 0).sum())} rows repeated more than k={k} times: its distribution has "
             f"atoms and its differential entropy is -inf; use discrete_entropy, or drop the repeats"
         )
-    warnings += (*dims_cautions(variable), *few_rows(variable.n))
     value = float(_psi(variable.n) - _psi(k) + variable.d * np.log(2 * radii).mean() + log_scale)
     return Estimate(
         value=value,
@@ -183,20 +242,30 @@ def differential_entropy(x, k: int = 3, *, standardized: bool = True) -> Estimat
         estimator="Kozachenko-Leonenko entropy",
         settings={"k": k},
         seconds=time.perf_counter() - started,
-        warnings=warnings,
+        warnings=(*dims_cautions(variable), *few_rows(variable.n)),
     )
 
 
-def mixed_ksg_ross(x, labels, k: int = 3, *, standardized: bool = True) -> Estimate:
-    """Mutual information between continuous x: [n, d] and discrete labels: [n], in nats.
+def mixed_ksg_ross(x: ArrayLike, labels: ArrayLike, k: int = 3, *, standardized: bool = True) -> Estimate:
+    """Mutual information between continuous x and discrete labels, in nats.
 
         I = ψ(n) - < ψ(n_label) > + ψ(k) - < ψ(m) >
 
-    d_i is the distance to the k-th neighbour *of the same label*, m_i the number of points of any label
-    within it, that neighbour included. Labels seen once say nothing about density and are left out, with a
-    warning; labels with at most k rows use all the neighbours they have. Raises ValueError: unpaired
-    lengths, NaN, fractional labels, fewer than two rows left. Source: Ross 2014, PLoS ONE 9(2): e87357, eq.
-    6.
+    d_i is the distance to the k-th neighbour *of the same label*, m_i the number of points of any label within it, that
+    neighbour included. Labels seen once say nothing about density and are left out, with a caution; labels with at most
+    k rows use all the neighbours they have.
+
+    Args:
+        x: [n] or [n, d].
+        labels: [n] integers, booleans, strings or whole floats.
+        k: neighbours.
+        standardized: bring every column of x to variance 1 first.
+
+    Raises:
+        ValueError: unpaired lengths, NaN, fractional labels, fewer than two rows left.
+
+    References:
+        Ross 2014, PLoS ONE 9(2): e87357, eq. 6.
     """
     started = time.perf_counter()
     variable = read(x, "x")
@@ -205,33 +274,19 @@ def mixed_ksg_ross(x, labels, k: int = 3, *, standardized: bool = True) -> Estim
         raise ValueError(f"x has {variable.n} rows and labels has {len(codes)}: pass equal lengths")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    warnings: tuple[Caution, ...] = ()
     sizes = np.bincount(codes, minlength=m)
-    lonely = sizes[codes] == 1
-    if lonely.any():
-        text = f"{int(lonely.sum())} labels occur once and were left out of the estimate"
-        warnings += (Caution("single-labels", text, {"labels": int(lonely.sum())}),)
-        variable, codes = variable._replace(values=variable.values[~lonely]), codes[~lonely]
+    single = sizes[codes] == 1
+    cautions = _about_labels(int(single.sum()), int(((sizes > 1) & (sizes <= k)).sum()), k)
+    variable, codes = variable._replace(values=variable.values[~single]), codes[~single]
     if variable.n < 2:
-        raise ValueError(f"labels has {m} different values in {len(lonely)} rows: every label occurs once; use ksg")
+        raise ValueError(f"labels has {m} different values in {len(single)} rows: every label occurs once; use ksg")
     if standardized:
         variable, _, constant = standardize(variable)
-        warnings += constant
-    radii = np.empty(variable.n)
-    used = np.empty(variable.n)
-    for label in np.unique(codes):
-        rows = np.flatnonzero(codes == label)
-        reach = min(k, len(rows) - 1)
-        radii[rows] = neighbours.queries.nearest(variable.values[rows], reach)[:, reach - 1]
-        used[rows] = reach
+        cautions += constant
+    radii, used = _same_label_radii(variable.values, codes, k)
     # Of the points of any label: those strictly nearer, and the k-th neighbour itself.
     within = neighbours.queries.count_within(variable.values, radii) + 1
     pointwise = _psi(variable.n) - _psi(sizes[codes]) + _psi(used) - _psi(within)
-    small = int(((sizes > 1) & (sizes <= k)).sum())
-    if small:
-        text = f"{small} labels have at most k={k} rows: their neighbours are all the rows they have"
-        warnings += (Caution("small-labels", text, {"labels": small, "k": k}),)
-    warnings += marginal_cautions(variable)
     return Estimate(
         value=float(pointwise.mean()),
         n=variable.n,
@@ -239,32 +294,63 @@ def mixed_ksg_ross(x, labels, k: int = 3, *, standardized: bool = True) -> Estim
         estimator="Ross mixed KSG",
         settings={"k": k},
         seconds=time.perf_counter() - started,
-        warnings=warnings,
+        warnings=cautions + marginal_cautions(variable),
     )
 
 
-def mixed_ksg_gao(x, y, k: int = 3, *, standardized: bool = True) -> Estimate:
+def _same_label_radii(values: np.ndarray, codes: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distance of each row to its k-th neighbour of the same label, and how many neighbours that are: k or fewer."""
+    radii, used = np.empty(len(values)), np.empty(len(values))
+    for label in np.unique(codes):
+        rows = np.flatnonzero(codes == label)
+        reach = min(k, len(rows) - 1)
+        radii[rows] = neighbours.queries.nearest(values[rows], reach)[:, reach - 1]
+        used[rows] = reach
+    return radii, used
+
+
+def _about_labels(single: int, small: int, k: int) -> tuple[Caution, ...]:
+    cautions: tuple[Caution, ...] = ()
+    if single:
+        text = f"{single} labels occur once and were left out of the estimate"
+        cautions += (Caution("single-labels", text, {"labels": single}),)
+    if small:
+        text = f"{small} labels have at most k={k} rows: their neighbours are all the rows they have"
+        cautions += (Caution("small-labels", text, {"labels": small, "k": k}),)
+    return cautions
+
+
+def mixed_ksg_gao(x: ArrayLike, y: ArrayLike, k: int = 3, *, standardized: bool = True) -> Estimate:
     """Mutual information when either variable may be continuous, discrete, or a mixture of both, in nats.
 
         I = < ψ(k_i) + log n - ψ(n_x,i) - ψ(n_y,i) >
 
-    ρ_i is the distance to the k-th neighbour. Where ρ_i > 0, k_i = k and n_x, n_y count the points strictly
-    nearer, the point itself included: KSG 1. Where ρ_i = 0 (an atom), k_i, n_x, n_y count the points at
-    distance 0, itself included: the plug-in estimate with ψ in place of log. Raises ValueError: unpaired
-    lengths, NaN, wrong rank, n <= k. Source: Gao, Kannan, Oh & Viswanath 2017, arXiv:1709.06212, Algorithm
-    1.
+    ρ_i is the distance to the k-th neighbour. Where ρ_i > 0, k_i = k and n_x, n_y count the points strictly nearer, the
+    point itself included: KSG 1. Where ρ_i = 0 (an atom), k_i, n_x, n_y count the points at distance 0, itself
+    included: the plug-in estimate with ψ in place of log.
+
+    Args:
+        x: [n] or [n, dx].
+        y: [n] or [n, dy].
+        k: neighbours.
+        standardized: bring every column to variance 1 first.
+
+    Raises:
+        ValueError: unpaired lengths, NaN, wrong rank, n <= k.
+
+    References:
+        Gao, Kannan, Oh & Viswanath 2017, arXiv:1709.06212, Algorithm 1.
     """
     started = time.perf_counter()
     first, second = read_pair(x, y)
     check_k(k, first.n)
-    warnings: tuple[Caution, ...] = ()
+    cautions: tuple[Caution, ...] = ()
     if standardized:
         first, _, constant_x = standardize(first)
         second, _, constant_y = standardize(second)
-        warnings += constant_x + constant_y
+        cautions += constant_x + constant_y
     joint = np.concatenate([first.values, second.values], 1)
-    tree = neighbours.queries.Tree(joint)
-    radii = tree.nearest(k)[:, k - 1]
+    radii = neighbours.queries.nearest(joint, k)[:, k - 1]
     atom = radii == 0
     n_x = neighbours.queries.count_within(first.values, radii) + 1
     n_y = neighbours.queries.count_within(second.values, radii) + 1
@@ -276,8 +362,7 @@ def mixed_ksg_gao(x, y, k: int = 3, *, standardized: bool = True) -> Estimate:
         n_y[atom] = neighbours.queries.count_within(second.values, nothing, closed=True)[atom] + 1
     pointwise = _psi(used) + np.log(first.n) - _psi(n_x) - _psi(n_y)
     if not atom.all():
-        warnings += (*dims_cautions(first), *dims_cautions(second))
-    warnings += few_rows(first.n)
+        cautions += (*dims_cautions(first), *dims_cautions(second))
     return Estimate(
         value=float(pointwise.mean()),
         n=first.n,
@@ -285,29 +370,40 @@ def mixed_ksg_gao(x, y, k: int = 3, *, standardized: bool = True) -> Estimate:
         estimator="Gao mixed KSG",
         settings={"k": k},
         seconds=time.perf_counter() - started,
-        warnings=warnings,
+        warnings=cautions + few_rows(first.n),
     )
 
 
-def conditional_ksg(x, y, given, k: int = 3, *, standardized: bool = True) -> Estimate:
-    """Conditional mutual information I(x; y | z) by nearest neighbours, in nats. z is `given`: [n, dz].
+def conditional_ksg(x: ArrayLike, y: ArrayLike, given: ArrayLike, k: int = 3, *, standardized: bool = True) -> Estimate:
+    """Conditional mutual information I(x; y | z) by nearest neighbours, in nats.
 
         I = ψ(k) - < ψ(n_xz + 1) + ψ(n_yz + 1) - ψ(n_z + 1) >
 
     counts strictly inside the distance to the k-th neighbour in the joint space of x, y and z (max norm).
-    Raises ValueError: unpaired lengths, NaN, wrong rank, n <= k.
-    Source: Frenzel & Pompe 2007, Phys. Rev. Lett. 99, 204101, eq. 6.
+
+    Args:
+        x: [n] or [n, dx].
+        y: [n] or [n, dy].
+        given: z, [n] or [n, dz].
+        k: neighbours.
+        standardized: bring every column to variance 1 first.
+
+    Raises:
+        ValueError: unpaired lengths, NaN, wrong rank, n <= k.
+
+    References:
+        Frenzel & Pompe 2007, Phys. Rev. Lett. 99, 204101, eq. 6.
     """
     started = time.perf_counter()
     variables = [read(x, "x"), read(y, "y"), read(given, "given")]
     check_paired(*variables)
     n = variables[0].n
     check_k(k, n)
-    warnings: tuple[Caution, ...] = ()
+    cautions: tuple[Caution, ...] = ()
     if standardized:
         scaled = [standardize(variable) for variable in variables]
         variables = [variable for variable, _, _ in scaled]
-        warnings += tuple(warning for _, _, constant in scaled for warning in constant)
+        cautions += tuple(caution for _, _, constant in scaled for caution in constant)
     a, b, c = (variable.values for variable in variables)
     radii = np.ascontiguousarray(neighbours.queries.nearest(np.concatenate([a, b, c], 1), k)[:, k - 1])
     inside_xz, inside_yz, inside_z = (
@@ -315,7 +411,7 @@ def conditional_ksg(x, y, given, k: int = 3, *, standardized: bool = True) -> Es
     )
     pointwise = _psi(k) - _psi(inside_xz + 1) - _psi(inside_yz + 1) + _psi(inside_z + 1)
     for variable in variables:
-        warnings += marginal_cautions(variable)
+        cautions += marginal_cautions(variable)
     return Estimate(
         value=float(pointwise.mean()),
         n=n,
@@ -323,11 +419,12 @@ def conditional_ksg(x, y, given, k: int = 3, *, standardized: bool = True) -> Es
         estimator="conditional KSG",
         settings={"k": k},
         seconds=time.perf_counter() - started,
-        warnings=distinct(warnings),
+        warnings=distinct(cautions),
     )
 
 
-def _psi(count):
+def _psi(count: Any) -> Any:
+    """The digamma function."""
     from scipy.special import digamma
 
     return digamma(count)

@@ -6,45 +6,45 @@ import functools
 import time
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.core.knn_inputs import check_k, prepare, reach_cautions
 from ssl_mi.information.estimators.ksg import ksg_pointwise
 
 
-def lnc(x, y, k: int = 10, *, standardized: bool = True) -> Estimate:
+def lnc(x: ArrayLike, y: ArrayLike, k: int = 10, *, standardized: bool = True) -> Estimate:
     """Locally corrected KSG, for strong dependence: the k neighbours need not fill an upright box, in nats.
 
         I = I_KSG2 - < log V̄_i / V_i  where V̄_i < α V_i >
 
-    KSG takes the density to be uniform in the upright box V_i around the k neighbours. Near a curve it is uniform
-    in a thin slanted one: V̄_i is the box along their principal axes. The correction applies where V̄_i / V_i is smaller
+    KSG assumes the density to be uniform in the upright box V_i around the k neighbours. Near a curve it is uniform in
+    a thin slanted one: V̄_i is the box along their principal axes. The correction applies where V̄_i / V_i is smaller
     than it would be by chance (1 in 200) for points uniform in the upright box: α, simulated for each k and dimension.
     The more neighbours the surer the axes: k above dx + dy is needed, 10 is usual.
 
-    Raises ValueError: unpaired lengths, NaN, wrong rank, n <= k, k <= dx + dy.
-    Source: Gao, Ver Steeg & Galstyan 2015, arXiv:1411.2003, eq. 10 and Algorithm 1.
-    """
-    from scipy.spatial import cKDTree
+    Args:
+        x: [n] or [n, dx].
+        y: [n] or [n, dy].
+        k: neighbours, more than dx + dy.
+        standardized: bring every column to variance 1 first.
 
+    Raises:
+        ValueError: unpaired lengths, NaN, wrong rank, n <= k, k <= dx + dy.
+
+    References:
+        Gao, Ver Steeg & Galstyan 2015, arXiv:1411.2003, eq. 10 and Algorithm 1.
+    """
     started = time.perf_counter()
-    a, b, warnings = prepare(x, y, standardized=standardized, duplicates="drop", dequantized=True, seed=0)
+    a, b, cautions = prepare(x, y, standardized=standardized, duplicates="drop", dequantized=True, seed=0)
     check_k(k, a.n)
     dims = a.d + b.d
     if k <= dims:
         raise ValueError(f"k={k} neighbours span no box in {dims} dimensions: pass k > {dims}")
     base = ksg_pointwise(a.values, b.values, k, variant=2).mean()
-    joint = np.concatenate([a.values, b.values], 1)
-    nearest = cKDTree(joint).query(joint, k + 1, p=np.inf)[1]
-    # With ties the point itself need not come first: leave it out wherever it is, else the farthest.
-    own = nearest == np.arange(a.n)[:, None]
-    own[~own.any(1), -1] = True
-    offsets = joint[nearest[~own].reshape(a.n, k)] - joint[:, None, :]
-    shrink = _log_box_ratio(offsets, a.d)
-    alpha = _log_alpha(k, a.d, b.d)
-    corrections = np.where(shrink < alpha, shrink, 0.0)
+    shrink = _log_box_ratio(_offsets(np.concatenate([a.values, b.values], 1), k), a.d)
+    corrections = np.where(shrink < _log_alpha(k, a.d, b.d), shrink, 0.0)
     value = float(base - corrections.mean())
-    warnings += reach_cautions(a, b, value, np.inf)
     return Estimate(
         value=value,
         n=a.n,
@@ -52,8 +52,19 @@ def lnc(x, y, k: int = 10, *, standardized: bool = True) -> Estimate:
         estimator="LNC",
         settings={"k": k, "corrected": f"{(corrections < 0).mean():.0%}"},
         seconds=time.perf_counter() - started,
-        warnings=warnings,
+        warnings=cautions + reach_cautions(a, b, value, np.inf),
     )
+
+
+def _offsets(points: np.ndarray, k: int) -> np.ndarray:
+    """points [n, d] -> the k nearest other points of each, less itself: [n, k, d]."""
+    from scipy.spatial import cKDTree
+
+    nearest = np.asarray(cKDTree(points).query(points, k + 1, p=np.inf)[1])
+    # With ties the point itself need not come first: leave it out wherever it is, else the farthest.
+    own = nearest == np.arange(len(points))[:, None]
+    own[~own.any(1), -1] = True
+    return points[nearest[~own].reshape(len(points), k)] - points[:, None, :]
 
 
 def _log_box_ratio(offsets: np.ndarray, split: int) -> np.ndarray:

@@ -1,37 +1,47 @@
-"""Sliced mutual information: another quantity, readable in any dimension."""
+"""Sliced mutual information: another quantity, which can be estimated in any dimension."""
 
 from __future__ import annotations
 
 import time
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.core.knn_inputs import check_k, few_rows, prepare
 from ssl_mi.information.estimators.ksg import ksg_pointwise
 
 
-def sliced_mi(x, y, slices: int = 100, k: int = 3, *, seed: int = 0) -> Estimate:
+def sliced_mi(x: ArrayLike, y: ArrayLike, slices: int = 100, k: int = 3, *, seed: int = 0) -> Estimate:
     """Sliced mutual information: the average of I(θ·x; φ·y) over random directions θ, φ, in nats.
 
-    A different quantity from I(x; y), never above it: 0 exactly at independence and readable in any dimension, for
+    A different quantity from I(x; y), never above it: 0 exactly at independence and estimable in any dimension, for
     every slice is one number a side; but it shrinks as dimensions grow (d-dimensional Gaussians share about 1/d of a
     pair's). Compare it with itself, not with I. `se` is over slices, of the same rows.
 
-    Raises ValueError: unpaired lengths, NaN, wrong rank, n <= k, fewer than 2 slices.
-    Source: Goldfeld & Greenewald 2021, arXiv:2110.05279, definition 1.
+    Args:
+        x: [n] or [n, dx].
+        y: [n] or [n, dy].
+        slices: pairs of directions, at least 2.
+        k: neighbours.
+        seed: of the directions.
+
+    Raises:
+        ValueError: unpaired lengths, NaN, wrong rank, n <= k, fewer than 2 slices.
+
+    References:
+        Goldfeld & Greenewald 2021, arXiv:2110.05279, definition 1.
     """
     started = time.perf_counter()
     if slices < 2:
         raise ValueError(f"slices must be at least 2, got {slices}")
-    a, b, warnings = prepare(x, y, standardized=True, duplicates="drop", dequantized=True, seed=seed)
+    a, b, cautions = prepare(x, y, standardized=True, duplicates="drop", dequantized=True, seed=seed)
     check_k(k, a.n)
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(slices):
         theta, phi = (rng.standard_normal((variable.d, 1)) for variable in (a, b))
         values.append(ksg_pointwise(_unit(a.values @ theta), _unit(b.values @ phi), k).mean())
-    warnings += few_rows(a.n)
     return Estimate(
         value=float(np.mean(values)),
         kind="lower bound",
@@ -41,7 +51,7 @@ def sliced_mi(x, y, slices: int = 100, k: int = 3, *, seed: int = 0) -> Estimate
         estimator="sliced MI",
         settings={"slices": slices, "k": k, "seed": seed},
         seconds=time.perf_counter() - started,
-        warnings=warnings,
+        warnings=cautions + few_rows(a.n),
     )
 
 

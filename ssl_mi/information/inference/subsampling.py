@@ -45,8 +45,9 @@ def subsample_se(parts: ArrayLike, level: float) -> tuple[float, float]:
     """
     from scipy.stats import t as student
 
-    repeats, m = np.shape(parts)
-    se = float(np.sqrt(np.var(parts, axis=1, ddof=1).mean() / m))
+    values = np.asarray(parts, dtype=np.float64)
+    repeats, m = values.shape
+    se = float(np.sqrt(np.var(values, axis=1, ddof=1).mean() / m))
     return se, float(student.ppf((1 + level) / 2, repeats * (m - 1))) * se
 
 

@@ -48,7 +48,7 @@ def with_uncertainty(
         >>> from ssl_mi.information import ksg
         >>> x = np.random.default_rng(0).standard_normal(500)
         >>> estimate = with_uncertainty(ksg, x, x + np.random.default_rng(1).standard_normal(500))
-        >>> estimate.ci[0] < 0.5 * np.log(2) < estimate.ci[1], estimate.p_value
+        >>> bool(estimate.ci[0] < 0.5 * np.log(2) < estimate.ci[1]), estimate.p_value
         (True, 0.05)
     """
     estimate = estimator(x, y)

@@ -16,6 +16,8 @@ import numpy as np
 
 LEAF = 64  # measured: 32 is slower and 128 no faster
 _jit = numba.njit(cache=True, nogil=True, boundscheck=False, fastmath={"nnan", "nsz"})  # no NaN comes here
+# Parts of the hot loop of `nearest`, which would be a tenth slower with a call in it.
+_inlined = numba.njit(cache=True, nogil=True, boundscheck=False, fastmath={"nnan", "nsz"}, inline="always")
 
 
 @_jit
@@ -188,6 +190,59 @@ def _push(stack, gaps, held, node, gap, widest):
     return held
 
 
+@_inlined
+def _own_leaf(blocks, leaf, size, ranks, radii, work):
+    """Begin ranks and radii with the points of the leaf itself, for all queries at once -> the largest radius."""
+    k = len(ranks) - 1
+    for q in range(LEAF):
+        ranks[0, q] = -1.0
+        for t in range(1, k + 1):
+            ranks[t, q] = np.inf
+    for j in range(size):
+        side = _distances(blocks, leaf, leaf, j, work)
+        work[side, j] = np.inf
+        _insert(ranks, work, side)
+    widest = -1.0
+    for q in range(LEAF):
+        radii[q] = ranks[k, q] if q < size else -1.0
+        widest = max(widest, radii[q])
+    return widest
+
+
+@_jit
+def _push_relatives(low, high, own, widest, stack, gaps):
+    """Put the siblings of a leaf's ancestors on the stack, the closest relatives on top -> how many."""
+    height, held = 0, 0
+    while (own >> height) > 1:
+        height += 1
+    for h in range(height - 1, -1, -1):
+        other = (own >> h) ^ 1
+        held = _push(stack, gaps, held, other, _gap(low, high, own, other), widest)
+    return held
+
+
+@_inlined
+def _other_leaf(blocks, other, leaf, which, m, ranks, radii, work):
+    """Improve ranks and radii of the queries which[:m] of `leaf` by the points of `other` -> whether any did."""
+    k = len(ranks) - 1
+    nearer = False
+    for w in range(m):
+        q = which[w]
+        side = _distances(blocks, other, leaf, q, work)
+        if _fewer(work, side, radii[q]) > 0:
+            nearer = True
+            for j in range(LEAF):
+                v = work[side, j]
+                if v < radii[q]:
+                    t = k
+                    while ranks[t - 1, q] > v:
+                        ranks[t, q] = ranks[t - 1, q]
+                        t -= 1
+                    ranks[t, q] = v
+                    radii[q] = ranks[k, q]
+    return nearer
+
+
 @_jit
 def nearest(blocks, low, high, top, n, first, last, best):
     """best[leaf, :, q] = distances from point q of leaves first..last to its k nearest other points, ascending."""
@@ -200,27 +255,8 @@ def nearest(blocks, low, high, top, n, first, last, best):
     gaps = np.empty(128)
     for leaf in range(first, last):
         own = top + leaf
-        size = min(LEAF, n - leaf * LEAF)
-        # Its own leaf first, for all queries at once.
-        for q in range(LEAF):
-            ranks[0, q] = -1.0
-            for t in range(1, k + 1):
-                ranks[t, q] = np.inf
-        for j in range(size):
-            side = _distances(blocks, leaf, leaf, j, work)
-            work[side, j] = np.inf
-            _insert(ranks, work, side)
-        widest = -1.0
-        for q in range(LEAF):
-            radii[q] = ranks[k, q] if q < size else -1.0
-            widest = max(widest, radii[q])
-        # Then the siblings of its ancestors, the closest relatives on top of the stack.
-        height, held = 0, 0
-        while (own >> height) > 1:
-            height += 1
-        for h in range(height - 1, -1, -1):
-            other = (own >> h) ^ 1
-            held = _push(stack, gaps, held, other, _gap(low, high, own, other), widest)
+        widest = _own_leaf(blocks, leaf, min(LEAF, n - leaf * LEAF), ranks, radii, work)
+        held = _push_relatives(low, high, own, widest, stack, gaps)
         while held > 0:
             held -= 1
             if gaps[held] >= widest:
@@ -234,22 +270,7 @@ def nearest(blocks, low, high, top, n, first, last, best):
                 continue
             side = _gaps(blocks, leaf, low, high, node, work)
             m = _reaching(work, side, radii, which)
-            nearer = False
-            for w in range(m):
-                q = which[w]
-                side = _distances(blocks, node - top, leaf, q, work)
-                if _fewer(work, side, radii[q]) > 0:
-                    nearer = True
-                    for j in range(LEAF):
-                        v = work[side, j]
-                        if v < radii[q]:
-                            t = k
-                            while ranks[t - 1, q] > v:
-                                ranks[t, q] = ranks[t - 1, q]
-                                t -= 1
-                            ranks[t, q] = v
-                            radii[q] = ranks[k, q]
-            if nearer:
+            if _other_leaf(blocks, node - top, leaf, which, m, ranks, radii, work):
                 widest = -1.0
                 for q in range(LEAF):
                     widest = max(widest, radii[q])

@@ -60,7 +60,7 @@ def _workers(size: int) -> int:
 class Tree:
     """A kd-tree over points float64 [n, d], to be asked about its own points on `workers` threads."""
 
-    def __init__(self, points: np.ndarray, workers: int | None = None):
+    def __init__(self, points: np.ndarray, workers: int | None = None) -> None:
         n, d = points.shape
         self.n = n
         self.workers = _workers(points.size) if workers is None else workers
@@ -94,13 +94,14 @@ class Tree:
         radii: [n], or [B, n] to ask B times of each point, which costs much less than B times as much.
         """
         radii = _opened(radii) if closed else radii
-        by_leaf = self._by_leaf(np.atleast_2d(radii))
+        by_leaf = self._by_leaf(radii if radii.ndim == 2 else radii[None])
         least, most = np.where(by_leaf > 0, by_leaf, np.inf).min(2), by_leaf.max(2)
-        total = np.empty(by_leaf.shape, np.int64)
+        leaves, per_leaf, times = by_leaf.shape
+        total = np.empty((leaves, per_leaf, times), np.int64)
         fixed = (self._blocks, *self._nodes, by_leaf, least, most)
         _over(lambda a, b: trees.count(*fixed, a, b, total), len(total), self.workers)
         # The point itself is at distance 0: inside, unless the ball is empty.
-        return self._rows(total.reshape(-1, total.shape[2])).T.reshape(radii.shape) - (radii > 0)
+        return self._rows(total.reshape(-1, times)).T.reshape(radii.shape) - (radii > 0)
 
     def extents(self, radii: np.ndarray, split: int) -> np.ndarray:
         """The largest distances in columns < split and >= split among points at distance <= radii: [n, 2]."""

@@ -20,7 +20,7 @@ from torch import Tensor
 CPU_ELEMENTS, GPU_ELEMENTS = 2**18, 2**24  # of a tile: 2 MiB stay in a processor's cache, 128 MiB fill a GPU
 
 
-def chosen_device(device: torch.device | str | None, *samples) -> torch.device | None:
+def chosen_device(device: torch.device | str | None, *samples: object) -> torch.device | None:
     """Where to count: on `device` if one is named, on that of a CUDA tensor among the samples, else None: `neighbours`.
 
     Raises ValueError for a device that is not there or has no float64.
@@ -33,18 +33,23 @@ def chosen_device(device: torch.device | str | None, *samples) -> torch.device |
         return one.device
     except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
-            f"device {str(device)!r} can not hold float64 numbers here ({str(error).splitlines()[0]}): pass "
+            f"device {str(device)!r} cannot hold float64 numbers here ({str(error).splitlines()[0]}): pass "
             f"device=None for the compiled trees on the CPU"
         ) from error
 
 
 def counts_on(
-    device: torch.device, x: np.ndarray, y: np.ndarray, k: int, variant: int = 1, partners: np.ndarray | None = None
+    device: torch.device | str,
+    x: np.ndarray,
+    y: np.ndarray,
+    k: int,
+    variant: int = 1,
+    partners: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """`counts` of numpy arrays, taken to the device and brought back."""
-    x, y = (torch.from_numpy(v).to(device) for v in (x, y))
-    found = counts(x, y, k, variant, None if partners is None else torch.from_numpy(partners).to(device))
-    return tuple(n.cpu().numpy() for n in found)
+    on_device = None if partners is None else torch.from_numpy(partners).to(device)
+    n_x, n_y = counts(torch.from_numpy(x).to(device), torch.from_numpy(y).to(device), k, variant, on_device)
+    return n_x.cpu().numpy(), n_y.cpu().numpy()
 
 
 def counts(
@@ -88,7 +93,7 @@ def _counts(x: Tensor, y: Tensor, k: int, variant: int, partners: Tensor, elemen
                 radius_x = radius_x.maximum(far_x.expand_as(beyond).masked_fill(beyond, 0).amax(2, keepdim=True))
                 radius_y = radius_y.maximum(far_y.masked_fill(beyond, 0).amax(2, keepdim=True))
         within = torch.lt if variant == 1 else torch.le
-        inside_x, inside_y = 0, 0
+        inside_x = inside_y = torch.zeros((), dtype=torch.int64, device=x.device)
         for far_x, far_y in _tiles(x, y, partners, rows, columns):
             inside_x = inside_x + within(far_x, radius_x).sum(2)
             inside_y = inside_y + within(far_y, radius_y).sum(2)

@@ -61,7 +61,7 @@ def test_gaussian_closed_forms_obey_every_law_on_gaussian_rows():
 
 def test_additivity_sets_independent_copies_side_by_side():
     check = consistency.additivity(gaussian_mi, *pairs(4000, dim=2))
-    assert check.read == pytest.approx(4 * ONE, abs=0.15)
+    assert check.estimated == pytest.approx(4 * ONE, abs=0.15)
     assert check.ratio == pytest.approx(1, abs=0.05)
 
 
@@ -149,7 +149,7 @@ def test_rows_must_be_paired():
         consistency.symmetry(gaussian_mi, x, y[:-1])
 
 
-def test_a_check_prints_what_was_read_and_what_should_have_been():
+def test_a_check_prints_the_estimate_and_what_it_should_be():
     assert str(consistency.Check("independence", 0.02, 0.0)) == (
-        "independence: read 0.0200, should be 0.0000 (off by +0.0200 nats)"
+        "independence: estimated 0.0200, should be 0.0000 (off by +0.0200 nats)"
     )

@@ -60,8 +60,8 @@ def test_null_values_are_the_same_on_a_named_device():
 
 
 @pytest.mark.parametrize("device", ["nowhere", "meta"])
-def test_a_device_that_can_not_count_is_named(device):
-    with pytest.raises(ValueError, match=f"device '{device}' can not hold float64 numbers"):
+def test_a_device_that_cannot_count_is_named(device):
+    with pytest.raises(ValueError, match=f"device '{device}' cannot hold float64 numbers"):
         knn.ksg(np.arange(9.0), np.arange(9.0), device=device)
 
 

@@ -11,13 +11,24 @@ import numpy as np
 class Distribution(Protocol):
     """A pair (X, Y) that can be sampled and whose mutual information is known."""
 
-    dim_x: int
-    dim_y: int
+    @property
+    def dim_x(self) -> int:
+        """Coordinates of X."""
+        ...
 
     @property
-    def mi(self) -> float: ...
+    def dim_y(self) -> int:
+        """Coordinates of Y."""
+        ...
 
-    def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]: ...
+    @property
+    def mi(self) -> float:
+        """I(X; Y) in nats, exact."""
+        ...
+
+    def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """n independent pairs: float64 [n, dim_x] and [n, dim_y]."""
+        ...
 
 
 class Product:
@@ -40,17 +51,20 @@ class Product:
 
 
 def check_count(n: int) -> int:
+    """n, or ValueError below 1."""
     if n < 1:
         raise ValueError(f"n must be at least 1 sample, got {n}")
     return n
 
 
 def check_positive(name: str, value: float) -> None:
+    """Raise ValueError unless the value is positive and finite."""
     if not (value > 0 and math.isfinite(value)):
         raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
 def check_dispersion(name: str, matrix: np.ndarray, dim_x: int) -> None:
+    """Raise ValueError unless the matrix is a covariance of dim_x and at least one more coordinates."""
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"{name} must be a square matrix, got shape {matrix.shape}")
     if not 1 <= dim_x < len(matrix):
@@ -63,6 +77,7 @@ def check_dispersion(name: str, matrix: np.ndarray, dim_x: int) -> None:
 
 
 def log_det_mi(dispersion: np.ndarray, dim_x: int) -> float:
+    """(log det C_xx + log det C_yy - log det C) / 2, in nats."""
     # From the singular values of the whitened cross block (the canonical correlations): unlike a difference
     # of log-determinants it is exactly zero for independent blocks and keeps digits when rho is near one.
     l_x = np.linalg.cholesky(dispersion[:dim_x, :dim_x])
@@ -78,4 +93,5 @@ def quadratic(z: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
 
 
 def split_columns(z: np.ndarray, dim_x: int) -> tuple[np.ndarray, np.ndarray]:
+    """[n, d] -> [n, dim_x], [n, d - dim_x]."""
     return np.ascontiguousarray(z[:, :dim_x]), np.ascontiguousarray(z[:, dim_x:])

@@ -41,8 +41,8 @@ class SymmetricChannel:
     def pointwise(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         e, k = self.error, self.classes
         with np.errstate(divide="ignore"):  # an impossible pair has log ratio -inf
-            same, other = np.log(k * (1 - e)), np.log(np.float64(k * e / (k - 1)))
-        return np.where(x[:, 0] == y[:, 0], same, other)
+            other_same = np.log(np.array([k * e / (k - 1), k * (1 - e)]))
+        return other_same[(x[:, 0] == y[:, 0]).astype(np.int64)]
 
 
 def binary_symmetric_channel(crossover: float) -> SymmetricChannel:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ssl_mi.information.core.knn_inputs import MAX_DIMS
-from ssl_mi.information.core.linalg import rank_gaussianize
+from ssl_mi.information.core.linalg import normal_scores
 from ssl_mi.information.estimators.ksg import ksg_pointwise
 from ssl_mi.information.projections.linear import CCA
 
@@ -153,9 +153,9 @@ def _of_family(
 ) -> Iterator[Candidate]:
     """A projection in 1, 2, .. 4 of its dimensions, and with its Gaussian tail beyond them, on each half."""
     for half, (fit, rows) in enumerate(zip(fits, halves, strict=True)):
-        u, v = map(rank_gaussianize, fit(x[rows], y[rows]))
+        u, v = map(normal_scores, fit(x[rows], y[rows]))
         fitted_on = halves[1 - half]
-        promised = gaussian_nats(*map(rank_gaussianize, fit(x[fitted_on], y[fitted_on])))
+        promised = gaussian_nats(*map(normal_scores, fit(x[fitted_on], y[fitted_on])))
         kept = gaussian_nats(u, v) - 1 / (2 * len(u))
         nested = _nested_candidates(family, u, v, promised - kept, k, seed + half)
         yield from nested[:-1]
@@ -232,7 +232,7 @@ def _twin_bias(u: np.ndarray, v: np.ndarray, k: int, seed: int) -> tuple[float, 
     for _ in range(twins):
         z = rng.standard_normal((n, len(root))) @ root.T
         log_ratio = constant - ((z @ difference) * z).sum(1) / 2
-        w = rank_gaussianize(z)  # as the samples themselves were
+        w = normal_scores(z)  # as the samples themselves were
         twin = ksg_pointwise(np.ascontiguousarray(w[:, :dx]), np.ascontiguousarray(w[:, dx:]), k)
         differences.append(twin.mean() - log_ratio.mean())
     return float(np.mean(differences)), float(np.var(differences, ddof=1) / twins)
@@ -261,7 +261,7 @@ def _local_fit(x: np.ndarray, y: np.ndarray, k: int = 8) -> float:
     from scipy.spatial import cKDTree
 
     x, y = x[:LOCAL_ROWS], y[:LOCAL_ROWS]
-    near = cKDTree(x).query(x, k + 1)[1][:, 1:]
+    near = np.asarray(cKDTree(x).query(x, k + 1)[1])[:, 1:]
     return max(0.0, float(1 - (y - y[near].mean(1)).var() * k / (k + 1) / y.var()))
 
 

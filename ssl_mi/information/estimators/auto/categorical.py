@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.core.inputs import (
-    check_paired,
-    is_floating,
-    is_tensor,
-    n_distinct,
-    read,
-    read_labels,
-    row_hash,
-)
+from ssl_mi.information.core.inputs import Categories, Variable, check_paired
 from ssl_mi.information.core.knn_inputs import MAX_DIMS
-from ssl_mi.information.core.linalg import rank_gaussianize
+from ssl_mi.information.core.linalg import normal_scores
 from ssl_mi.information.estimators import discrete
 from ssl_mi.information.estimators.ksg import mixed_ksg_ross
 from ssl_mi.information.inference.cross_fitting import Folds, halves
@@ -33,64 +24,33 @@ from ssl_mi.information.projections.linear import CCA
 FEWEST_ROWS = 40 * SUBSETS  # for a standard error: an estimate on fewer than 40 rows a part says nothing of the error
 
 
-def category_codes(x: ArrayLike, name: str = "x") -> np.ndarray | None:
-    """Codes of x where it looks categorical, else None.
-
-    Strings always do. Whole numbers do when each row is seen 20 times on average, one column of other numbers when it
-    has at most √n / 2 distinct values: continuous samples have n.
-
-    Args:
-        x: [n] or [n, d].
-        name: of x, in messages.
-
-    Returns:
-        int64 [n], or None.
-    """
-    raw = x.detach().cpu() if is_tensor(x) else np.asarray(x)  # type: ignore[union-attr]
-    kind = "f" if is_floating(x) else np.asarray(raw).dtype.kind
-    if kind in "USO":
-        return read_labels(raw, name)[0]
-    variable = read(x, name)
-    hashes = row_hash(variable.values)
-    allowed = variable.n / 20 if kind in "iub" else np.sqrt(variable.n) / 2 if variable.d == 1 else 0
-    if n_distinct(hashes) > allowed:
-        return None
-    return np.unique(hashes, return_inverse=True)[1].astype(np.int64)
+def constant_side(side: Variable | Categories) -> tuple[Caution, ...]:
+    """A caution where a categorical side is the same in every row."""
+    if isinstance(side, Variable) or side.codes.any():
+        return ()
+    text = f"{side.name} is the same in every row: there is nothing to share"
+    return (Caution("constant-side", text, {"side": side.name}),)
 
 
-def constant_sides(codes: Mapping[str, np.ndarray | None]) -> tuple[Caution, ...]:
-    """A caution for each side that is the same in every row."""
-    return tuple(
-        Caution("constant-side", f"{name} is the same in every row: there is nothing to share", {"side": name})
-        for name, of_side in codes.items()
-        if of_side is not None and not of_side.any()
-    )
-
-
-def both_categorical(
-    codes_x: np.ndarray, codes_y: np.ndarray, *, level: float, permutations: int, seed: int
-) -> Estimate:
+def both_categorical(first: Categories, second: Categories, *, level: float, permutations: int, seed: int) -> Estimate:
     """Both sides counted, with Grassberger's correction."""
     counted = partial(discrete.discrete_mi, correction="grassberger")
-    subsets = SUBSETS if len(codes_x) >= FEWEST_ROWS else 0
+    subsets = SUBSETS if first.n >= FEWEST_ROWS else 0
     return with_uncertainty(
-        counted, codes_x, codes_y, level=level, permutations=permutations, subsets=subsets, seed=seed
+        counted, first.codes, second.codes, level=level, permutations=permutations, subsets=subsets, seed=seed
     )
 
 
-def mixed(
-    x: ArrayLike, codes: np.ndarray, k: int, names: tuple[str, str], *, level: float, permutations: int, seed: int
-) -> Estimate:
-    """Ross's estimator on x: [n, d] against codes: [n]; beyond 4 dimensions on discriminants of x."""
-    variable = read(x, names[0])
-    check_paired(variable, read(codes, names[1]))
+def mixed(x: Variable, y: Categories, k: int, *, level: float, permutations: int, seed: int) -> Estimate:
+    """Ross's estimator on x: [n, d] against symbols; beyond 4 dimensions on discriminants of x."""
+    check_paired(x, y)
     rng = np.random.default_rng(seed)
-    values = rank_gaussianize(variable, rng=rng)
+    values = normal_scores(x.values, rng)
     ross = partial(mixed_ksg_ross, k=k)
-    if variable.d > MAX_DIMS:
-        return _of_discriminants(values, codes, ross, level, permutations, seed, rng)
-    subsets = SUBSETS if len(codes) >= FEWEST_ROWS else 0
-    return with_uncertainty(ross, values, codes, level=level, permutations=permutations, subsets=subsets, seed=seed)
+    if x.d > MAX_DIMS:
+        return _of_discriminants(values, y.codes, ross, level, permutations, seed, rng)
+    subsets = SUBSETS if x.n >= FEWEST_ROWS else 0
+    return with_uncertainty(ross, values, y.codes, level=level, permutations=permutations, subsets=subsets, seed=seed)
 
 
 def _of_discriminants(
@@ -128,7 +88,7 @@ def _best_discriminants(
     for rows, fit_rows in zip(both, both[::-1], strict=True):
         u, _ = CCA(MAX_DIMS).fit(values[fit_rows], indicator[fit_rows])(values[rows], indicator[rows])
         for r in range(1, u.shape[1] + 1):
-            found.setdefault(r, []).append((rank_gaussianize(u[:, :r]), codes[rows]))
+            found.setdefault(r, []).append((normal_scores(u[:, :r]), codes[rows]))
     found = {r: projected for r, projected in found.items() if len(projected) == len(both)}
     best = [max(found, key=lambda r: float(ross(*found[r][half]))) for half in (0, 1)]
     # The choice for a half is not made by the noise in its own estimate.

@@ -22,14 +22,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.core.knn_inputs import MAX_DIMS, prepare_for_ranks
-from ssl_mi.information.core.linalg import rank_gaussianize
+from ssl_mi.information.core.inputs import Categories, Variable, prepare_for_ranks, read_either
+from ssl_mi.information.core.knn_inputs import MAX_DIMS
+from ssl_mi.information.core.linalg import normal_scores
 from ssl_mi.information.estimators.auto import categorical
 from ssl_mi.information.estimators.auto.candidates import Candidate, Halves, all_candidates, evaluate
 from ssl_mi.information.estimators.ksg import ksg_pointwise, null_values
@@ -78,23 +80,24 @@ def mutual_information(
         >>> rng = np.random.default_rng(0)
         >>> x = rng.standard_normal((1000, 2))
         >>> estimate = mutual_information(x, x + rng.standard_normal((1000, 2)), learned=False)
-        >>> estimate.ci[0] < np.log(2) < estimate.ci[1]
+        >>> bool(estimate.ci[0] < np.log(2) < estimate.ci[1])
         True
     """
     started = time.perf_counter()
-    codes_x, codes_y = categorical.category_codes(x, "x"), categorical.category_codes(y, "y")
-    uncertainty = {"level": level, "permutations": permutations, "seed": seed}
-    if codes_x is not None and codes_y is not None:
-        estimate = categorical.both_categorical(codes_x, codes_y, **uncertainty)
-    elif codes_x is not None:
-        estimate = categorical.mixed(y, codes_x, k, ("y", "x"), **uncertainty)
-        estimate = replace(estimate, dims=estimate.dims and estimate.dims[::-1])
-    elif codes_y is not None:
-        estimate = categorical.mixed(x, codes_y, k, ("x", "y"), **uncertainty)
-    else:
-        estimate = _continuous(x, y, k, learned, **uncertainty)
-    constant = categorical.constant_sides({"x": codes_x, "y": codes_y})
-    return replace(estimate, warnings=(*estimate.warnings, *constant), seconds=time.perf_counter() - started)
+    a, b = read_either(x, "x"), read_either(y, "y")
+    uncertainty: dict[str, Any] = {"level": level, "permutations": permutations, "seed": seed}
+    match a, b:
+        case Categories(), Categories():
+            estimate = categorical.both_categorical(a, b, **uncertainty)
+        case Variable(), Categories():
+            estimate = categorical.mixed(a, b, k, **uncertainty)
+        case Categories(), Variable():
+            estimate = categorical.mixed(b, a, k, **uncertainty)
+            estimate = replace(estimate, dims=estimate.dims and estimate.dims[::-1])
+        case Variable(), Variable():
+            estimate = _continuous(a, b, k, learned, **uncertainty)
+    warnings = (*estimate.warnings, *categorical.constant_side(a), *categorical.constant_side(b))
+    return replace(estimate, warnings=warnings, seconds=time.perf_counter() - started)
 
 
 # --- continuous on both sides ---------------------------------------------------------------------------------
@@ -118,22 +121,27 @@ class Selection:
 
     @property
     def chosen(self) -> list[str]:
+        """Names of the candidates that were used."""
         return sorted({half.name for half in self.halves})
 
     @property
     def projected(self) -> bool:
+        """Whether any of them projects."""
         return self.chosen != ["direct"]
 
     @property
     def value(self) -> float:
+        """The estimate, nats."""
         return float(np.mean([part.value for part in self.parts]))
 
     @property
     def bias(self) -> float:
+        """The bias that was subtracted, nats."""
         return float(np.mean([part.bias for part in self.parts]))
 
     @property
     def value_at_more_k(self) -> float:
+        """The estimate at more neighbours, nats."""
         return float(np.mean([part.value for part in self.at_more_k]))
 
     @property
@@ -165,7 +173,7 @@ class Selection:
 
 
 def _continuous(
-    x: ArrayLike, y: ArrayLike, k: int, learned: bool, *, level: float, permutations: int, seed: int
+    x: Variable, y: Variable, k: int, learned: bool, *, level: float, permutations: int, seed: int
 ) -> Estimate:
     a, b, cautions = prepare_for_ranks(x, y)
     n, dims = a.n, (a.d, b.d)
@@ -174,7 +182,7 @@ def _continuous(
     rng = np.random.default_rng(seed)
     halves = random_halves(n, rng)
     networks = learned and n // 2 >= LEARNING_ROWS and max(dims) > 1
-    selection = _select(rank_gaussianize(a, rng=rng), rank_gaussianize(b, rng=rng), halves, k, networks, seed)
+    selection = _select(normal_scores(a.values, rng), normal_scores(b.values, rng), halves, k, networks, seed)
     test = _independence_test(selection.candidates, k, permutations, rng) if permutations else None
     return Estimate(
         value=selection.value,
