@@ -155,6 +155,8 @@ class Luminance(Op):
     Raises ValueError unless c is 1 or 3.
     """
 
+    selects = True
+
     def apply(self, images: Tensor) -> Tensor:
         return _luma(images, _luma_weights(self, images)).expand_as(images).contiguous()
 
@@ -165,6 +167,8 @@ class Chrominance(Op):
     The luma's weights are scaled to sum to 1 here, so that grey added to a pixel leaves its chrominance
     alone. Raises ValueError unless c is 3: grey images have no colour.
     """
+
+    selects = True
 
     def apply(self, images: Tensor) -> Tensor:
         if images.shape[1] != 3:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
+from ssl_mi.data.memory import TensorImages
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
 
 
@@ -26,7 +27,7 @@ class Digits:
         pixels, labels = load_digits(return_X_y=True)
         grey = torch.from_numpy(pixels).float().view(-1, 1, 8, 8) * (255 / 16)
         large = F.interpolate(grey, (self.width, self.width), mode="bilinear")
-        images = large.round().to(torch.uint8).expand(-1, 3, -1, -1)
+        images = TensorImages(large.round().to(torch.uint8).expand(-1, 3, -1, -1))
         digits = ImageSet("digits", images, torch.from_numpy(labels).long(), tuple("0123456789"))
         order = stratified_order(digits.labels, len(digits), [self.seed])
         n_test = round(self.test_fraction * len(digits))

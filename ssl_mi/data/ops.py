@@ -19,14 +19,21 @@ from ssl_mi.data.draws import Draws
 
 
 class Op(ABC):
-    """Fixed hyper-parameters; `draw` gives one row of parameters per image, `apply` uses them."""
+    """Fixed hyper-parameters; `draw` gives one row of parameters per image, `apply` uses them.
+
+    Attributes:
+        selects: True for an op that decides what a view is of (luminance, chrominance) rather than how it varies:
+            it is applied to images without augmentation too.
+    """
+
+    selects = False
 
     def draw(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Parameters for images of this shape, [..., c, h, w]; {} for an op without chance."""
         return {}
 
     @abstractmethod
-    def apply(self, images: Tensor, **params: Tensor) -> Tensor:
+    def apply(self, images: Tensor, *args: Any, **params: Any) -> Tensor:
         """The op on images [n, c, h, w] with these parameters, image by image."""
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:

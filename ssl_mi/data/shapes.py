@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_mi.data.memory import TensorImages
 from ssl_mi.data.sets import ImageSet, Sets
 
 # name -> (points, inner / outer radius)
@@ -102,8 +103,8 @@ def draw_shapes(n: int, width: int, seed: int, split: int) -> tuple[Tensor, dict
     images = torch.empty(n, 3, width, width, dtype=torch.uint8)
     for rows in torch.arange(n).split(_CHUNK):
         chunk = slice(int(rows[0]), int(rows[-1]) + 1)
-        where = (v[chunk] for v in (points, ratio, size, x, y, rotation))
-        covered = coverage(*where, width)[:, None]
+        k, q, r, left, top, tilt = (v[chunk] for v in (points, ratio, size, x, y, rotation))
+        covered = coverage(k, q, r, left, top, tilt, width)[:, None]
         below, above = paper[chunk, :, None, None], ink[chunk, :, None, None]
         images[chunk] = (255 * (below + covered * (above - below))).round_().to(torch.uint8)
 
@@ -137,4 +138,4 @@ class EmbeddedShapes:
 
     def _split(self, n: int, split: int) -> ImageSet:
         images, factors = draw_shapes(n, self.width, self.seed, split)
-        return ImageSet("shapes", images, factors["shape"], tuple(CLASSES), factors)
+        return ImageSet("shapes", TensorImages(images), factors["shape"], tuple(CLASSES), factors)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
+from ssl_mi.data.memory import TensorImages
 from ssl_mi.data.sets import ImageSet, Sets
 
 NAMES = ("CIFAR10", "CIFAR100", "STL10")
@@ -61,7 +62,7 @@ class TorchvisionSet:
         unlabelled = None
         if self.unlabelled:
             found = datasets.STL10(str(self.root), split="unlabeled")
-            unlabelled = ImageSet(self.name, torch.from_numpy(found.data))
+            unlabelled = ImageSet(self.name, TensorImages(torch.from_numpy(found.data)))
         return Sets(self._set(test=False), self._set(test=True), unlabelled)
 
     def wrong_files(self) -> list[str]:
@@ -85,7 +86,8 @@ class TorchvisionSet:
             images, labels = torch.from_numpy(found.data), found.labels
         else:
             images, labels = _channels_first(found.data), found.targets
-        return ImageSet(self.name, images, torch.from_numpy(np.asarray(labels, dtype=np.int64)), tuple(found.classes))
+        classes = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+        return ImageSet(self.name, TensorImages(images), classes, tuple(found.classes))
 
     def _how_to_bring(self, wrong: list[str], why: str) -> str:
         return (

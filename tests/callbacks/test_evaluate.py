@@ -87,11 +87,11 @@ def test_the_random_encoder_is_the_one_that_training_began_with(tmp_path):
     assert values[2, "test", "trained"] != values[2, "test", "random"]
     fresh = standins.joint_embedding().eval()
     with torch.no_grad():
-        h = fresh.towers.tower.encoder(data.augmentation.clean(data.test.images))
+        h = fresh.towers.tower.encoder(data.augmentation.clean(data.test.images.pixels))
     assert values[2, "test", "random"] == pytest.approx(h.double().sum().item(), rel=1e-5)
     # and the trained one is back in its place
     with torch.no_grad():
-        h = module.eval().towers.tower.encoder(data.augmentation.clean(data.test.images))
+        h = module.eval().towers.tower.encoder(data.augmentation.clean(data.test.images.pixels))
     assert values[2, "test", "trained"] == pytest.approx(h.double().sum().item(), rel=1e-5)
 
 

@@ -89,7 +89,7 @@ def test_features_are_the_encoders_output_in_evaluation_mode_in_the_order_of_the
     read = embed.features(module, data, "val")
     module.eval()
     with torch.no_grad():
-        expected = module.towers.tower.encoder(data.augmentation.clean(data.val.images))
+        expected = module.towers.tower.encoder(data.augmentation.clean(data.val.images.pixels))
     torch.testing.assert_close(read.h, expected)
     assert torch.equal(read.index, torch.arange(len(data.val)))
     assert torch.equal(read.labels, data.val.labels)

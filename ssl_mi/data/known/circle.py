@@ -38,7 +38,8 @@ class Circle(KnownViews):
     def latents(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         u = pairs.draws(SHARED).uniform(3)
         angle = 2 * math.pi * u[:, :1] + self.delta * (2 * u[:, 1:] - 1)
-        return tuple(torch.stack([a.cos(), a.sin()], dim=1) for a in angle.unbind(1))
+        first, second = (torch.stack([a.cos(), a.sin()], dim=1) for a in angle.unbind(1))
+        return first, second
 
     def factors(self, u: Tensor) -> dict[str, Tensor]:
         return {"angle": u}

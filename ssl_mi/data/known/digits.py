@@ -33,16 +33,16 @@ def digits() -> tuple[Tensor, Tensor]:
 
 
 class Pool(NamedTuple):
-    """Digits sorted by class: those of class c are rows[start[c] : start[c] + count[c]]."""
+    """Digits sorted by class: those of class c are rows[start[c] : start[c] + number[c]]."""
 
     rows: Tensor
     start: Tensor
-    count: Tensor
+    number: Tensor
 
     def draw(self, classes: Tensor, uniform: Tensor) -> Tensor:
         """A digit of each class, int64 like `classes`, each of the class equally likely."""
-        rows, start, count = (x.to(classes.device) for x in self)
-        return rows[start[classes] + integers(uniform, count[classes])]
+        rows, start, number = (x.to(classes.device) for x in self)
+        return rows[start[classes] + integers(uniform, number[classes])]
 
 
 @lru_cache(maxsize=6)

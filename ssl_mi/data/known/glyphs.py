@@ -128,8 +128,8 @@ class Glyphs(KnownViews):
             # Near the middle, with a free pixel all around, so that the corner shows the paper.
             free = self.size - 2 - self.extents.to(u.device)[u[:, 0]]
             slack = free.clamp(max=MOVES)
-            corner = 1 + (free - slack) // 2 + integers(draws.uniform(2), slack + 1)
-            return paint(place(self.pictures[u[:, 0]], *corner.unbind(1), self.size), *ink_and_paper(draws))
+            top, left = (1 + (free - slack) // 2 + integers(draws.uniform(2), slack + 1)).unbind(1)
+            return paint(place(self.pictures[u[:, 0]], top, left, self.size), *ink_and_paper(draws))
         before, name, after = (ids.to(u.device) for ids in self.sentences)
         opening, closing = draws.uniform(2).unbind(1)
         parts = before[integers(opening, len(before))], name[u[:, 0]], after[integers(closing, len(after))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ssl_mi.data.known.views import KnownViews, Pairs
+from ssl_mi.data.memory import TensorImages
 from ssl_mi.data.sets import ImageSet, Sets
 
 _ROWS = 256  # drawn at a time
@@ -20,7 +21,8 @@ def first_views(known: KnownViews, pairs: Pairs) -> ImageSet:
         factors.append(known.factors(u))
     of = {name: torch.cat([f[name] for f in factors]) for name in factors[0]}
     labels = None if known.label is None else of[known.label]
-    return ImageSet(known.name, torch.cat(images), labels, () if labels is None else known.class_names, of)
+    names = () if labels is None else known.class_names
+    return ImageSet(known.name, TensorImages(torch.cat(images)), labels, names, of)
 
 
 class KnownImages:

@@ -18,7 +18,7 @@ class Pairs(NamedTuple):
     seed: int
     split: int
     epoch: int
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # shadows tuple.index
 
     def draws(self, view: int, op: int = 0) -> Draws:
         return Draws(self.seed, self.split, self.epoch, self.index, view, op)
