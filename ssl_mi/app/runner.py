@@ -24,6 +24,7 @@ class Run:
         from pytorch_lightning.callbacks import LambdaCallback
 
         from ssl_mi.callbacks.history import History
+        from ssl_mi.callbacks.loggers import Hyperparameters, as_loggers
         from ssl_mi.callbacks.progress import progress_bar
 
         self.cfg, self.data, self.module = cfg, data, module
@@ -33,9 +34,10 @@ class Run:
         self.history = History(lines=bar is None and cfg.progress != "none")
         self.evaluate = build(cfg, "evaluation")
         announce = LambdaCallback(on_fit_start=lambda trainer, module: self._print_facts())
-        parts = [announce, self.history, self.evaluate, build(cfg, "checkpoint"), bar]
+        parameters = Hyperparameters(OmegaConf.to_container(cfg, resolve=True))
+        parts = [announce, parameters, self.history, self.evaluate, build(cfg, "checkpoint"), bar]
         callbacks = [part for part in parts if part is not None]
-        logger = build(cfg, "logger") or False
+        logger = as_loggers(build(cfg, "logger"))
         self.trainer = instantiate(
             cfg.trainer,
             callbacks=callbacks,
@@ -70,9 +72,9 @@ class Run:
         rare = rare_classes({"labelled": data.labelled, "val": data.val, "test": data.test})
         return {
             "data": self.data.describe(),
-            **({} if self.data.has_labels else {"probes": "left out: the images have no labels"}),
+            **({} if self.data.labelled.labels is not None else {"probes": "left out: the samples have no labels"}),
             **({"rare classes": rare} if rare else {}),
-            "views": self.data.augmentation.describe().replace("\n", "; "),
+            "views": self.data.describe_views().replace("\n", "; "),
             "passes": module.towers.passes,
             "effective batch": split,
             "objective": module.objective.name,
@@ -113,7 +115,7 @@ class Run:
         from rich.console import Console
         from rich.table import Table
 
-        from ssl_mi.report import run_report as report
+        from ssl_mi import report
 
         rows = [] if self.evaluate is None else [row.as_dict() for row in self.evaluate.rows]
         evaluated = {} if self.evaluate is None else self.evaluate.seconds
@@ -132,7 +134,9 @@ class Run:
             **report.environment(Path(__file__).parent),
         }
         config = OmegaConf.to_yaml(self.cfg, resolve=True)
-        path = report.write(self.folder, f"{self.cfg.name}, seed {self.cfg.seed}", facts, history, rows, config)
+        plots = [] if self.evaluate is None else self.evaluate.plots()
+        title = f"{self.cfg.name}, seed {self.cfg.seed}"
+        path = report.write(self.folder, title, facts, history, rows, config, plots)
         header, lines = report.closing_table(rows)
         console = Console(width=None if sys.stdout.isatty() else 160)
         if lines:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_mi.data.contracts import Images
+from ssl_mi.data.contracts import Images, Split
 from ssl_mi.data.memory import TensorImages
 
 
@@ -125,23 +125,23 @@ class Sets(NamedTuple):
     unlabelled: ImageSet | None = None
 
 
-def rare_classes(splits: Mapping[str, ImageSet | None], enough: int = 2, shown: int = 5) -> str:
-    """Names the classes with under `enough` images in a split, and how many each has where; "" where there are none.
+def rare_classes(splits: Mapping[str, Split | None], enough: int = 2, shown: int = 5) -> str:
+    """Names the classes with under `enough` samples in a split, and how many each has where; "" where there are none.
 
     Evaluations go on without them: a class that a probe never learned from is never predicted, and one that is held
     out nowhere does not count.
     """
-    labelled = {name: images for name, images in splits.items() if images is not None and images.labels is not None}
-    if not labelled:
+    labels = {name: split.labels for name, split in splits.items() if split is not None and split.labels is not None}
+    if not labels:
         return ""
-    names = next(iter(labelled.values())).class_names
-    counts = {name: images.labels.bincount(minlength=len(names)) for name, images in labelled.items()}
+    names = next(split.class_names for split in splits.values() if split is not None and split.labels is not None)
+    counts = {name: some.bincount(minlength=len(names)) for name, some in labels.items()}
     rare = [c for c in range(len(names)) if any(count[c] < enough for count in counts.values())]
     if not rare:
         return ""
     some = [f"'{names[c]}' ({', '.join(f'{int(n[c])} {split}' for split, n in counts.items())})" for c in rare[:shown]]
     more = f" and {len(rare) - shown} more" if len(rare) > shown else ""
-    return f"too few images to judge: {', '.join(some)}{more}"
+    return f"too few samples to judge: {', '.join(some)}{more}"
 
 
 def stratified_order(labels: Tensor | None, n: int, key: Sequence[int]) -> Tensor:

@@ -30,13 +30,13 @@ class Look(Evaluation):
     seen: list = field(default_factory=list)
     name: str = "look"
 
-    def collect(self, bench):
-        bench.features(bench.split)
+    def embed(self, context):
+        context.features(context.split)
 
-    def measure(self, bench):
-        h = bench.features(bench.split).h
-        self.seen.append((bench.epoch, bench.split, bench.encoder, tuple(h.shape)))
-        return [bench.row(self.name, "sum", "sum of h", h.double().sum())]
+    def compute(self, context):
+        h = context.features(context.split).h
+        self.seen.append((context.epoch, context.split, context.encoder, tuple(h.shape)))
+        return [context.measurement(self.name, "sum", "sum of h", h.double().sum())]
 
 
 def counted(data):

@@ -233,7 +233,7 @@ def test_too_few_images_for_ksg_are_named_with_the_remedy(split):
     """10 subsets of more than k = 3 rows: 40 images."""
     read = evaluation(permutations=2, subsets=10)
     at = standins.bench(standins.GaussianViews(n=39), split)
-    with pytest.raises(ValueError, match=rf"{split} images: 39 .*k=3.*40"):
+    with pytest.raises(ValueError, match=rf"{split} samples: 39 .*k=3.*40"):
         standins.rows_of(read, at)
     enough = standins.bench(standins.GaussianViews(n=40), split)
     assert "mi_ksg_cca2_nats" in standins.rows_of(read, enough)
@@ -401,7 +401,7 @@ def test_many_classes_of_two_images_each_stop_nothing():
     """Half of the images hold each class once: no image has a neighbour of its own class."""
     labels = torch.arange(40) % 20
     data = standins.GaussianViews(n=40, labels={"val": labels}, clean={"val": torch.randn(40, 6)})
-    data.class_names = tuple(f"class {i}" for i in range(20))
+    data.val.class_names = tuple(f"class {i}" for i in range(20))
     row = standins.rows_of(evaluation(permutations=0), standins.bench(data, "val"))["mi_h_label_nats"]
     assert row.value == 0
     assert "0 by default" in row.note

@@ -54,7 +54,7 @@ def test_a_run_on_images_with_a_rare_class_is_complete(configure, tmp_path, caps
     assert {"mi_h_label_nats", "linear_probe_accuracy", "knn_accuracy"} <= set(rows)
     printed = " ".join(capsys.readouterr().out.split())
     if said is None:
-        assert "too few images to judge" not in printed
+        assert "too few samples to judge" not in printed
     else:
         assert said in printed
         assert "'defect'" in rows["mi_h_label_nats"].note
