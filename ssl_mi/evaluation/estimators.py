@@ -33,12 +33,17 @@ def check_estimator(estimator: Any, key: str) -> None:
             f"{key} is {estimator!r}, not an estimator: name a function of two arrays, "
             f"{key}={{_target_: ssl_mi.information.ksg, _partial_: true}}"
         )
+    function, before, settings = estimator, (), {}
+    if isinstance(estimator, functools.partial):
+        function, before, settings = estimator.func, estimator.args, estimator.keywords
     try:
-        inspect.signature(estimator).bind(None, None)
-    except TypeError as error:
-        raise ValueError(f"{key}: {estimator_name(estimator)} cannot be called with x and y alone: {error}") from None
+        signature = inspect.signature(function)
     except ValueError:  # written in C: it has no signature to look at
         return
+    try:
+        signature.bind(*before, None, None, **settings)
+    except TypeError as error:
+        raise ValueError(f"{key}: {estimator_name(estimator)} cannot be called with x and y alone: {error}") from None
 
 
 def as_estimates(estimator: Estimator) -> Callable[..., Estimate]:

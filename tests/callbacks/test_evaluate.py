@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from ssl_mi.callbacks.evaluate import Evaluate
 from ssl_mi.callbacks.history import History
-from ssl_mi.evaluation.context import Evaluation
+from ssl_mi.evaluation.context import Evaluation, Plot
 from ssl_mi.evaluation.probes import KNN, LinearProbe
 
 pytestmark = [
@@ -103,6 +103,39 @@ def test_raw_pixels_are_probed_beside_the_encoders(tmp_path):
         "pixels",
     }
     assert {row.encoder for row in evaluate.rows if row.metric == "sum"} == {"trained", "random"}
+
+
+def test_an_evaluation_of_ones_own_gets_pixels_by_declaring_it(tmp_path):
+    @dataclass
+    class LookAtPixels(Look):
+        wants_pixels = True
+
+    evaluate, *_ = run(tmp_path, {"look": LookAtPixels()}, 1)
+    values = {row.encoder: row for row in evaluate.rows if row.split == "test"}
+    assert set(values) == {"trained", "random", "pixels"}
+
+
+def test_what_is_no_evaluation_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"evaluation\.evaluations\.mine is a dict: make it a subclass of"):
+        Evaluate({"mine": {}})
+
+
+def test_an_evaluation_hands_out_plots_of_all_measurements_and_one_that_fails_is_named(tmp_path, caplog):
+    @dataclass
+    class Draws(Look):
+        def plots(self, rows, folder):
+            (folder / "drawn.txt").write_text(str(len(rows)))
+            return [Plot("Drawn by hand", folder / "drawn.txt")]
+
+    @dataclass
+    class Fails(Look):
+        def plots(self, rows, folder):
+            raise KeyError("colour")
+
+    evaluate, *_ = run(tmp_path, {"fails": Fails(), "draws": Draws()}, 1)
+    assert evaluate.plots() == [Plot("Drawn by hand", tmp_path / "drawn.txt")]
+    assert (tmp_path / "drawn.txt").read_text() == str(len(evaluate.rows))
+    assert "evaluation 'look' could not draw: KeyError: 'colour'" in caplog.text
 
 
 def test_pixels_of_two_kinds_of_view_are_both_shown_and_of_one_kind_once():
