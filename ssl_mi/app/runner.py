@@ -72,7 +72,7 @@ class Run:
         rare = rare_classes({"labelled": data.labelled, "val": data.val, "test": data.test})
         return {
             "data": self.data.describe(),
-            **({} if self.data.labelled.labels is not None else {"probes": "left out: the samples have no labels"}),
+            **({} if self.data.labelled.labels is not None else {"probes": "left out: the images have no labels"}),
             **({"rare classes": rare} if rare else {}),
             "views": self.data.describe_views().replace("\n", "; "),
             "passes": module.towers.passes,

@@ -46,17 +46,30 @@ def check_estimator(estimator: Any, key: str) -> None:
         raise ValueError(f"{key}: {estimator_name(estimator)} cannot be called with x and y alone: {error}") from None
 
 
+def neighbours(estimator: Estimator) -> int:
+    """`k` of a nearest-neighbour estimator, which needs k + 1 rows; 1 for others, which say themselves what they need."""
+    try:
+        k = inspect.signature(estimator).parameters["k"].default
+    except (KeyError, ValueError):
+        return 1
+    return k if isinstance(k, int) else 1
+
+
 def as_estimates(estimator: Estimator) -> Callable[..., Estimate]:
     """The same estimator, whose plain numbers become an `Estimate`.
 
     Raises:
         TypeError: At the call, for a result that is neither an Estimate nor a number.
+        ValueError: At the call, what the estimator raises, with its name.
     """
     name = estimator_name(estimator)
 
     @functools.wraps(estimator)
     def estimate(x: ArrayLike, y: ArrayLike, **settings: Any) -> Estimate:
-        found = estimator(x, y, **settings)
+        try:
+            found = estimator(x, y, **settings)
+        except ValueError as error:
+            raise ValueError(f"{name} on {len(x)} rows: {error}") from error  # type: ignore[arg-type]
         if isinstance(found, Estimate):
             return found
         if isinstance(found, numbers.Real) or getattr(found, "shape", None) == ():

@@ -29,7 +29,7 @@ from torch import Tensor
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Plot
 from ssl_mi.evaluation.contracts import Estimator, EvaluationData, Projection
 from ssl_mi.evaluation.embed import Pairs, untouched
-from ssl_mi.evaluation.estimators import as_estimates, check_estimator, estimator_name, in_words
+from ssl_mi.evaluation.estimators import as_estimates, check_estimator, estimator_name, in_words, neighbours
 from ssl_mi.evaluation.factors import OntoValues, can_be_estimated, halves, known_values, label_halves, rare_labels
 from ssl_mi.evaluation.measurement import Measurement
 from ssl_mi.information.core.estimate import Estimate
@@ -124,8 +124,7 @@ class MutualInformation(Evaluation):
 
     def _check_enough(self, split: str, n: int, halved: bool) -> None:
         folds = 2 if halved else 1
-        # An estimator of one's own says itself what it needs, at its first call.
-        k = self.k if self.estimator is None else getattr(self.estimator, "keywords", {}).get("k", 1)
+        k = self.k if self.estimator is None else neighbours(self.estimator)
         needed = (k + 1) * max(folds, self.subsets)
         if n < needed:
             raise ValueError(

@@ -132,11 +132,20 @@ def test_a_configuration_names_an_estimator_by_its_import_path(configure):
         (partial(ksg, neighbours=3), r"mi\.estimator: ksg cannot be called with x and y alone: .*neighbours"),
         (lambda x: 0.0, r"mi\.estimator: <lambda> cannot be called with x and y alone"),
         (partial(ksg, k=200), r"k=200 neighbours"),
+        (lambda x, y, k=300: 0.0, r"k=300 neighbours"),
     ],
 )
 def test_what_is_no_estimator_is_refused_before_training(estimator, said):
     with pytest.raises(ValueError, match=said):
         MutualInformation({"cca2": CCA(2)}, estimator=estimator).check(standins.GaussianViews())
+
+
+def test_what_an_estimator_refuses_is_told_with_its_name():
+    def picky(x, y):
+        raise ValueError("x has too few rows")
+
+    with pytest.raises(ValueError, match="picky on 400 rows: x has too few rows"):
+        rows(estimator=picky)
 
 
 def test_a_result_that_is_no_number_is_named():
