@@ -13,7 +13,10 @@ from ssl_mi.data.sets import ImageSet, Sets, stratified_order
 class Digits:
     """Ten classes of 8 x 8 grey digits, enlarged to `width` x `width` (bilinear) and repeated over 3 channels.
 
-    test_fraction: set aside for testing, seeded; the digits come with no split of their own.
+    Args:
+        width: Side of the images, 8 or more.
+        test_fraction: Set aside for testing, seeded; the digits come with no split of their own.
+        seed: Of that split.
     """
 
     def __init__(self, width: int = 16, test_fraction: float = 1 / 3, seed: int = 0) -> None:
@@ -24,6 +27,7 @@ class Digits:
         self.width, self.test_fraction, self.seed = width, test_fraction, seed
 
     def load(self) -> Sets:
+        """Both splits, in memory."""
         pixels, labels = load_digits(return_X_y=True)
         grey = torch.from_numpy(pixels).float().view(-1, 1, 8, 8) * (255 / 16)
         large = F.interpolate(grey, (self.width, self.width), mode="bilinear")

@@ -348,6 +348,7 @@ class ImageData(ImageModule):
             self.sets.prepare()
 
     def setup(self, stage: str | None = None) -> None:
+        """Load the source, and split it."""
         if self.train is not None:
             return
         train, test, unlabelled = Sets(*self.sets.load())

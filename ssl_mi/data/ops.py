@@ -71,16 +71,19 @@ def change_where(
 
 
 def refuse(op: Op, name: str, value: Any, want: str) -> NoReturn:
+    """Raise the ValueError of an op whose argument is not what it should be."""
     raise ValueError(f"{type(op).__name__}: {name} must be {want}, got {value}")
 
 
 def check_chance(op: Op, p: float) -> float:
+    """p, if it is a probability."""
     if not 0 <= p <= 1:
         refuse(op, "p", p, "a probability in [0, 1]")
     return p
 
 
 def positive_interval(op: Op, name: str, value: Sequence[float]) -> tuple[float, float]:
+    """(low, high), if 0 < low <= high."""
     pair = tuple(value)
     if len(pair) != 2 or not 0 < pair[0] <= pair[1] < math.inf:
         refuse(op, name, value, "two numbers (low, high) with 0 < low <= high")

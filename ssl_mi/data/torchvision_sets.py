@@ -24,15 +24,17 @@ _PATIENCE = 30  # seconds without an answer before a download gives up
 class TorchvisionSet:
     """One of torchvision's data sets.
 
-    name:       CIFAR10, CIFAR100 or STL10.
-    root:       the folder that holds torchvision's own folder (cifar-10-batches-py, ...), or will.
-    download:   fetch what is missing.
-    unlabelled: with STL10, also train on its 100,000 unlabelled images (2.8 GB of memory); the 5,000 labelled
-                ones serve the probes and validation.
-
     CIFAR files are pickles: torchvision compares their MD5 sums with the published ones before it opens them.
 
-    Raises FileNotFoundError that names folder and files when they are not there and cannot be fetched.
+    Args:
+        name: CIFAR10, CIFAR100 or STL10.
+        root: The folder that holds torchvision's own folder (cifar-10-batches-py, ...), or will.
+        download: Fetch what is missing.
+        unlabelled: With STL10, also train on its 100,000 unlabelled images (2.8 GB of memory); the 5,000 labelled ones
+            serve the probes and validation.
+
+    Raises:
+        FileNotFoundError: Files that are not there and cannot be fetched, with the folder and their names.
     """
 
     def __init__(self, name: str, root: str, download: bool = True, unlabelled: bool = False) -> None:
@@ -58,6 +60,7 @@ class TorchvisionSet:
             raise FileNotFoundError(self._how_to_bring(wrong, "data.sets.download=false forbids to fetch it. "))
 
     def load(self) -> Sets:
+        """All splits, in memory."""
         self.prepare()
         unlabelled = None
         if self.unlabelled:

@@ -47,7 +47,7 @@ def check_estimator(estimator: Any, key: str) -> None:
 
 
 def neighbours(estimator: Estimator) -> int:
-    """`k` of a nearest-neighbour estimator, which needs k + 1 rows; 1 for others, which say themselves what they need."""
+    """`k` of a nearest-neighbour estimator, which needs k + 1 rows; 1 for others, whose needs are not known."""
     try:
         k = inspect.signature(estimator).parameters["k"].default
     except (KeyError, ValueError):

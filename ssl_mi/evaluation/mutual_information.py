@@ -47,7 +47,7 @@ Sides = Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]  # (x, y) to fit on and 
 class _Estimated(NamedTuple):
     """An estimate with its parts, what it is of, notes, and whether a projection may have lost information."""
 
-    reading: Reading
+    result: Reading
     of: str
     notes: tuple[str, ...] = ()
     projected: bool = True
@@ -253,7 +253,7 @@ class MutualInformation(Evaluation):
             fitted = [projection.fit(fit_x, fit_y, seed=self.seed) for fit_x, fit_y, _, _ in sides]
             folds = [projected(x, y) for projected, (x, y) in zip(fitted, folds, strict=True)]
             of = " and ".join(dict.fromkeys(projected.name for projected in fitted))
-        reading = read_folds(
+        result = read_folds(
             as_estimates(estimator),
             folds,
             # The baseline belongs to the trained encoder; the others are what it is compared with.
@@ -265,8 +265,8 @@ class MutualInformation(Evaluation):
         )
         if len(folds) > 1:
             of += ", cross-fitted"
-            reading = reading._replace(estimate=self._without_a_folds_own(reading.estimate))
-        return _Estimated(reading, of, projected=projection is not None)
+            result = result._replace(estimate=self._without_a_folds_own(result.estimate))
+        return _Estimated(result, of, projected=projection is not None)
 
     def _without_a_folds_own(self, estimate: Estimate) -> Estimate:
         """An interval or p that one fold's estimate brought along says nothing of the average over the folds."""
@@ -279,7 +279,7 @@ class MutualInformation(Evaluation):
     def _measurement(
         self, context: EvaluationContext, metric: str, quantity: str, found: _Estimated, **columns: str
     ) -> Measurement:
-        estimate, parts = found.reading
+        estimate, parts = found.result
         settings = ", ".join(f"{k}={v}" for k, v in estimate.settings.items())
         how = f"{estimate.estimator}({settings})" if settings else estimate.estimator
         # A projection can only lose information: what estimates its MI bounds that of the embeddings.

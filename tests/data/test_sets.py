@@ -87,6 +87,6 @@ def test_classes_with_too_few_images_in_a_split_are_named_with_their_counts():
         return small(int(sum(counts)), labels=labels, class_names=tuple("abc"))
 
     said = rare_classes({"labelled": of(5, 4, 0), "val": of(3, 1, 2), "test": None})
-    assert said == "too few images to judge: 'b' (4 labelled, 1 val), 'c' (0 labelled, 2 val)"
+    assert said == "too few samples to judge: 'b' (4 labelled, 1 val), 'c' (0 labelled, 2 val)"
     assert rare_classes({"labelled": of(5, 4, 2), "val": of(3, 2, 2)}) == ""
     assert rare_classes({"labelled": small(4), "val": None}) == ""

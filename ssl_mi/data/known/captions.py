@@ -58,11 +58,15 @@ class Caption(KnownViews):
 
     "on azure at the upper left one tiny scarlet five-sided figure"
 
-    named: factors that the sentence names: I = sum of ln (number of values) over them. u_1 [n, 6] are all factors of
-    the sprite, u_2 those that are named. Nuisance of the sentence: a synonym for each word, the order of its parts.
+    I = sum of ln (number of values) over the factors that are named. u_1 [n, 6] are all factors of the sprite, u_2
+    those that are named. Nuisance of the sentence: a synonym for each word, the order of its parts.
 
     Exact: a sprite determines its factors (`Sprites`); no two values of a factor have a phrase in common, and none of
     a sentence's parts can be taken for another, so that the sentence determines the factors it names.
+
+    Args:
+        named: Factors that the sentence names, at least one.
+        size: Side of an image, 24 or more.
     """
 
     name = "caption"

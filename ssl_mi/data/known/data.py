@@ -45,6 +45,7 @@ class Rendered(Augmentation):
             return [self._normalise(view / 255) if view.dtype == torch.uint8 else view for view in views]
 
     def describe(self) -> str:
+        """What is drawn, and what its views share."""
         kinds = ("picture", "picture" if self.known.words is None else "sentence")
         return f"{self.known.name}: {' and '.join(kinds)}, drawn anew each time; {self.known.describe()}"
 
@@ -108,6 +109,7 @@ class KnownData(ImageModule):
         return self.known.nats
 
     def setup(self, stage: str | None = None) -> None:
+        """Draw the images of all splits."""
         if self.train is not None:
             return
         check_batch_size(self.batch_size, self.pairs["train"], this_process()[1])

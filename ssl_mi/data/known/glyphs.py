@@ -84,13 +84,16 @@ def _different(pictures: Tensor) -> Tensor:
 class Glyphs(KnownViews):
     """View 0: a letter. View 1: its name in Unicode, "LATIN SMALL LETTER A WITH ACUTE", in a phrase: I = ln M.
 
-    letters: M, the first of those that differ (`Letters`); None for all, more than 2,000. u is which letter, in both
-    views: int64 [n, 1]. Nuisance of the picture: the letter's place and two colours; of the text: the words around
-    the name. The class that probes learn is the first word of the name: LATIN, GREEK, CANADIAN, ...
+    u is which letter, in both views: int64 [n, 1]. Nuisance of the picture: the letter's place and two colours; of the
+    text: the words around the name. The class that probes learn is the first word of the name: LATIN, GREEK, ...
 
     Exact: a picture is a letter's coverage, cut out where its edges are, in two colours that can be read from the
     corner and from the farthest colour, at least 40 of 255 levels apart; any two letters differ by 7 of 255 in some
     pixel, and so by more than rounding. Names are unique in Unicode, and the words around them are not among theirs.
+
+    Args:
+        letters: M, the first of those that differ (`Letters`); None for all, more than 2,000.
+        size: Side of an image, in pixels.
     """
 
     name = "glyphs"

@@ -29,8 +29,15 @@ class KnownImages:
     """`train` and `test` images of `known`, to be augmented like photographs, but of known factors.
 
     The same images in every run with the same `seed`; validation images come out of `train`. Two augmentations of one
-    image share what the augmentation leaves, whatever the generator's own two views would share. ValueError unless both
-    numbers are positive.
+    image share what the augmentation leaves, whatever the generator's own two views would share.
+
+    Args:
+        known: The generator, a `KnownViews`.
+        train, test: How many images.
+        seed: Of the images.
+
+    Raises:
+        ValueError: Unless both numbers are positive.
     """
 
     def __init__(self, known: KnownViews, train: int, test: int, seed: int = 0) -> None:
@@ -40,6 +47,7 @@ class KnownImages:
         self.known, self.train, self.test, self.seed = known, train, test, seed
 
     def load(self) -> Sets:
+        """Both splits, drawn now."""
         train, test = (
             first_views(self.known, Pairs(self.seed, split, 0, torch.arange(n)))
             for split, n in enumerate((self.train, self.test))
