@@ -34,7 +34,8 @@ class Run:
         self.history = History(lines=bar is None and cfg.progress != "none")
         self.evaluate = build(cfg, "evaluation")
         announce = LambdaCallback(on_fit_start=lambda trainer, module: self._print_facts())
-        parameters = Hyperparameters(OmegaConf.to_container(cfg, resolve=True))
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
+        parameters = Hyperparameters(config)
         parts = [announce, parameters, self.history, self.evaluate, build(cfg, "checkpoint"), bar]
         callbacks = [part for part in parts if part is not None]
         logger = as_loggers(build(cfg, "logger"))
