@@ -11,7 +11,11 @@ from ssl_mi.callbacks.loggers import log_numbers
 
 
 class History(pl.Callback):
-    """One dict per epoch in `epochs`; prints each as a line where there is no live bar (`lines`)."""
+    """One dict per epoch in `epochs`; all loggers get its rate and speed.
+
+    Args:
+        lines: Print each epoch as a line, where there is no live bar.
+    """
 
     def __init__(self, lines: bool = False) -> None:
         self.epochs: list[dict[str, float]] = []

@@ -14,9 +14,10 @@ from ssl_mi.evaluation.measurement import Measurement
 
 
 def effective_rank(x: Tensor) -> float:
-    """exp(entropy of the normalised singular values) of centred x: [n, d]; 1 for a line, d for a ball.
+    """exp(entropy of the normalised singular values) of centred `x: [n, d]`; 1 for a line, d for a ball.
 
-    Roy & Vetterli 2007; RankMe, Garrido et al. 2023 (arXiv:2210.02885) eq. 1, here after centring.
+    References:
+        Roy & Vetterli 2007. RankMe: Garrido et al. 2023, arXiv:2210.02885, eq. 1, here after centring.
     """
     s = torch.linalg.svdvals((x - x.mean(0)).double())
     p = s / s.sum().clamp_min(torch.finfo(s.dtype).tiny)
@@ -24,12 +25,20 @@ def effective_rank(x: Tensor) -> float:
 
 
 def alignment(x: Tensor, y: Tensor) -> float:
-    """E |x - y|^2 over pairs on the unit sphere: Wang & Isola 2020 (arXiv:2005.10242), section 4.1.1."""
+    """E |x - y|^2 over pairs `[n, d]` on the unit sphere; 0 to 4.
+
+    References:
+        Wang & Isola 2020, arXiv:2005.10242, section 4.1.1.
+    """
     return (normalize(x, dim=1) - normalize(y, dim=1)).square().sum(1).mean().item()
 
 
 def uniformity(x: Tensor, t: float = 2.0) -> float:
-    """log E e^(-t |x - x'|^2) over pairs on the unit sphere: Wang & Isola 2020, section 4.1.2."""
+    """log E e^(-t |x - x'|^2) over all pairs of rows of `x: [n, d]` on the unit sphere; at most 0.
+
+    References:
+        Wang & Isola 2020, arXiv:2005.10242, section 4.1.2.
+    """
     x = normalize(x, dim=1)
     return torch.pdist(x).square().mul(-t).exp().mean().log().item()
 

@@ -27,7 +27,14 @@ PANEL = "accuracy"  # of probes.png
 
 
 class LinearClassifier(NamedTuple):
-    """logits = (x - mean) / scale @ weight.T + bias."""
+    """logits = (x - mean) / scale @ weight.T + bias.
+
+    Attributes:
+        mean, scale: Of the features it was fitted on, `[d]`.
+        weight, bias: `[classes, d]` and `[classes]`.
+        decay: Weight decay of the fit.
+        loss: Mean cross-entropy + decay/2 |weight|^2 on the rows it was fitted on.
+    """
 
     mean: Tensor
     scale: Tensor
@@ -95,8 +102,14 @@ def _fit(features: _Rotated, rows: Tensor | slice, labels: Tensor, classes: int,
 def fit_linear(x: Tensor, labels: Tensor, classes: int, decay: float) -> LinearClassifier:
     """Multinomial logistic regression, to its optimum: mean cross-entropy + decay/2 |W|^2.
 
-    x: [n, d], labels: int64 [n]. Columns are brought to variance 1, so `decay` means the same for any
-    encoder. L-BFGS, in coordinates that whiten the features.
+    Columns are brought to variance 1, so `decay` means the same for any encoder. L-BFGS, in coordinates that whiten
+    the features.
+
+    Args:
+        x: `[n, d]`.
+        labels: int64 `[n]` in 0 .. classes - 1.
+        classes: How many.
+        decay: Weight decay.
     """
     return _fit(_rotate(x), slice(None), labels, classes, decay)
 
@@ -104,7 +117,15 @@ def fit_linear(x: Tensor, labels: Tensor, classes: int, decay: float) -> LinearC
 def tuned_linear(
     x: Tensor, labels: Tensor, classes: int, decays: Sequence[float] = DECAYS, seed: int = 0
 ) -> LinearClassifier:
-    """`fit_linear` at the decay that predicts a random fifth of the rows best, refitted on all of them."""
+    """`fit_linear` at the decay that predicts a random fifth of the rows best, refitted on all of them.
+
+    Args:
+        x: `[n, d]`.
+        labels: int64 `[n]` in 0 .. classes - 1.
+        classes: How many.
+        decays: To choose from; a single one is taken as it is.
+        seed: Of that fifth.
+    """
     features = _rotate(x)
     decay = decays[0]
     if len(decays) > 1:
@@ -118,9 +139,20 @@ def tuned_linear(
 def knn_predict(
     bank: Tensor, bank_labels: Tensor, queries: Tensor, classes: int, k: int = 200, temperature: float = 0.1
 ) -> Tensor:
-    """Weighted nearest-neighbour vote by cosine similarity s: weight e^(s / temperature). -> int64 [m].
+    """Weighted nearest-neighbour vote by cosine similarity s: weight e^(s / temperature).
 
-    Wu et al. 2018 (arXiv:1805.01978), section 3.4: k = 200, temperature = 0.07 there, 0.1 in common use.
+    Args:
+        bank, bank_labels: What votes, `[n, d]` and int64 `[n]`.
+        queries: `[m, d]`.
+        classes: How many.
+        k: Neighbours.
+        temperature: 0.07 in the paper, 0.1 in common use.
+
+    Returns:
+        The classes, int64 `[m]`.
+
+    References:
+        Wu et al. 2018, arXiv:1805.01978, section 3.4.
     """
     bank, queries = normalize(bank, dim=1), normalize(queries, dim=1)
     votes = one_hot(bank_labels, classes).to(bank.dtype)
@@ -265,7 +297,7 @@ def _never_right(fit: Tensor, labels: Tensor, names: Sequence[str]) -> str:
 
 
 def wilson(p: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95% Wilson score interval of a proportion p of n."""
+    """The Wilson score interval of a proportion p of n: 95% at z = 1.96."""
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # The ends are 0 at p = 0 and 1 at p = 1, and p lies between them: only rounding says otherwise.
