@@ -144,7 +144,7 @@ def batched(data) -> Callable[[], Iterator[list[Tensor]]]:
 
 def per_image(data, transforms: list[Callable]) -> Callable[[], Iterator[list[Tensor]]]:
     """One image at a time through one transform a view."""
-    pictures = [to_pil_image(image) for image in data.train.images]
+    pictures = [to_pil_image(image) for image in data.train.images.pixels]
 
     def batches() -> Iterator[list[Tensor]]:
         for rows in torch.randperm(len(pictures)).split(data.batch_size):

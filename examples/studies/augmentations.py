@@ -38,7 +38,7 @@ from ssl_mi.app.api import short_run
 from ssl_mi.data.colour import LUMA
 from ssl_mi.data.known.sprites import CHROMA, FACTORS, INK, PAPER
 from ssl_mi.data.shapes import colour
-from ssl_mi.evaluation.context import Bench
+from ssl_mi.evaluation.context import EvaluationContext
 from ssl_mi.evaluation.embed import untouched
 from study import Row, Study, Verdict, main, over_seeds, pick
 
@@ -169,13 +169,13 @@ def _text(value) -> str:
 
 def read(run) -> list[Row]:
     """Of test images, in nats: I(h; factor) of an augmented view and of the image as it is, and I(z; factor) of it."""
-    bench = Bench(run.module, run.data, "test", run.trainer.max_epochs)
+    context = EvaluationContext(run.module, run.data, "test", run.trainer.max_epochs)
     factors = [getattr(run.data, split).factors for split in ("val", "test")]
-    clean = [bench.features(split).h for split in ("val", "test")]
+    clean = [context.features(split).h for split in ("val", "test")]
     with untouched(run.module):
         projector = run.module.towers.for_view(0).projector
         embedded = [projector(h.to(run.module.device)).float().cpu() for h in clean]
-    seen = {"views": [bench.pairs(split).h[0] for split in ("val", "test")], "clean": clean, "clean_z": embedded}
+    seen = {"views": [context.pairs(split).h[0] for split in ("val", "test")], "clean": clean, "clean_z": embedded}
 
     def nats(x: Sequence[Tensor], name: str) -> float:
         return factor_nats(x[0], factors[0][name], x[1], factors[1][name])

@@ -13,7 +13,7 @@ from torch import Tensor
 from measures import NO_EVALUATION, factor_nats, linear_accuracy
 from ssl_mi.app.api import short_run
 from ssl_mi.data.known.sprites import FACTORS
-from ssl_mi.evaluation.context import Bench
+from ssl_mi.evaluation.context import EvaluationContext
 from study import Row, Study, Verdict, main, over_seeds, pick
 
 CONTENT = ("shape", "size")  # what the task asks for: which of 15 shapes and sizes
@@ -76,8 +76,8 @@ def measure(job: Row, seed: int, quick: bool) -> list[Row]:
 
 def read(run) -> Row:
     """Accuracy on the task and I(h; factor) on the test split."""
-    bench = Bench(run.module, run.data, "test", run.trainer.max_epochs)
-    h = {split: bench.features(split).h for split in ("labelled", "val", "test")}
+    context = EvaluationContext(run.module, run.data, "test", run.trainer.max_epochs)
+    h = {split: context.features(split).h for split in ("labelled", "val", "test")}
     factors = {split: getattr(run.data, split).factors for split in h}
     label = {split: task_label(factors[split]) for split in h}
     classes = math.prod(len(FACTORS[name]) for name in CONTENT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ssl_mi.evaluation.mutual_information import OntoValues
+from ssl_mi.evaluation.factors import OntoValues
 from ssl_mi.evaluation.probes import tuned_linear
 from ssl_mi.information.estimators.ksg import mixed_ksg_ross
 

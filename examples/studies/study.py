@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from scipy import stats
 
-from ssl_mi.report import run_report as report
+from ssl_mi import report
 
 DOCS = Path(__file__).parents[2] / "docs"
 Row = dict[str, str | int | float]  # a line of results.csv

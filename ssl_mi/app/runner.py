@@ -24,6 +24,7 @@ class Run:
         from pytorch_lightning.callbacks import LambdaCallback
 
         from ssl_mi.callbacks.history import History
+        from ssl_mi.callbacks.loggers import Hyperparameters, as_loggers
         from ssl_mi.callbacks.progress import progress_bar
 
         self.cfg, self.data, self.module = cfg, data, module
@@ -37,9 +38,12 @@ class Run:
         self.evaluate = build(cfg, "evaluation")
         self.schedules = [part for part in (build(cfg, "schedules") or {}).values() if part is not None]
         announce = LambdaCallback(on_fit_start=lambda trainer, module: self._print_facts())
-        parts = [*self.schedules, announce, self.history, self.evaluate, build(cfg, "checkpoint"), bar]
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
+        parameters = Hyperparameters(config)
+        checkpoint = build(cfg, "checkpoint")
+        parts = [*self.schedules, announce, parameters, self.history, self.evaluate, checkpoint, bar]
         callbacks = [part for part in parts if part is not None]
-        logger = build(cfg, "logger") or False
+        logger = as_loggers(build(cfg, "logger"))
         self.trainer = instantiate(
             cfg.trainer,
             callbacks=callbacks,
@@ -58,6 +62,8 @@ class Run:
 
     def facts(self) -> dict[str, Any]:
         """What counts, before a run."""
+        from ssl_mi.data.sets import rare_classes
+
         trainer, module = self.trainer, self.module
         batch = self.data.batch_size * trainer.accumulate_grad_batches
         accumulated = trainer.accumulate_grad_batches
@@ -67,10 +73,13 @@ class Run:
         if accumulated > 1:
             split += f", {accumulated} steps accumulated: {batch} an update, negatives from one step"
         moving = [*module.describe_schedules(), *(schedule.describe(trainer.max_epochs) for schedule in self.schedules)]
+        data = self.data
+        rare = rare_classes({"labelled": data.labelled, "val": data.val, "test": data.test})
         return {
             "data": self.data.describe(),
-            **({} if self.data.has_labels else {"probes": "left out: the images have no labels"}),
-            "views": self.data.augmentation.describe().replace("\n", "; "),
+            **({} if self.data.labelled.labels is not None else {"probes": "left out: the images have no labels"}),
+            **({"rare classes": rare} if rare else {}),
+            "views": self.data.describe_views().replace("\n", "; "),
             "passes": module.towers.passes,
             "effective batch": split,
             "objective": module.objective.name,
@@ -118,7 +127,7 @@ class Run:
         from rich.console import Console
         from rich.table import Table
 
-        from ssl_mi.report import run_report as report
+        from ssl_mi import report
 
         rows = [] if self.evaluate is None else [row.as_dict() for row in self.evaluate.rows]
         evaluated = {} if self.evaluate is None else self.evaluate.seconds
@@ -137,7 +146,9 @@ class Run:
             **report.environment(Path(__file__).parent),
         }
         config = OmegaConf.to_yaml(self.cfg, resolve=True)
-        path = report.write(self.folder, f"{self.cfg.name}, seed {self.cfg.seed}", facts, history, rows, config)
+        plots = [] if self.evaluate is None else self.evaluate.plots()
+        title = f"{self.cfg.name}, seed {self.cfg.seed}"
+        path = report.write(self.folder, title, facts, history, rows, config, plots)
         header, lines = report.closing_table(rows)
         console = Console(width=None if sys.stdout.isatty() else 160, quiet=self.quiet)
         if lines:

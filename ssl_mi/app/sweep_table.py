@@ -18,17 +18,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-METRICS = {  # column of sweep.csv -> metric of a run's last evaluation
-    "true_nats": "mi_views_nats",
-    "captured_nats": "mi_z_nats",
-    "capture_ratio": "capture_ratio",
-    "linear_probe": "linear_probe_accuracy",
-    "knn": "knn_accuracy",
-}
+# Columns that hold a measurement of a run's last evaluation, whose `headline` names the column.
+DEFAULT_METRIC = "mi_z_nats"  # of the default estimator's measurement under "captured_nats"
+HEADLINES = ("true_nats", "captured_nats", "capture_ratio", "ksg_nats", "bound_nats", "linear_probe", "knn")
 
 
 class Line(NamedTuple):
-    """One run of a sweep. nats; NaN for what it has not measured."""
+    """One run of a sweep. nats; NaN for what it has not measured. others: headlines of evaluations of one's own."""
 
     run: str
     ended: str
@@ -48,6 +44,7 @@ class Line(NamedTuple):
     knn: float
     seconds: float
     captured_warnings: str
+    others: Mapping[str, float] = {}
 
 
 def lines_of(folders: Sequence[str | Path]) -> list[Line]:
@@ -70,10 +67,15 @@ def line_of(path: Path) -> Line:
     rows = [row for row in report["rows"] if row["encoder"] == "trained"]
     last = max((row["epoch"] for row in rows), default=0)
     # The test split comes after the validation split of the same epoch.
-    found = {row["metric"]: row for row in rows if row["epoch"] == last}
-    captured = found.get("mi_z_nats", {})
-    bound, ksg = (_first(found, prefix) for prefix in ("mi_bound_", "mi_ksg_"))
-    values = {column: _number(found.get(metric, {}).get("value")) for column, metric in METRICS.items()}
+    if rows and not any("headline" in row for row in rows):
+        raise ValueError(
+            f"{path} was written by an earlier version, which did not mark the measurements that a sweep shows: "
+            "put it together with that version, or leave its folder out"
+        )
+    found = {row["headline"]: row for row in rows if row["epoch"] == last and row["headline"]}
+    captured = found.get("captured_nats", {})
+    values = {column: _number(found.get(column, {}).get("value")) for column in HEADLINES}
+    others = {column: _number(row["value"]) for column, row in found.items() if column not in HEADLINES}
     return Line(
         run=path.parent.name,
         ended=report["ended"],
@@ -82,18 +84,20 @@ def line_of(path: Path) -> Line:
         overrides=_overrides(path.parent),
         captured_low=_number(captured.get("low")),
         captured_high=_number(captured.get("high")),
-        reach_nats=reach(captured["n"]) if captured else math.nan,
-        ksg_nats=_number(ksg.get("value")),
-        bound_nats=_number(bound.get("value")),
-        ceiling_nats=_number(bound.get("ceiling")),
+        reach_nats=_reach(captured),
+        ceiling_nats=_number(found.get("bound_nats", {}).get("ceiling")),
         seconds=report["seconds"],
         captured_warnings=captured.get("note", ""),
+        others=others,
         **values,
     )
 
 
-def _first(rows: Mapping[str, Mapping[str, Any]], prefix: str) -> Mapping[str, Any]:
-    return next((row for metric, row in rows.items() if metric.startswith(prefix)), {})
+def _reach(captured: Mapping[str, Any]) -> float:
+    """The estimator's own ceiling, or where the default estimator has none, what its neighbours can show."""
+    if captured.get("ceiling") is not None or captured.get("metric") != DEFAULT_METRIC:
+        return _number(captured.get("ceiling"))
+    return reach(captured["n"])
 
 
 def reach(n: int, k: int = 3) -> float:
@@ -119,10 +123,13 @@ def write(lines: Sequence[Line], folder: Path) -> list[Path]:
     if not lines:
         return []
     partial, table = folder / "sweep.partial", folder / "sweep.csv"
+    others = list(dict.fromkeys(name for line in lines for name in line.others))
     with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, Line._fields)
+        writer = csv.DictWriter(file, [*(name for name in Line._fields if name != "others"), *others], math.nan)
         writer.writeheader()
-        writer.writerows(line._asdict() for line in lines)
+        for line in lines:
+            columns = line._asdict()
+            writer.writerow({**columns.pop("others"), **columns})
     partial.replace(table)
     known = [line for line in lines if not math.isnan(line.true_nats + line.captured_nats)]
     several = len({line.true_nats for line in known}) > 1
@@ -215,6 +222,10 @@ def print_table(lines: Sequence[Line]) -> None:
         "bound": [_text(line.bound_nats) for line in lines],
         "ceiling": [_text(line.ceiling_nats) for line in lines],
         "probe": [_text(line.linear_probe) for line in lines],
+        **{
+            name: [_text(line.others.get(name, math.nan)) for line in lines]
+            for name in dict.fromkeys(name for line in lines for name in line.others)
+        },
         "s": [f"{line.seconds:.0f}" for line in lines],
     }
     table = {name: cells for name, cells in table.items() if any(cells)}

@@ -1,30 +1,43 @@
-"""When evaluations run: before training, every n epochs on validation images, at the end on the test images."""
+"""When evaluations run: before training, every n epochs on the validation split, at the end on the test split."""
 
 from __future__ import annotations
 
 import copy
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from ssl_mi.callbacks.loggers import log_numbers, log_pictures, takes_pictures
 from ssl_mi.distributed import world
-from ssl_mi.evaluation.context import Bench, Evaluation
-from ssl_mi.evaluation.measurement import Row, write_csv
-from ssl_mi.evaluation.probes import _Probe
+from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Plot
+from ssl_mi.evaluation.contracts import EvaluationData
+from ssl_mi.evaluation.measurement import Measurement, write_csv
+
+log = logging.getLogger(__name__)
 
 
 class Evaluate(pl.Callback):
-    """Runs evaluations and keeps their rows, in memory, in checkpoints and as `<name>.csv` in `folder`.
+    """Runs evaluations and keeps their measurements, in memory, in checkpoints and as `<name>.csv` in `folder`.
 
-    evaluations: name -> evaluation. every_n_epochs: cadence on the validation split; 0 for the end only.
-    At the end everything is read once on the test split, for the trained encoder, for the same encoder as
-    it was initialised, and (probes only) for raw pixels.
+    At the end everything is measured once on the test split, for the trained encoder, for the same encoder as it was
+    initialised, and, by the evaluations that want them, for raw pixels.
+
+    Args:
+        evaluations: name -> evaluation; None leaves one out.
+        every_n_epochs: Cadence on the validation split; 0 for the end only.
+        folder: Where files go.
+
+    Raises:
+        ValueError: A negative cadence.
+        TypeError: An entry that is no `Evaluation`.
     """
 
     def __init__(
@@ -32,105 +45,153 @@ class Evaluate(pl.Callback):
     ) -> None:
         if every_n_epochs < 0:
             raise ValueError(f"every_n_epochs must not be negative, got {every_n_epochs}; 0 evaluates at the end only")
+        for name, evaluation in evaluations.items():
+            if not isinstance(evaluation, Evaluation | None):
+                raise TypeError(
+                    f"evaluation.evaluations.{name} is a {type(evaluation).__name__}: make it a subclass of "
+                    "ssl_mi.evaluation.context.Evaluation"
+                )
         self.evaluations = [e for e in evaluations.values() if e is not None]
         self.every_n_epochs = every_n_epochs
         self.folder = Path(folder)
-        self.rows: list[Row] = []
+        self.rows: list[Measurement] = []
         self.seconds: dict[str, float] = {}
         self.initial: nn.Module | None = None
 
     # What survives a stop
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
+        """The measurements so far."""
         return {"rows": [row.as_dict() for row in self.rows], "seconds": dict(self.seconds)}
 
-    def load_state_dict(self, state: dict) -> None:
-        self.rows = [Row(**row) for row in state["rows"]]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the measurements of a checkpoint."""
+        self.rows = [Measurement(**row) for row in state["rows"]]
         self.seconds = dict(state["seconds"])
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if self.evaluations and trainer.datamodule.val is None:
+        """Let every evaluation check the data, and keep the encoder as it was initialised."""
+        if self.evaluations and _data(trainer).val is None:
             raise ValueError(
-                "evaluations need validation images, where they are read during training and projections learn: "
-                "set data.val_fraction above 0"
+                "evaluations need validation samples, which are measured during training and which projections are "
+                "fitted on: set data.val_fraction above 0"
             )
         for evaluation in self.evaluations:
-            evaluation.check(trainer.datamodule)
+            evaluation.check(_data(trainer))
         # Lightning restores a checkpoint after this: in a resumed run too these are the weights that
         # the seed gives, which is what "randomly initialised" is measured on.
         if self.initial is None:
-            self.initial = copy.deepcopy(pl_module.towers).cpu()
+            towers: Any = pl_module.towers
+            self.initial = copy.deepcopy(towers).cpu()
 
     # When
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # A resumed run does not start at epoch 0, and what it has learned is no reading of epoch 0.
+        """Epoch 0."""
+        # A resumed run does not start at epoch 0, and what it has learned is no measurement of epoch 0.
         if self.every_n_epochs and trainer.global_step == 0:
             self._evaluate(trainer, pl_module, "val", 0)
+            self._log_pictures(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Every n epochs."""
         epoch = trainer.current_epoch + 1
         if self.every_n_epochs and epoch % self.every_n_epochs == 0:
             self._evaluate(trainer, pl_module, "val", epoch)
+            self._log_pictures(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        split = "val" if trainer.datamodule.test is None else "test"
+        """The test split, or the validation split where there is none."""
+        split = "val" if _data(trainer).test is None else "test"
         epoch = trainer.current_epoch
-        # What is read now replaces what was read of the same moment, by a run that is gone on with or an epoch ago.
+        # Replace measurements of the same split and epoch left by an earlier (resumed) run or by the last epoch.
         self.rows = [row for row in self.rows if row.split != "test" and (row.split, row.epoch) != (split, epoch)]
-        # The random encoder first: what was learned is told beside it.
-        with _towers(pl_module, self.initial):
-            self._evaluate(trainer, pl_module, split, epoch, encoder="random")
+        # The random encoder first: what was learned is the difference to it.
+        if self.initial is not None:
+            with _towers(pl_module, self.initial):
+                self._evaluate(trainer, pl_module, split, epoch, encoder="random")
         self._evaluate(trainer, pl_module, split, epoch)
         pixels = _Pixels(pl_module.device)
-        probes = [e for e in self.evaluations if isinstance(e, _Probe)]
-        self._evaluate(trainer, pixels, split, epoch, encoder="pixels", evaluations=probes)
+        wanted = [e for e in self.evaluations if e.wants_pixels]
+        self._evaluate(trainer, pixels, split, epoch, encoder="pixels", evaluations=wanted)
+        self._log_pictures(trainer)
 
     # How
 
-    def _evaluate(self, trainer, module, split: str, epoch: int, encoder: str = "trained", evaluations=None) -> None:
-        bench = Bench(module, trainer.datamodule, split, epoch, encoder, earlier=tuple(self.rows))
+    def _evaluate(
+        self,
+        trainer: pl.Trainer,
+        module: Any,
+        split: str,
+        epoch: int,
+        encoder: str = "trained",
+        evaluations: Sequence[Evaluation] | None = None,
+    ) -> None:
+        context = EvaluationContext(module, _data(trainer), split, epoch, encoder, earlier=tuple(self.rows))
         first = len(self.rows)
         for evaluation in self.evaluations if evaluations is None else evaluations:
             started = time.perf_counter()
-            evaluation.collect(bench)
+            evaluation.embed(context)
             if world()[0] == 0:
                 # Small decompositions are fastest on one BLAS thread, and on a busy machine by far.
                 with threadpool_limits(1, user_api="blas"):
-                    self.rows += evaluation.measure(bench)
+                    self.rows += evaluation.compute(context)
                 self._write()  # an evaluation that fails loses nothing of those before it
-            key = f"{evaluation.name} ({'final' if bench.final else 'during training'})"
+            key = f"{evaluation.name} ({'final' if context.final else 'during training'})"
             self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - started
         trainer.strategy.barrier()
-        if world()[0] == 0:
-            fresh = self.rows[first:]
-            if encoder == "trained" and trainer.logger is not None:
-                numbers = {f"{split}/{name}": x for row in fresh for name, x in row.numbers().items()}
-                trainer.logger.log_metrics(numbers, step=trainer.global_step)
+        if world()[0] == 0 and encoder == "trained":
+            numbers = {f"{split}/{name}": x for row in self.rows[first:] for name, x in row.numbers().items()}
+            log_numbers(trainer, numbers, trainer.global_step)
 
     def _write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in {row.evaluation for row in self.rows}:
             write_csv(self.folder / f"{name}.csv", [row for row in self.rows if row.evaluation == name])
 
+    # Pictures
+
+    def plots(self) -> list[Plot]:
+        """Draw what the evaluations have to show so far, into `folder`. A plot that fails is named and left out."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        rows = [row.as_dict() for row in self.rows]
+        found: dict[Path, Plot] = {}
+        for evaluation in self.evaluations:
+            try:
+                found |= {plot.path: plot for plot in evaluation.plots(rows, self.folder)}
+            except Exception as error:  # the numbers must reach the report
+                log.warning("evaluation '%s' could not draw: %s: %s", evaluation.name, type(error).__name__, error)
+        return list(found.values())
+
+    def _log_pictures(self, trainer: pl.Trainer) -> None:
+        if world()[0] == 0 and takes_pictures(trainer):
+            log_pictures(trainer, self.plots(), trainer.global_step)
+
+
+def _data(trainer: pl.Trainer) -> EvaluationData:
+    data = getattr(trainer, "datamodule", None)
+    if data is None:
+        raise ValueError("evaluations need a data module: pass it as trainer.fit(module, datamodule=data)")
+    return data
+
 
 class _towers:
     """The module with other towers, for the length of a `with`."""
 
-    def __init__(self, module: pl.LightningModule, towers: nn.Module) -> None:
+    def __init__(self, module: Any, towers: nn.Module) -> None:
         self.module, self.other = module, towers
 
     def __enter__(self) -> None:
         self.own = self.module.towers
         self.module.towers = self.other.to(self.module.device)
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self.module.towers = self.own
         self.other.cpu()
 
 
 class _Pixels(nn.Module):
-    """A module whose representation is the image itself."""
+    """A module whose representation is the sample itself."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
@@ -138,7 +199,7 @@ class _Pixels(nn.Module):
         self.towers = SimpleNamespace(represent=self.flat)
 
     @staticmethod
-    def flat(views: list[Tensor]) -> Tensor:
-        """All that the views show of an image: views of one kind are one picture, of two kinds are two."""
+    def flat(views: Sequence[Tensor]) -> Tensor:
+        """All that the views show of a sample, `[n, d]`: views of one kind are one picture, of two kinds are two."""
         kinds = [x for v, x in enumerate(views) if not any(torch.equal(x, earlier) for earlier in views[:v])]
         return torch.cat([x.flatten(1) for x in kinds], 1)

@@ -7,9 +7,15 @@ import time
 import pytorch_lightning as pl
 from rich.console import Console
 
+from ssl_mi.callbacks.loggers import log_numbers
+
 
 class History(pl.Callback):
-    """One dict per epoch in `epochs`; prints each as a line where there is no live bar (`lines`)."""
+    """One dict per epoch in `epochs`; all loggers get its rate and speed.
+
+    Args:
+        lines: Print each epoch as a line, where there is no live bar.
+    """
 
     def __init__(self, lines: bool = False) -> None:
         self.epochs: list[dict[str, float]] = []
@@ -29,7 +35,8 @@ class History(pl.Callback):
         seconds = time.perf_counter() - self._started
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")}
         metrics = {k.removesuffix("_epoch"): v for k, v in metrics.items() if not k.endswith("_step")}
-        images = trainer.num_training_batches * trainer.datamodule.batch_size
+        batch_size = getattr(getattr(trainer, "datamodule", None), "batch_size", float("nan"))
+        images = trainer.num_training_batches * batch_size
         entry = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
@@ -39,8 +46,7 @@ class History(pl.Callback):
             "images_per_second": images / seconds,
         }
         self.epochs.append(entry)
-        if trainer.logger is not None:
-            trainer.logger.log_metrics({k: entry[k] for k in ("lr", "images_per_second")}, step=trainer.global_step)
+        log_numbers(trainer, {k: entry[k] for k in ("lr", "images_per_second")}, trainer.global_step)
         if self.lines and trainer.is_global_zero:
             total = trainer.max_epochs
             left = (total - entry["epoch"]) * seconds if total and total > 0 else float("nan")

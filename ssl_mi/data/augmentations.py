@@ -183,7 +183,7 @@ class Augmentation:
         for _, view in self._numbered():
             x = clean
             for op in view.ops:
-                if isinstance(op, Luminance | Chrominance):
+                if op.selects:
                     x = op.apply(x)
             views.append(self._normalise(x))
         return views
@@ -211,7 +211,7 @@ class Augmentation:
         """The images that views start from: [images], or one crop per view."""
         if (source.images is None) == (source.crops is None):
             raise ValueError("Augmentation: a Source holds either images or crops, exactly one of them")
-        inputs = [source.images] if source.crops is None else list(source.crops)
+        inputs = [source.images] if source.images is not None else list(source.crops or ())
         if source.crops is not None:
             if len(inputs) != self.n_views:
                 raise ValueError(f"Augmentation: {len(inputs)} crops for {self.n_views} views; make one per view")

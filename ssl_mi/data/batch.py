@@ -10,17 +10,18 @@ from torch import Tensor
 class Source(NamedTuple):
     """A batch as it leaves the loader: source images, before any augmentation.
 
-    images: uint8 [n, c, h, w]; None when a worker has already cropped them, and when views are drawn from nothing
-            but (split, epoch, index) (`known.KnownData`).
-    crops:  one uint8 [n, c, s, s] per view, cropped in a worker; None when `images` is there.
-    index:  int64 [n], the row of each image in its split. It keys the random draws.
-    labels: int64 [n] or None. The training step never reads them.
-    split:  0 train, 1 validation, 2 test.
-    epoch:  what makes this epoch's draws differ from the last one's.
+    Attributes:
+        images: uint8 `[n, c, h, w]`; None when a worker has already cropped them, and when views are drawn from
+            nothing but (split, epoch, index) (`known.KnownData`).
+        index: int64 `[n]`, the row of each image in its split. It keys the random draws.
+        labels: int64 `[n]` or None. The training step never reads them.
+        split: 0 train, 1 validation, 2 test.
+        epoch: What makes this epoch's draws differ from the last one's.
+        crops: One uint8 `[n, c, s, s]` per view, cropped in a worker; None when `images` is there.
     """
 
     images: Tensor | None
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # shadows tuple.index
     labels: Tensor | None
     split: int
     epoch: int
@@ -28,13 +29,15 @@ class Source(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A batch as the module sees it: `views[v][i]` shows source image `index[i]`.
+    """A batch as the module sees it: `views[v][i]` shows source sample `index[i]`.
 
-    views:  one float [n, c, h, w] per view, normalised; or the tokens of a sentence, int64 [n, length].
-    index:  int64 [n].
-    labels: int64 [n] or None, for objectives that are supervised; everything else ignores them.
+    Attributes:
+        views: One tensor per view, `[n, ...]`: float `[n, c, h, w]`, normalised; the tokens of a sentence, int64
+            `[n, length]`; whatever the towers take.
+        index: int64 `[n]`.
+        labels: int64 `[n]` or None, for objectives that are supervised; everything else ignores them.
     """
 
     views: list[Tensor]
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]
     labels: Tensor | None

@@ -19,9 +19,18 @@ class ColorJitter(Op):
 
     The first three factors are U(max(0, 1 - b), 1 + b) with b = strength * brightness (or contrast,
     saturation); the hue turns by U(-q, q) with q = strength * hue, in whole turns; all of it with chance p.
-    `strength` is SimCLR's s (Chen et al. 2020, 2002.05709, appendix A). Every step is clamped to [0, 1].
-    Grey images (c = 1) change in brightness and contrast only, as in torchvision. Raises ValueError unless
-    c is 1 or 3.
+    Every step is clamped to [0, 1]. Grey images (c = 1) change in brightness and contrast only, as in torchvision.
+
+    Args:
+        brightness, contrast, saturation, hue: The largest change of each.
+        strength: SimCLR's s, which multiplies all four.
+        p: The chance of any change.
+
+    Raises:
+        ValueError: Numbers out of range; at the call, images of neither 1 nor 3 channels.
+
+    References:
+        Chen et al. 2020, arXiv:2002.05709, appendix A.
     """
 
     def __init__(
@@ -120,7 +129,14 @@ def _positive(x: Tensor) -> Tensor:
 
 
 class Grayscale(Op):
-    """Every channel set to the luma, with chance p. Grey images stay grey. Raises ValueError unless c is 1 or 3."""
+    """Every channel set to the luma, with chance p. Grey images stay grey.
+
+    Args:
+        p: The chance.
+
+    Raises:
+        ValueError: At the call, images of neither 1 nor 3 channels.
+    """
 
     def __init__(self, p: float = 0.2):
         self.p = check_chance(self, p)
@@ -134,7 +150,15 @@ class Grayscale(Op):
 
 
 class Solarize(Op):
-    """x -> 1 - x wherever x >= threshold, with chance p (Grill et al. 2020, 2006.07733, appendix B)."""
+    """x -> 1 - x wherever x >= threshold, with chance p.
+
+    Args:
+        threshold: In [0, 1].
+        p: The chance.
+
+    References:
+        Grill et al. 2020, arXiv:2006.07733, appendix B.
+    """
 
     def __init__(self, threshold: float = 0.5, p: float = 0.2):
         self.threshold = threshold
@@ -150,10 +174,16 @@ class Solarize(Op):
 
 
 class Luminance(Op):
-    """How bright each pixel is and nothing else: its luma in every channel (L of Lab: Tian et al. 2019, 1906.05849).
+    """How bright each pixel is and nothing else: its luma in every channel (L of Lab).
 
-    Raises ValueError unless c is 1 or 3.
+    Raises:
+        ValueError: At the call, images of neither 1 nor 3 channels.
+
+    References:
+        Tian et al. 2019, arXiv:1906.05849.
     """
+
+    selects = True
 
     def apply(self, images: Tensor) -> Tensor:
         return _luma(images, _luma_weights(self, images)).expand_as(images).contiguous()
@@ -162,9 +192,13 @@ class Luminance(Op):
 class Chrominance(Op):
     """The colour of each pixel and not its brightness: 1/2 + (x - luma) / 2, of luma 1/2 (a and b of Lab).
 
-    The luma's weights are scaled to sum to 1 here, so that grey added to a pixel leaves its chrominance
-    alone. Raises ValueError unless c is 3: grey images have no colour.
+    The luma's weights are scaled to sum to 1 here, so that grey added to a pixel leaves its chrominance alone.
+
+    Raises:
+        ValueError: At the call, images of other than 3 channels: grey images have no colour.
     """
+
+    selects = True
 
     def apply(self, images: Tensor) -> Tensor:
         if images.shape[1] != 3:

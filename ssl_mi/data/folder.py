@@ -10,6 +10,7 @@ Layouts, told apart by what is there:
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections import Counter
@@ -28,6 +29,8 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from ssl_mi.data.contracts import Images
+from ssl_mi.data.memory import TensorImages
 from ssl_mi.data.sampler import this_process
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
 
@@ -54,11 +57,12 @@ def decode(path: str) -> np.ndarray:
     Grey and palette images become RGB, transparency is dropped, 16-bit grey keeps its upper eight bits.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.mode.startswith("I;16"):
-                return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
-            if image.mode in ("I", "F"):
-                raise ValueError(f"its pixels ({image.mode}) have no known range; store it with 8 or 16 bits")
+        with Image.open(path, formats=FORMATS) as file:
+            if file.mode.startswith("I;16"):
+                return np.repeat((np.asarray(file) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+            if file.mode in ("I", "F"):
+                raise ValueError(f"its pixels ({file.mode}) have no known range; store it with 8 or 16 bits")
+            image: Image.Image = file
             if image.mode == "P":
                 image = image.convert("RGBA")  # a transparent palette entry has no direct way to RGB
             if image.mode != "RGB":
@@ -73,13 +77,18 @@ def decode(path: str) -> np.ndarray:
 
 
 class ImageFiles:
-    """Image files in a fixed order, decoded when read.
+    """Image files in a fixed order, decoded when read. A `contracts.Images`.
 
-    in_memory: True: `decoded()` gives one tensor; False: it leaves them in files; "auto": a tensor when all
-               have one size and together take at most `memory_gb` (10^9 bytes).
-    on_error:  "error": a file that cannot be decoded raises UnreadableImage when it is met;
-               "skip": `decoded()` tries every file and leaves out those that fail.
+    Args:
+        paths: The files.
+        in_memory: True: `decoded()` gives one tensor; False: it leaves them in files; "auto": a tensor when all
+            have one size and together take at most `memory_gb`.
+        memory_gb: 10^9 bytes.
+        on_error: "error": a file that cannot be decoded raises UnreadableImage when it is met;
+            "skip": `decoded()` tries every file and leaves out those that fail.
     """
+
+    in_memory = False  # until they are decoded
 
     def __init__(
         self,
@@ -88,7 +97,7 @@ class ImageFiles:
         memory_gb: float = 4.0,
         on_error: str = "error",
     ) -> None:
-        self.paths, self.in_memory, self.memory_gb, self.on_error = list(paths), in_memory, memory_gb, on_error
+        self.paths, self.into_memory, self.memory_gb, self.on_error = list(paths), in_memory, memory_gb, on_error
         self._shape: tuple[int, int, int] | None = None
         self._sampled = False
 
@@ -96,7 +105,8 @@ class ImageFiles:
         return len(self.paths)
 
     def take(self, rows: Tensor) -> ImageFiles:
-        taken = ImageFiles([self.paths[i] for i in rows.tolist()], self.in_memory, self.memory_gb, self.on_error)
+        """The files of `rows` (int64 [n]), in that order."""
+        taken = ImageFiles([self.paths[i] for i in rows.tolist()], self.into_memory, self.memory_gb, self.on_error)
         taken._shape, taken._sampled = self._shape, self._sampled
         return taken
 
@@ -110,23 +120,9 @@ class ImageFiles:
             self._shape = (3, *sizes.pop()) if len(sizes) == 1 else None
         return self._shape
 
-    def decoded(self) -> tuple[Tensor | ImageFiles, Tensor, tuple[str, ...]]:
-        """(images, rows kept: int64 [n], paths left out): a tensor of the kept rows where memory allows."""
-        into_memory = self.in_memory is True or (self.in_memory == "auto" and self._fits())
-        if into_memory and len(self):
-            try:
-                images, failed = self._into_memory()
-            except _OtherShape as odd:
-                if self.in_memory is True:
-                    raise ValueError(
-                        f"{odd}; images of many sizes cannot be one tensor: use data.sets.in_memory=false"
-                    ) from None
-                log.info("%s; these images stay in files", odd)
-                self._shape = None
-                into_memory = False
-        if not into_memory:
-            images, failed = self, self._check_all() if self.on_error == "skip" else []
-
+    def decoded(self) -> tuple[Images, Tensor, tuple[str, ...]]:
+        """(images, rows kept: int64 [n], paths left out): in memory where they are to be and fit."""
+        images, failed = self._decode()
         kept = torch.ones(len(self), dtype=torch.bool)
         kept[failed] = False
         rows = kept.nonzero().squeeze(1)
@@ -135,10 +131,25 @@ class ImageFiles:
             log.warning("left out %d of %d images that cannot be decoded: %s", len(failed), len(self), _few(skipped))
             if len(rows) == 0:
                 raise UnreadableImage(f"none of {len(self)} images can be decoded: {_few(skipped)}")
-            images = images[rows] if isinstance(images, Tensor) else images.take(rows)
+            images = images.take(rows)
         return images, rows, skipped
 
-    def squares(self, rows: Tensor, size: int) -> Tensor:
+    def _decode(self) -> tuple[Images, list[int]]:
+        """All images, in memory where they are to be and fit, and the rows that failed."""
+        if len(self) and (self.into_memory is True or (self.into_memory == "auto" and self._fits())):
+            try:
+                pixels, failed = self._into_memory()
+                return TensorImages(pixels), failed
+            except _OtherShape as odd:
+                if self.into_memory is True:
+                    raise ValueError(
+                        f"{odd}; images of many sizes cannot be one tensor: use data.sets.in_memory=false"
+                    ) from None
+                log.info("%s; these images stay in files", odd)
+                self._shape = None
+        return self, self._check_all() if self.on_error == "skip" else []
+
+    def read(self, rows: Tensor, size: int) -> Tensor:
         """uint8 [n, 3, size, size]: the shorter side resized to `size` (bilinear, antialiased), centre kept."""
 
         def square(i: int) -> Tensor:
@@ -164,7 +175,7 @@ class ImageFiles:
         return torch.from_numpy(decode(self.paths[i]).transpose(2, 0, 1).copy())
 
     def _fits(self) -> bool:
-        return self.shape is not None and len(self) * np.prod(self.shape) <= self.memory_gb * 1e9
+        return self.shape is not None and len(self) * math.prod(self.shape) <= self.memory_gb * 1e9
 
     def _into_memory(self) -> tuple[Tensor, list[int]]:
         """(images [N, 3, h, w], rows that failed); raises _OtherShape at the first image of another size."""
@@ -258,13 +269,16 @@ def _few(paths: Sequence[str], n: int = 5) -> str:
 class ImageFolder:
     """A folder of images as training and test sets (layouts: see the module).
 
-    root:          the folder.
-    test:          name of the folder beside `train` that holds the test images.
-    test_fraction: set aside of the training images, seeded, where there is no such folder.
-    in_memory, memory_gb, on_error: see `ImageFiles`; `memory_gb` holds for each split.
+    Args:
+        root: The folder.
+        test: Name of the folder beside `train` that holds the test images.
+        test_fraction: Set aside of the training images, seeded, where there is no such folder.
+        in_memory, memory_gb, on_error: See `ImageFiles`; `memory_gb` holds for each split.
+        seed: Decides which images are set aside.
 
-    Raises FileNotFoundError for a folder that is missing or holds no images, ValueError for one that cannot be read
-    as classes.
+    Raises:
+        FileNotFoundError: A folder that is missing or holds no images.
+        ValueError: A folder that cannot be read as classes.
     """
 
     def __init__(
@@ -284,7 +298,7 @@ class ImageFolder:
         if not 0 < test_fraction < 1:
             raise ValueError(f"data.sets.test_fraction={test_fraction} must lie between 0 and 1")
         self.root, self.test, self.test_fraction, self.seed = Path(root).expanduser(), test, test_fraction, seed
-        self.files = {"in_memory": in_memory, "memory_gb": memory_gb, "on_error": on_error}
+        self.in_memory, self.memory_gb, self.on_error = in_memory, memory_gb, on_error
 
     def load(self) -> Sets:
         """Lists the files; decodes none."""
@@ -308,18 +322,18 @@ class ImageFolder:
         return Sets(train, test)
 
     def _set(self, folder: Path, known: tuple[str, ...] | None) -> ImageSet:
-        files, class_of, names = list_images(folder)
-        labels = None
-        if names:
-            known = known or names
-            if unknown := [name for name in names if name not in known]:
-                raise ValueError(
-                    f"{folder} has the class folder '{unknown[0]}', which the training images do not; their "
-                    f"classes are {_few(known)}"
-                )
-            place = torch.tensor([known.index(name) for name in names])
-            labels = place[torch.tensor(class_of)]
-        return ImageSet(self.root.name, ImageFiles(files, **self.files), labels, known if names else ())
+        paths, class_of, names = list_images(folder)
+        files = ImageFiles(paths, self.in_memory, self.memory_gb, self.on_error)
+        if not names:
+            return ImageSet(self.root.name, files)
+        known = known or names
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(
+                f"{folder} has the class folder '{unknown[0]}', which the training images do not; their "
+                f"classes are {_few(known)}"
+            )
+        place = torch.tensor([known.index(name) for name in names])
+        return ImageSet(self.root.name, files, place[torch.tensor(class_of)], known)
 
     def _split_off_test(self, images: ImageSet) -> Sets:
         n = round(self.test_fraction * len(images))

@@ -23,8 +23,16 @@ class RandomResizedCrop(Op):
 
     torchvision's law: up to ten times draw area ~ U(scale) h w and log(width / height) ~ U(log ratio),
     round the sides, and keep the first box that fits, its corner uniform; if none fits, the largest central
-    box with an allowed ratio. `interpolation` is "bilinear" or "bicubic"; bicubic overshoots are clamped to
-    [0, 1], as 8-bit images clamp them.
+    box with an allowed ratio.
+
+    Args:
+        size: Side of what comes out, in pixels.
+        scale: Least and largest share of the image's area.
+        ratio: Least and largest width over height.
+        interpolation: "bilinear" or "bicubic"; bicubic overshoots are clamped to [0, 1], as 8-bit images clamp them.
+
+    Raises:
+        ValueError: Sizes, intervals or an interpolation that are none.
     """
 
     def __init__(
@@ -78,7 +86,11 @@ class RandomResizedCrop(Op):
 
 
 class HorizontalFlip(Op):
-    """Left and right swapped, with chance p."""
+    """Left and right swapped, with chance p.
+
+    Args:
+        p: The chance.
+    """
 
     def __init__(self, p: float = 0.5):
         self.p = check_chance(self, p)
@@ -113,7 +125,8 @@ class WrapShift(Op):
 class Rotation(Op):
     """The image turned about its centre by U(-degrees, degrees), bilinear; the outermost pixels go on outside.
 
-    180 degrees: every angle is equally likely.
+    Args:
+        degrees: 0 to 180; at 180 every angle is equally likely.
     """
 
     def __init__(self, degrees: float = 180.0):
@@ -137,9 +150,17 @@ class Rotation(Op):
 class GaussianBlur(Op):
     """Blur by a Gaussian of standard deviation U(sigma) pixels, with chance p; borders are reflected.
 
-    The kernel is `kernel_size` pixels wide (odd); None takes a tenth of the shorter side, to the nearest odd
-    number and at least 3 (23 at 224 pixels), as SimCLR and BYOL do (Chen et al. 2020, 2002.05709, appendix
-    A). Raises ValueError when the kernel reaches further than the image can be reflected.
+    Args:
+        sigma: Least and largest standard deviation, in pixels.
+        p: The chance.
+        kernel_size: Width of the kernel in pixels, odd; None takes a tenth of the shorter side, to the nearest odd
+            number and at least 3 (23 at 224 pixels), as SimCLR and BYOL do.
+
+    Raises:
+        ValueError: At the call, a kernel that reaches further than the image can be reflected.
+
+    References:
+        Chen et al. 2020, arXiv:2002.05709, appendix A.
     """
 
     def __init__(self, sigma: tuple[float, float] = (0.1, 2.0), p: float = 0.5, kernel_size: int | None = None):

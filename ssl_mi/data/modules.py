@@ -1,28 +1,196 @@
-"""The data of a run: its splits, its training batches, and the same images for evaluation."""
+"""Data modules: the splits of a run, its training batches, and the same samples for evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ssl_mi.data.augmentations import Augmentation
 from ssl_mi.data.batch import Batch, Source
+from ssl_mi.data.contracts import Known, Views
+from ssl_mi.data.memory import TensorImages
 from ssl_mi.data.sampler import EpochBatches, EpochLoader, check_batch_size, this_process
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
-
-if TYPE_CHECKING:
-    from ssl_mi.data.augmentations import Augmentation
 
 SPLITS = {"train": 0, "labelled": 0, "val": 1, "test": 2}  # name -> Source.split
 
 
 class SetSource(Protocol):
-    def load(self) -> tuple[ImageSet, ImageSet | None] | Sets: ...
+    """Where `ImageData` gets its images: `load()`. A `prepare()` beside it may download, in one process a machine."""
+
+    def load(self) -> Sets | tuple[ImageSet, ImageSet | None]:
+        """The training set, and the test set or None."""
+
+
+class DataModule(pl.LightningDataModule):
+    """What the data modules of this package share: a `contracts.Data` but for four methods.
+
+    A subclass fills `train`, `labelled`, `val` and `test` in `setup` (`SampleSet`s; the last two may be None) and gives
+
+        dataset()             what training batches are read from: `[epoch, rows] -> source`
+        read(split, rows)     the source of these rows for evaluation, with `epoch` to be replaced by `views`
+        clean_views(source)   the samples without augmentation, once per view
+        to_display(view)      a view for people, or None
+
+    A source is a NamedTuple with `index`, `labels`, `split` and `epoch`; `Source` for images.
+
+    Args:
+        augmentation: Draws the views, on the device of the batch.
+        batch_size: Samples per step, over all processes.
+        seed: Fixes the splits, the order of the batches, and every view.
+
+    Raises:
+        ValueError: A batch of fewer than two samples, a negative seed.
+    """
+
+    known: Known | None = None
+    kind = "samples"
+
+    def __init__(self, augmentation: Views, batch_size: int, seed: int = 0) -> None:
+        super().__init__()
+        check_batch_size(batch_size)
+        if seed < 0:
+            raise ValueError(f"data.seed={seed} must not be negative")
+        self.augmentation: Any = augmentation
+        self.batch_size, self.seed = batch_size, seed
+        self.train: Any = None
+        self.labelled: Any = None
+        self.val: Any = None
+        self.test: Any = None
+
+    # What a subclass gives
+
+    def dataset(self) -> Dataset:
+        """What training batches are read from: `dataset[epoch, rows]` is a source. Pickled when there are workers."""
+        raise NotImplementedError
+
+    def read(self, split: str, rows: Tensor) -> Any:
+        """The source of `rows` (int64 `[n]`) of a split, for evaluation."""
+        raise NotImplementedError
+
+    def clean_views(self, source: Any) -> list[Tensor]:
+        """The samples of a source from `batches` without augmentation, once per view."""
+        raise NotImplementedError
+
+    def to_display(self, view: Tensor) -> np.ndarray | list[str] | None:
+        """A view for people: images `[n, h, w, c]` in [0, 1], n texts, or None where nothing can be drawn."""
+        return None
+
+    # Training
+
+    def train_dataloader(self) -> EpochLoader:
+        """The training batches of this process, as sources; each epoch in an order of its own."""
+        train = self._split("train")
+        rank, world = this_process()
+        sampler = EpochBatches(len(train), self.batch_size, self.seed, rank, world)
+        return EpochLoader(
+            self.dataset(),
+            sampler,
+            workers=self._workers(),
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def on_after_batch_transfer(self, source: Any, dataloader_idx: int) -> Batch:
+        """The views of a batch, drawn where the batch is."""
+        return Batch(self.augmentation(source, self.seed), source.index, source.labels)
+
+    # Evaluation
+
+    def batches(
+        self, split: str, limit: int | None = None, batch_size: int = 512, shard: tuple[int, int] = (0, 1)
+    ) -> Iterator[Any]:
+        """The samples of a split in order, a source at a time, each once; unlike training, no row is left out.
+
+        Args:
+            split: "train", "labelled", "val" or "test".
+            limit: Only the first rows, a fair sample of the classes; more than there are means all.
+            batch_size: Samples per source.
+            shard: `(rank, world)`: only this process's piece of those rows. Pieces are contiguous and in rank order,
+                and may differ by one row.
+        """
+        samples = self._split(split)
+        rank, world = shard
+        rows = torch.arange(len(samples) if limit is None else min(limit, len(samples))).tensor_split(world)[rank]
+        for some in rows.split(batch_size) if len(rows) else ():
+            yield self.read(split, some)
+
+    def views(self, source: Any, draw: int) -> Batch:
+        """Fresh views of a batch from `batches`, on its device: the same for the same `draw` >= 0, and never
+        those of any training epoch.
+        """
+        if draw < 0:
+            raise ValueError(f"draw={draw} must not be negative")
+        source = source._replace(epoch=evaluation_epoch(draw))
+        return Batch(self.augmentation(self._uncropped(source), self.seed), source.index, source.labels)
+
+    def _workers(self) -> int:
+        """Processes that make the sources of training batches; 0 for this one."""
+        return 0
+
+    def _uncropped(self, source: Any) -> Any:
+        """The source as views are drawn from it; images that stay in files are cropped here."""
+        return source
+
+    def _split(self, name: str) -> Any:
+        if name not in SPLITS:
+            raise ValueError(f"split '{name}' is none of {', '.join(SPLITS)}")
+        if self.train is None:
+            raise RuntimeError(f"{type(self).__name__} has no {self.kind} yet: call setup() first")
+        samples = getattr(self, name)
+        if samples is None:
+            raise ValueError(f"{self.train.name} has no {name} {self.kind}")
+        return samples
+
+    # Descriptions
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether there is anything to fit a probe on."""
+        return self._split("labelled").labels is not None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes; () without labels."""
+        return self._split("labelled").class_names
+
+    def describe_views(self) -> str:
+        """The views, one line per kind."""
+        return self.augmentation.describe()
+
+    def report(self) -> dict[str, Any]:
+        """What a report records of the data."""
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        labelled = self._split("labelled")
+        return {
+            "name": labelled.name,
+            self.kind: {name: 0 if samples is None else len(samples) for name, samples in splits.items()},
+            "labelled": 0 if labelled.labels is None else len(labelled),
+            "classes": list(labelled.class_names),
+            "batch_size": self.batch_size,
+            "batches_per_epoch": len(self.train) // self.batch_size,
+            "skipped": [path for samples in splits.values() if samples is not None for path in samples.skipped],
+        }
+
+    def describe(self) -> str:
+        """`report` as a few words."""
+        found = self.report()
+        counts = ", ".join(f"{n:,} {name}" for name, n in found[self.kind].items())
+        classes = f"{len(found['classes'])} classes" if found["labelled"] else "no labels"
+        if 0 < found["labelled"] < found[self.kind]["train"]:
+            classes += f" on {found['labelled']:,} of them"
+        skipped = f"; {len(found['skipped'])} unreadable files skipped" if found["skipped"] else ""
+        return f"{found['name']}: {counts}; {classes}; {self._form()}{skipped}"
+
+    def _form(self) -> str:
+        """What the samples are, for `describe`."""
+        return self.kind
 
 
 class TrainImages(Dataset[Source]):
@@ -36,16 +204,75 @@ class TrainImages(Dataset[Source]):
 
     def __getitem__(self, epoch_and_rows: tuple[int, Tensor]) -> Source:
         epoch, rows = epoch_and_rows
-        split = SPLITS["train"]
-        labels = None if self.images.labels is None else self.images.labels[rows]
-        if self.images.in_memory:
-            return Source(self.images.images[rows], rows, labels, split, epoch)
-        crops = self.images.images.crops(rows, self.augmentation, self.seed, split, epoch)
+        split, images = SPLITS["train"], self.images.images
+        labels = self.images.label_rows(rows)
+        if images.in_memory:
+            return Source(images.read(rows, self.augmentation.size), rows, labels, split, epoch)
+        crops = images.crops(rows, self.augmentation, self.seed, split, epoch)
         return Source(None, rows, labels, split, epoch, crops)
 
 
-class ImageData(pl.LightningDataModule):
-    """Splits a source of images, makes training batches, and hands out the same images for evaluation.
+class ImageModule(DataModule):
+    """What the data modules of images share: images as evaluation sees them, and as people do.
+
+    Args:
+        augmentation: Draws the views; gives images without augmentation, and takes the normalisation back.
+        batch_size: Images per step, over all processes.
+        size: Side of an image as the encoder sees it, in pixels.
+        mean, std: Per channel, of images in [0, 1].
+        seed: Fixes the splits, the order of the batches, and every view.
+    """
+
+    kind = "images"
+    augmentation: Augmentation
+
+    def __init__(
+        self,
+        augmentation: Augmentation,
+        batch_size: int,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        seed: int = 0,
+    ) -> None:
+        super().__init__(augmentation, batch_size, seed)
+        if len(mean) != len(std) or min(std) <= 0:
+            raise ValueError(f"data.mean={list(mean)} and data.std={list(std)}: one positive std a channel, please")
+        self.size, self.mean, self.std = size, list(mean), list(std)
+
+    def read(self, split: str, rows: Tensor) -> Source:
+        """Images `rows` (int64 `[n]`) of a split: uint8 `[n, c, h, w]`, as they are in memory or decoded to squares."""
+        images: ImageSet = self._split(split)
+        pixels = images.images.read(rows, self.size)
+        return Source(pixels, rows, images.label_rows(rows), SPLITS[split], evaluation_epoch(0))
+
+    def clean(self, source: Source) -> Tensor:
+        """The images of a batch from `batches` as they are, normalised: float `[n, c, size, size]`."""
+        return self.augmentation.clean(_whole(source))
+
+    def clean_views(self, source: Source) -> list[Tensor]:
+        """`clean` once per view, as the kind of view that it is (see `Augmentation.clean_views`)."""
+        return self.augmentation.clean_views(_whole(source))
+
+    def to_display(self, view: Tensor) -> np.ndarray | list[str]:
+        """Normalised images `[n, c, h, w]` -> `[n, h, w, c]` in [0, 1]."""
+        return self.augmentation.denormalize(view).permute(0, 2, 3, 1).cpu().numpy()
+
+    def report(self) -> dict[str, Any]:
+        """What a report records of the images."""
+        labelled: ImageSet = self._split("labelled")
+        shape = None if labelled.shape is None else list(labelled.shape)
+        return {**super().report(), "shape": shape, "view_size": self.size, "in_memory": self.train.in_memory}
+
+    def _form(self) -> str:
+        found = self.report()
+        shape = "images of many sizes" if found["shape"] is None else "x".join(map(str, found["shape"]))
+        where = "in memory" if found["in_memory"] else f"read from files by {self._workers()} workers"
+        return f"{shape}, {where}"
+
+
+class ImageData(ImageModule):
+    """Splits a source of images, makes training batches, and gives the same images for evaluation.
 
     After `setup()`:
         train     what is trained on
@@ -54,23 +281,26 @@ class ImageData(pl.LightningDataModule):
         val       held out of the labelled training images, the same whatever `limit` is; None when val_fraction is 0
         test      the source's own test images, or None
 
-    Every split is put in a seeded random order that spreads classes evenly, so its first rows are a fair sample.
+    Every split is in a seeded random order that spreads classes evenly, so its first rows are a fair sample.
 
-    sets:         source of images; `.load()` gives (train, test) or `Sets`.
-    augmentation: makes the training views, on the training device.
-    batch_size:   images a step over all processes, which take equal shares of it.
-    size:         side of the images as the encoder sees them.
-    mean, std:    per channel, in [0, 1]; they belong to `augmentation` and are checked against the images.
-    val_fraction: of the labelled training images; 0 for none.
-    limit:        train on just this many images. With unlabelled images: the labelled ones first.
-    val_limit, test_limit: the same for the other splits. None takes all.
-    labels:       False forgets them: training and MI work without, probes do not.
-    upscale:      allow images smaller than `size`, which then show nothing that was not there before.
-    num_workers:  processes that decode and crop images; only used where images stay in files.
-    root:         where the files are; sources read it from here.
+    Args:
+        sets: Source of images; `.load()` gives (train, test) or `Sets`.
+        augmentation: Makes the training views, on the training device.
+        batch_size: Images per step over all processes, which take equal shares of it.
+        size: Side of the images as the encoder sees them.
+        mean, std: Per channel, in [0, 1]; they belong to `augmentation` and are checked against the images.
+        val_fraction: Of the labelled training images; 0 for none.
+        limit: Train on just this many images. With unlabelled images: the labelled ones first.
+        val_limit, test_limit: The same for the other splits. None takes all.
+        labels: False forgets them: training and MI work without, probes do not.
+        upscale: Allow images smaller than `size`, which then show nothing that was not there before.
+        seed: Fixes the splits, the order of the batches, and every view.
+        num_workers: Processes that decode and crop images; only used where images stay in files.
+        root: Where the files are; sources read it from here.
 
-    Raises ValueError for what cannot work, in `__init__` where the numbers alone tell, and in `setup`, before
-    anything is decoded, where the source is needed.
+    Raises:
+        ValueError: What cannot work: in `__init__` where the numbers alone show it, and in `setup`, before anything is
+            decoded, where the source is needed.
     """
 
     def __init__(
@@ -91,8 +321,7 @@ class ImageData(pl.LightningDataModule):
         num_workers: int = 0,
         root: str | None = None,
     ) -> None:
-        super().__init__()
-        check_batch_size(batch_size)
+        super().__init__(augmentation, batch_size, size, mean, std, seed)
         if not 0 <= val_fraction < 1:
             raise ValueError(f"data.val_fraction={val_fraction} must be at least 0 and less than 1")
         for name, value in {"limit": limit, "val_limit": val_limit, "test_limit": test_limit}.items():
@@ -103,20 +332,13 @@ class ImageData(pl.LightningDataModule):
                 f"data.limit={limit} is less than one batch (data.batch_size={batch_size}); "
                 "raise the one or lower the other"
             )
-        if seed < 0 or num_workers < 0:
-            raise ValueError(f"data.seed={seed} and data.num_workers={num_workers} must not be negative")
-        if len(mean) != len(std) or min(std) <= 0:
-            raise ValueError(f"data.mean={list(mean)} and data.std={list(std)}: one positive std a channel, please")
-        self.sets, self.augmentation, self.batch_size = sets, augmentation, batch_size
-        self.size, self.mean, self.std = size, list(mean), list(std)
+        if num_workers < 0:
+            raise ValueError(f"data.num_workers={num_workers} must not be negative")
+        self.sets = sets
         self.val_fraction, self.limit = val_fraction, limit
         self.val_limit, self.test_limit = val_limit, test_limit
         self.use_labels, self.upscale = labels, upscale
-        self.seed, self.num_workers, self.root = seed, num_workers, root
-        self.train: ImageSet | None = None
-        self.labelled: ImageSet | None = None
-        self.val: ImageSet | None = None
-        self.test: ImageSet | None = None
+        self.num_workers, self.root = num_workers, root
 
     # Splits
 
@@ -126,6 +348,7 @@ class ImageData(pl.LightningDataModule):
             self.sets.prepare()
 
     def setup(self, stage: str | None = None) -> None:
+        """Load the source, and split it."""
         if self.train is not None:
             return
         train, test, unlabelled = Sets(*self.sets.load())
@@ -162,8 +385,26 @@ class ImageData(pl.LightningDataModule):
         if unlabelled is not None:
             order = stratified_order(None, len(unlabelled), [self.seed, SPLITS["train"]])
             self.train = _with_unlabelled(labelled, unlabelled, order[: wanted - len(labelled)])
-            self.labelled = replace(labelled, images=self.train.images[: len(labelled)])  # shared, not copied
+            self.labelled = replace(labelled, samples=self.train.images[: len(labelled)])  # shared, not copied
         check_batch_size(self.batch_size, len(self.train), world)  # again: unreadable files may have been skipped
+
+    # Batches
+
+    def dataset(self) -> TrainImages:
+        """The training images, by (epoch, rows)."""
+        return TrainImages(self._split("train"), self.augmentation, self.seed)
+
+    def _workers(self) -> int:
+        return 0 if self._split("train").in_memory else self.num_workers  # memory needs none: they would only copy
+
+    def _uncropped(self, source: Source) -> Source:
+        images = next(self._split(name) for name, number in SPLITS.items() if number == source.split)
+        if images.in_memory:
+            return source
+        # Views are cut from the whole image, not from the square that `batches` gives.
+        key = (self.seed, source.split, source.epoch)
+        crops = images.images.crops(source.index.cpu(), self.augmentation, *key)
+        return source._replace(images=None, crops=[crop.to(source.index.device) for crop in crops])
 
     def _check_shape(self, images: ImageSet) -> None:
         """Raise ValueError when the images do not go with mean, std and size."""
@@ -181,115 +422,8 @@ class ImageData(pl.LightningDataModule):
                 f"use data.size={min(height, width)}, or data.upscale=true to enlarge them"
             )
 
-    # Training
 
-    def train_dataloader(self) -> EpochLoader:
-        train = self._split("train")
-        rank, world = this_process()
-        sampler = EpochBatches(len(train), self.batch_size, self.seed, rank, world)
-        return EpochLoader(
-            TrainImages(train, self.augmentation, self.seed),
-            sampler,
-            workers=0 if train.in_memory else self.num_workers,  # memory needs none: they would only copy
-            pin_memory=torch.cuda.is_available(),
-        )
-
-    def on_after_batch_transfer(self, source: Source, dataloader_idx: int) -> Batch:
-        """The views of a batch, drawn where the batch is."""
-        return Batch(self.augmentation(source, self.seed), source.index, source.labels)
-
-    # Evaluation
-
-    def batches(
-        self, split: str, limit: int | None = None, batch_size: int = 512, shard: tuple[int, int] = (0, 1)
-    ) -> Iterator[Source]:
-        """The images of a split in order, a `Source` at a time, each once; unlike training, no row is left out.
-
-        limit: only the first rows, a fair sample of the classes; more than there are means all.
-        shard: (rank, world): only this process's piece of those rows. Pieces are contiguous and in rank
-        order, and may differ by one row.
-        """
-        images = self._split(split)
-        rank, world = shard
-        rows = torch.arange(len(images) if limit is None else min(limit, len(images))).tensor_split(world)[rank]
-        for some in rows.split(batch_size) if len(rows) else ():
-            labels = None if images.labels is None else images.labels[some]
-            yield Source(images.read(some, self.size), some, labels, SPLITS[split], _evaluation_epoch(0))
-
-    def views(self, source: Source, draw: int) -> Batch:
-        """Fresh views of a batch from `batches`, on its device: the same for the same `draw` >= 0, and never
-        those of any training epoch.
-        """
-        if draw < 0:
-            raise ValueError(f"draw={draw} must not be negative")
-        source = source._replace(epoch=_evaluation_epoch(draw))
-        images = next(self._split(name) for name, number in SPLITS.items() if number == source.split)
-        if not images.in_memory:  # views are cut from the whole image, not from the square that `batches` gives
-            key = (self.seed, source.split, source.epoch)
-            crops = images.images.crops(source.index.cpu(), self.augmentation, *key)
-            source = source._replace(images=None, crops=[crop.to(source.index.device) for crop in crops])
-        return Batch(self.augmentation(source, self.seed), source.index, source.labels)
-
-    def clean(self, source: Source) -> Tensor:
-        """The images of a batch from `batches` as they are, normalised: float [n, c, size, size]."""
-        return self.augmentation.clean(source.images)
-
-    def clean_views(self, source: Source) -> list[Tensor]:
-        """`clean` once per view, as the kind of view that it is (see `Augmentation.clean_views`)."""
-        return self.augmentation.clean_views(source.images)
-
-    def _split(self, name: str) -> ImageSet:
-        if name not in SPLITS:
-            raise ValueError(f"split '{name}' is none of {', '.join(SPLITS)}")
-        if self.train is None:
-            raise RuntimeError("ImageData has no images yet: call setup() first")
-        images = getattr(self, name)
-        if images is None:
-            raise ValueError(f"{self.train.name} has no {name} images")
-        return images
-
-    # Telling what there is
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether there is anything to fit a probe on."""
-        return self._split("labelled").labels is not None
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self._split("labelled").class_names
-
-    def report(self) -> dict[str, object]:
-        """What a run should record about its images."""
-        splits = {"train": self.train, "val": self.val, "test": self.test}
-        labelled = self._split("labelled")
-        return {
-            "name": labelled.name,
-            "images": {name: 0 if images is None else len(images) for name, images in splits.items()},
-            "labelled": 0 if labelled.labels is None else len(labelled),
-            "classes": list(labelled.class_names),
-            "shape": None if labelled.shape is None else list(labelled.shape),
-            "view_size": self.size,
-            "in_memory": self.train.in_memory,
-            "batch_size": self.batch_size,
-            "batches_per_epoch": len(self.train) // self.batch_size,
-            "skipped": [path for images in splits.values() if images is not None for path in images.skipped],
-        }
-
-    def describe(self) -> str:
-        """`report` as a few words."""
-        found = self.report()
-        counts = ", ".join(f"{n:,} {name}" for name, n in found["images"].items())
-        shape = "images of many sizes" if found["shape"] is None else "x".join(map(str, found["shape"]))
-        classes = f"{len(found['classes'])} classes" if found["labelled"] else "no labels"
-        if 0 < found["labelled"] < found["images"]["train"]:
-            classes += f" on {found['labelled']:,} of them"
-        skipped = f"; {len(found['skipped'])} unreadable files skipped" if found["skipped"] else ""
-        where = "in memory" if found["in_memory"] else f"read from files by {self.num_workers} workers"
-        return f"{found['name']}: {counts}; {classes}; {shape}, {where}{skipped}"
-
-
-def _evaluation_epoch(draw: int) -> int:
+def evaluation_epoch(draw: int) -> int:
     """Training epochs count up from 0, evaluation draws down from -1."""
     return -1 - draw
 
@@ -317,10 +451,13 @@ def _check_classes(images: ImageSet) -> None:
 
 def _with_unlabelled(labelled: ImageSet, unlabelled: ImageSet, rows: Tensor) -> ImageSet:
     """The labelled images first, then `rows` of the unlabelled ones, in one tensor, without labels."""
-    if not (labelled.in_memory and unlabelled.in_memory):
+    first, then = labelled.images, unlabelled.images
+    if not (isinstance(first, TensorImages) and isinstance(then, TensorImages)):
         raise ValueError(f"{labelled.name}: a set with unlabelled images has to be in memory")
-    k = len(labelled)
-    images = torch.empty(k + len(rows), *labelled.images.shape[1:], dtype=torch.uint8)
-    images[:k] = labelled.images
-    torch.index_select(unlabelled.images, 0, rows, out=images[k:])
-    return ImageSet(labelled.name, images)
+    return ImageSet(labelled.name, first.followed_by(then, rows))
+
+
+def _whole(source: Source) -> Tensor:
+    if source.images is None:
+        raise ValueError("this source holds crops or nothing but rows: take one from `batches`")
+    return source.images

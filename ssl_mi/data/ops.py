@@ -19,14 +19,21 @@ from ssl_mi.data.draws import Draws
 
 
 class Op(ABC):
-    """Fixed hyper-parameters; `draw` gives one row of parameters per image, `apply` uses them."""
+    """Fixed hyper-parameters; `draw` gives one row of parameters per image, `apply` uses them.
+
+    Attributes:
+        selects: True for an op that decides what a view is of (luminance, chrominance) rather than how it varies:
+            it is applied to images without augmentation too.
+    """
+
+    selects = False
 
     def draw(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Parameters for images of this shape, [..., c, h, w]; {} for an op without chance."""
         return {}
 
     @abstractmethod
-    def apply(self, images: Tensor, **params: Tensor) -> Tensor:
+    def apply(self, images: Tensor, *args: Any, **params: Any) -> Tensor:
         """The op on images [n, c, h, w] with these parameters, image by image."""
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
@@ -64,16 +71,19 @@ def change_where(
 
 
 def refuse(op: Op, name: str, value: Any, want: str) -> NoReturn:
+    """Raise the ValueError of an op whose argument is not what it should be."""
     raise ValueError(f"{type(op).__name__}: {name} must be {want}, got {value}")
 
 
 def check_chance(op: Op, p: float) -> float:
+    """p, if it is a probability."""
     if not 0 <= p <= 1:
         refuse(op, "p", p, "a probability in [0, 1]")
     return p
 
 
 def positive_interval(op: Op, name: str, value: Sequence[float]) -> tuple[float, float]:
+    """(low, high), if 0 < low <= high."""
     pair = tuple(value)
     if len(pair) != 2 or not 0 < pair[0] <= pair[1] < math.inf:
         refuse(op, name, value, "two numbers (low, high) with 0 < low <= high")

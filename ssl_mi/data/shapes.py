@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_mi.data.memory import TensorImages
 from ssl_mi.data.sets import ImageSet, Sets
 
 # name -> (points, inner / outer radius)
@@ -44,8 +45,13 @@ _CHUNK = 256  # images drawn at a time, so that the working arrays stay in cache
 def coverage(points: Tensor, ratio: Tensor, size: Tensor, x: Tensor, y: Tensor, tilt: Tensor, width: int) -> Tensor:
     """How much of each pixel the shape covers: float [n, width, width] in [0, 1].
 
-    points, ratio, size, x, y, tilt: [n]; lengths in image widths, y downwards, tilt in radians, clockwise.
     A pixel is covered by 1/2 - d, clamped to [0, 1], at a signed distance of d pixels from the outline.
+
+    Args:
+        points, ratio: Of the outline, `[n]` (see the module).
+        size, x, y: Radius of the disc of equal area, and the centre: `[n]`, in image widths, y downwards.
+        tilt: `[n]`, radians, clockwise.
+        width: Side of the image, in pixels.
     """
     points, ratio, size, x, y, tilt = (value[:, None, None] for value in (points, ratio, size, x, y, tilt))
     grid = (torch.arange(width) + 0.5) / width
@@ -102,8 +108,8 @@ def draw_shapes(n: int, width: int, seed: int, split: int) -> tuple[Tensor, dict
     images = torch.empty(n, 3, width, width, dtype=torch.uint8)
     for rows in torch.arange(n).split(_CHUNK):
         chunk = slice(int(rows[0]), int(rows[-1]) + 1)
-        where = (v[chunk] for v in (points, ratio, size, x, y, rotation))
-        covered = coverage(*where, width)[:, None]
+        k, q, r, left, top, tilt = (v[chunk] for v in (points, ratio, size, x, y, rotation))
+        covered = coverage(k, q, r, left, top, tilt, width)[:, None]
         below, above = paper[chunk, :, None, None], ink[chunk, :, None, None]
         images[chunk] = (255 * (below + covered * (above - below))).round_().to(torch.uint8)
 
@@ -121,7 +127,10 @@ def draw_shapes(n: int, width: int, seed: int, split: int) -> tuple[Tensor, dict
 class EmbeddedShapes:
     """Six classes of coloured shapes (`draw_shapes`), the same images in every run with the same `seed`.
 
-    train, test: how many images; the validation images come out of `train`.
+    Args:
+        train, test: How many images; the validation images come out of `train`.
+        width: Side of the images, 16 or more.
+        seed: Of the images.
     """
 
     def __init__(self, train: int, test: int, width: int = 32, seed: int = 0) -> None:
@@ -133,8 +142,9 @@ class EmbeddedShapes:
         self.train, self.test, self.width, self.seed = train, test, width, seed
 
     def load(self) -> Sets:
+        """Both splits, drawn now."""
         return Sets(self._split(self.train, 0), self._split(self.test, 1))
 
     def _split(self, n: int, split: int) -> ImageSet:
         images, factors = draw_shapes(n, self.width, self.seed, split)
-        return ImageSet("shapes", images, factors["shape"], tuple(CLASSES), factors)
+        return ImageSet("shapes", TensorImages(images), factors["shape"], tuple(CLASSES), factors)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
+from ssl_mi.data.memory import TensorImages
 from ssl_mi.data.sets import ImageSet, Sets
 
 NAMES = ("CIFAR10", "CIFAR100", "STL10")
@@ -23,15 +24,17 @@ _PATIENCE = 30  # seconds without an answer before a download gives up
 class TorchvisionSet:
     """One of torchvision's data sets.
 
-    name:       CIFAR10, CIFAR100 or STL10.
-    root:       the folder that holds torchvision's own folder (cifar-10-batches-py, ...), or will.
-    download:   fetch what is missing.
-    unlabelled: with STL10, also train on its 100,000 unlabelled images (2.8 GB of memory); the 5,000 labelled
-                ones serve the probes and validation.
-
     CIFAR files are pickles: torchvision compares their MD5 sums with the published ones before it opens them.
 
-    Raises FileNotFoundError that names folder and files when they are not there and cannot be fetched.
+    Args:
+        name: CIFAR10, CIFAR100 or STL10.
+        root: The folder that holds torchvision's own folder (cifar-10-batches-py, ...), or will.
+        download: Fetch what is missing.
+        unlabelled: With STL10, also train on its 100,000 unlabelled images (2.8 GB of memory); the 5,000 labelled ones
+            serve the probes and validation.
+
+    Raises:
+        FileNotFoundError: Files that are not there and cannot be fetched, with the folder and their names.
     """
 
     def __init__(self, name: str, root: str, download: bool = True, unlabelled: bool = False) -> None:
@@ -57,11 +60,12 @@ class TorchvisionSet:
             raise FileNotFoundError(self._how_to_bring(wrong, "data.sets.download=false forbids to fetch it. "))
 
     def load(self) -> Sets:
+        """All splits, in memory."""
         self.prepare()
         unlabelled = None
         if self.unlabelled:
             found = datasets.STL10(str(self.root), split="unlabeled")
-            unlabelled = ImageSet(self.name, torch.from_numpy(found.data))
+            unlabelled = ImageSet(self.name, TensorImages(torch.from_numpy(found.data)))
         return Sets(self._set(test=False), self._set(test=True), unlabelled)
 
     def wrong_files(self) -> list[str]:
@@ -85,7 +89,8 @@ class TorchvisionSet:
             images, labels = torch.from_numpy(found.data), found.labels
         else:
             images, labels = _channels_first(found.data), found.targets
-        return ImageSet(self.name, images, torch.from_numpy(np.asarray(labels, dtype=np.int64)), tuple(found.classes))
+        classes = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+        return ImageSet(self.name, TensorImages(images), classes, tuple(found.classes))
 
     def _how_to_bring(self, wrong: list[str], why: str) -> str:
         return (

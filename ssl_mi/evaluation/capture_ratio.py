@@ -1,41 +1,53 @@
 """Evaluation: of what the two views share, how much do the embeddings keep?
 
-Only where the data know I(V1; V2) in closed form (data=known/...), elsewhere silent. The capture ratio is
+Only where the data know I(V1; V2) exactly (data=known/...); other data are passed over. The capture ratio is
 
     I_hat(Z_X; Z_Y) / I(V1; V2),
 
-at most 1 by data processing. Z is read by the default estimator, on pairs that nothing was trained on.
+at most 1 by data processing. I_hat is the default estimator, or another one that is named, on pairs that nothing was
+trained on.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ssl_mi.evaluation.context import Bench, Evaluation
-from ssl_mi.evaluation.measurement import Row
+from ssl_mi.evaluation.context import Evaluation, EvaluationContext
+from ssl_mi.evaluation.contracts import Estimator, EvaluationData, Known
+from ssl_mi.evaluation.estimators import as_estimates, check_estimator, estimator_name, in_words
+from ssl_mi.evaluation.measurement import Measurement
+from ssl_mi.evaluation.mutual_information import estimate_columns
 from ssl_mi.evaluation.probes import tuned_linear, wilson
 from ssl_mi.information import mutual_information
 from ssl_mi.information.core.estimate import Estimate
 
+KEY = "evaluation.evaluations.capture"
+
 
 @dataclass
 class Capture(Evaluation):
-    """The exact I(V1; V2), the default estimator on z (at the end on h too), their ratio, and the probe of u.
+    """The exact I(V1; V2), an estimate of I(Z_X; Z_Y) (at the end of I(H_X; H_Y) too), their ratio, and probes of u.
 
-    limit: pairs read during training; the final reading takes the whole split. learned_during: whether the estimator
-    tries networks during training too; without them it takes a tenth of the time and sees what linear projections
-    show. permutations: at the end, for the baseline and p.
-    probe_limit: images that the probes of u are fitted on, at the end: accuracy of a linear classifier for each
-    discrete latent that is not the label (which has its own probe), R^2 of a linear regression for each continuous one.
+    The estimator is run on the trained encoder only, for it takes its time; KSG on projections (`mi`) and the probes
+    are run on the random one too.
 
-    The estimator reads the trained encoder only, for it takes its time; KSG on projections (`mi`) and the probes read
-    the random one too.
+    Attributes:
+        estimator: Of the two embeddings as they are. None: the default estimator, `ssl_mi.information
+            .mutual_information`.
+        limit: Pairs measured during training; the final evaluation takes the whole split.
+        learned_during: Whether the default estimator tries networks during training too; without them it takes a tenth
+            of the time and finds what linear projections show.
+        permutations: Of the default estimator, at the end, for the baseline and p.
+        probe_limit: Samples that the probes of u are fitted on, at the end: accuracy of a linear classifier for each
+            discrete latent that is not the label (which has its own probe), R^2 of a linear regression for each
+            continuous one.
+        seed: Of the default estimator and the probes.
     """
 
+    estimator: Estimator | None = None
     limit: int | None = 2000
     learned_during: bool = False
     permutations: int = 19
@@ -43,9 +55,12 @@ class Capture(Evaluation):
     seed: int = 0
     name: str = field(default="capture", init=False)
 
-    def check(self, data) -> None:
-        if _truth(data) is None:
+    def check(self, data: EvaluationData) -> None:
+        """See `Evaluation.check`."""
+        if data.known is None:
             return
+        if self.estimator is not None:
+            check_estimator(self.estimator, f"{KEY}.estimator")
         smallest = min(len(data.val), len(data.test))
         if smallest < 40:
             raise ValueError(
@@ -53,103 +68,118 @@ class Capture(Evaluation):
                 "data.val and data.test"
             )
 
-    def collect(self, bench: Bench) -> None:
-        if _truth(bench.data) is None:
+    def embed(self, context: EvaluationContext) -> None:
+        """Pairs for the trained encoder; at the end features for the probes."""
+        if context.data.known is None:
             return
-        if bench.encoder == "trained":
-            bench.pairs(bench.split, None if bench.final else self.limit)
-        if bench.final:
-            bench.features("labelled", self.probe_limit)
-            bench.features(bench.split)
+        if context.encoder == "trained":
+            context.pairs(context.split, None if context.final else self.limit)
+        if context.final:
+            context.features("labelled", self.probe_limit)
+            context.features(context.split)
 
-    def measure(self, bench: Bench) -> list[Row]:
-        truth = _truth(bench.data)
-        if truth is None:
+    def compute(self, context: EvaluationContext) -> list[Measurement]:
+        """What was captured, and at the end the probes."""
+        known = context.data.known
+        if known is None:
             return []
-        captured = self._captured(bench, truth) if bench.encoder == "trained" else []
-        return captured + (self._probes(bench) if bench.final else [])
+        captured = self._captured(context, known) if context.encoder == "trained" else []
+        return captured + (self._probes(context) if context.final else [])
 
-    def _captured(self, bench: Bench, truth: float) -> list[Row]:
-        pairs = bench.pairs(bench.split, None if bench.final else self.limit)
-        true = bench.row(
+    # What is captured
+
+    def _captured(self, context: EvaluationContext, known: Known) -> list[Measurement]:
+        pairs = context.pairs(context.split, None if context.final else self.limit)
+        true = context.measurement(
             self.name,
             "mi_views_nats",
             "I(V1; V2), exact",
-            truth,
+            known.nats,
             kind="exact",
             n=len(pairs.index),
-            note=bench.data.known.describe(),
+            note=known.describe(),
+            headline="true_nats",
         )
-        z = self._read(bench, *pairs.z)
-        rows = [true, self._row(bench, "mi_z_nats", "I(Z_X; Z_Y), default estimator", z)]
-        if truth > 0:
-            rows.append(self._ratio(bench, truth, z))
-        if bench.final:
-            h = self._read(bench, *pairs.h)
-            rows.append(self._row(bench, "mi_h_nats", "I(H_X; H_Y), default estimator", h))
+        z = self._estimate(context, *pairs.z)
+        by, of = "default estimator", ""
+        if self.estimator is not None:  # its numbers are not to be mixed with those of the default one
+            by, of = in_words(estimator_name(self.estimator)), f"_{estimator_name(self.estimator)}"
+        rows = [true, self._measurement(context, f"mi_z{of}_nats", f"I(Z_X; Z_Y), {by}", z, "captured_nats")]
+        if known.nats > 0:
+            rows.append(self._ratio(context, known.nats, z))
+        if context.final:
+            h = self._estimate(context, *pairs.h)
+            rows.append(self._measurement(context, f"mi_h{of}_nats", f"I(H_X; H_Y), {by}", h))
         return rows
 
-    def _read(self, bench: Bench, x: Tensor, y: Tensor) -> Estimate:
+    def _estimate(self, context: EvaluationContext, x: Tensor, y: Tensor) -> Estimate:
         if any((side == side[:1]).all() for side in (x, y)):
             return Estimate(
                 0.0, n=len(x), estimator="nothing to estimate", warnings=("a collapse: all rows are equal",)
             )
-        learned = bench.final or self.learned_during
-        permutations = self.permutations if bench.final else 0
+        if self.estimator is not None:
+            return as_estimates(self.estimator)(x.numpy(), y.numpy())
+        learned = context.final or self.learned_during
+        permutations = self.permutations if context.final else 0
         return mutual_information(x, y, learned=learned, permutations=permutations, seed=self.seed)
 
-    def _row(self, bench: Bench, metric: str, quantity: str, estimate: Estimate) -> Row:
-        low, high = estimate.ci or (math.nan, math.nan)
-        return bench.row(
+    def _measurement(
+        self, context: EvaluationContext, metric: str, quantity: str, estimate: Estimate, headline: str = ""
+    ) -> Measurement:
+        return context.measurement(
             self.name,
             metric,
             quantity,
             estimate.value,
-            low=low,
-            high=high,
-            baseline=math.nan if estimate.null is None else estimate.null,
-            p_value=math.nan if estimate.p_value is None else estimate.p_value,
+            **estimate_columns(estimate),
             kind=estimate.kind,
-            n=estimate.n,
-            note="; ".join([str(estimate.settings.get("chosen", estimate.estimator)), *map(str, estimate.warnings)]),
+            n=estimate.n or 0,
+            note="; ".join(map(str, [estimate.settings.get("chosen", estimate.estimator), *estimate.warnings])),
+            headline=headline,
         )
 
-    def _ratio(self, bench: Bench, truth: float, z: Estimate) -> Row:
-        low, high = z.ci or (math.nan, math.nan)
-        return bench.row(
+    def _ratio(self, context: EvaluationContext, truth: float, z: Estimate) -> Measurement:
+        columns = estimate_columns(z)
+        return context.measurement(
             self.name,
             "capture_ratio",
             "capture ratio, I(Z_X; Z_Y) / I(V1; V2)",
             z.value / truth,
-            low=low / truth,
-            high=high / truth,
+            low=columns["low"] / truth,
+            high=columns["high"] / truth,
             ceiling=1.0,
             kind=z.kind,
-            n=z.n,
+            n=z.n or 0,
             note=f"of {truth:.4f} nats",
+            headline="capture_ratio",
         )
 
-    def _probes(self, bench: Bench) -> list[Row]:
-        """u from h of other images, linearly."""
-        fit, read = bench.features("labelled", self.probe_limit), bench.features(bench.split)
-        rows, labels = [], bench.data.labelled.labels
-        for name, values in getattr(bench.data, bench.split).factors.items():
-            if labels is not None and torch.equal(bench.data.labelled.factors[name], labels):
+    # Probes of the latents
+
+    def _probes(self, context: EvaluationContext) -> list[Measurement]:
+        """u from h of other samples, linearly."""
+        fit, held_out = context.features("labelled", self.probe_limit), context.features(context.split)
+        labelled, split = context.data.labelled, getattr(context.data, context.split)
+        rows = []
+        for name, values in split.factors.items():
+            if labelled.labels is not None and torch.equal(labelled.factors[name], labelled.labels):
                 continue
-            target, of = bench.data.labelled.factors[name][fit.index], values[read.index]
+            target, of = labelled.factors[name][fit.index], values[held_out.index]
             if target.is_floating_point():
-                rows.append(self._regression(bench, name, fit.h, target, read.h, of))
+                rows.append(self._regression(context, name, fit.h, target, held_out.h, of))
             elif int(target.max()) > 0:
-                rows.append(self._classification(bench, name, fit.h, target, read.h, of))
+                rows.append(self._classification(context, name, fit.h, target, held_out.h, of))
         return rows
 
-    def _classification(self, bench: Bench, name: str, x: Tensor, target: Tensor, queries: Tensor, of: Tensor) -> Row:
-        device = bench.module.device
+    def _classification(
+        self, context: EvaluationContext, name: str, x: Tensor, target: Tensor, queries: Tensor, of: Tensor
+    ) -> Measurement:
+        device = context.module.device
         classes = 1 + int(max(target.max(), of.max()))
         classifier = tuned_linear(x.to(device), target.to(device), classes, seed=self.seed)
         accuracy = (classifier(queries.to(device)).argmax(1).cpu() == of).float().mean().item()
         low, high = wilson(accuracy, len(of))
-        return bench.row(
+        return context.measurement(
             self.name,
             f"probe_{name}_accuracy",
             f"{name} from h, accuracy",
@@ -159,14 +189,16 @@ class Capture(Evaluation):
             baseline=of.bincount().max().item() / len(of),
             ceiling=1.0,
             n=len(of),
-            note=f"linear, fitted on {len(target)} images, decay {classifier.decay:g}; baseline: the largest class",
+            note=f"linear, fitted on {len(target)} samples, decay {classifier.decay:g}; baseline: the largest class",
         )
 
-    def _regression(self, bench: Bench, name: str, x: Tensor, target: Tensor, queries: Tensor, of: Tensor) -> Row:
+    def _regression(
+        self, context: EvaluationContext, name: str, x: Tensor, target: Tensor, queries: Tensor, of: Tensor
+    ) -> Measurement:
         target, of = (v.double().reshape(len(v), -1) for v in (target, of))
         predicted = linear_regression(x.double(), target, queries.double())
         missed = (predicted - of).square().sum() / (of - of.mean(0)).square().sum()
-        return bench.row(
+        return context.measurement(
             self.name,
             f"probe_{name}_r2",
             f"{name} from h, R^2",
@@ -174,22 +206,23 @@ class Capture(Evaluation):
             baseline=0.0,
             ceiling=1.0,
             n=len(of),
-            note=f"linear least squares, fitted on {len(target)} images",
+            note=f"linear least squares, fitted on {len(target)} samples",
         )
 
 
 def linear_regression(x: Tensor, target: Tensor, queries: Tensor, ridge: float = 1e-4) -> Tensor:
-    """Least squares of target [n, k] on standardised x [n, d], at queries [m, d]: float64 [m, k].
+    """Least squares of `target: [n, k]` on standardised `x: [n, d]`, at `queries: [m, d]`.
 
-    ridge: added to each column's variance of 1, against columns that repeat each other.
+    Args:
+        x, target: What it is fitted on.
+        queries: Where it is evaluated.
+        ridge: Added to each column's variance of 1, against columns that repeat each other.
+
+    Returns:
+        float64 `[m, k]`.
     """
     mean, scale = x.mean(0), x.std(0, correction=0)
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     x, queries, middle = (x - mean) / scale, (queries - mean) / scale, target.mean(0)
     gram = x.T @ x / len(x) + ridge * torch.eye(x.shape[1], dtype=x.dtype)
     return middle + queries @ torch.linalg.solve(gram, x.T @ (target - middle) / len(x))
-
-
-def _truth(data) -> float | None:
-    """I(V1; V2) in nats, where the data know it."""
-    return getattr(data, "nats", None)

@@ -1,73 +1,112 @@
-"""What every evaluation of one moment shares: embeddings are computed once, whoever asks."""
+"""The contract of an evaluation, and what all evaluations of one moment share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
-
-import pytorch_lightning as pl
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from ssl_mi.evaluation import embed
-from ssl_mi.evaluation.measurement import Row
+from ssl_mi.evaluation.contracts import EncoderModule, EvaluationData
+from ssl_mi.evaluation.measurement import Measurement
 
 EVALUATION_DRAW = 0
 
 
-@dataclass
-class Bench:
-    """A module, its data and the moment: epoch, the split that is read, which encoder this is.
+class Plot(NamedTuple):
+    """A picture that an evaluation hands out.
 
-    What projections and probes learn from are other images, always: probes learn from labelled training
-    images; projections from one half of the validation images while the other half is read, and from all of
-    them while the test images are read.
-
-    earlier: the rows measured before this moment, to be compared with.
+    Attributes:
+        caption: Its heading in the report.
+        path: The file, a PNG. Its stem names the picture in loggers.
     """
 
-    module: pl.LightningModule
-    data: object
+    caption: str
+    path: Path
+
+
+@dataclass
+class EvaluationContext:
+    """A module, its data and the moment of an evaluation. Embeddings are computed once, whoever asks for them.
+
+    What projections and probes learn from are other samples, always: probes learn from labelled training samples;
+    projections from one half of the validation samples while the other half is measured, and from all of them while
+    the test samples are measured.
+
+    Attributes:
+        module: What is evaluated.
+        data: Its data.
+        split: "val" or "test", which is measured.
+        epoch: Epochs of training so far.
+        encoder: "trained", "random" (its own initialisation) or "pixels" (the samples themselves).
+        earlier: The measurements before this moment, to be compared with.
+    """
+
+    module: EncoderModule
+    data: EvaluationData
     split: str
     epoch: int
     encoder: str = "trained"
-    earlier: Sequence[Row] = ()
-    _cache: dict = field(default_factory=dict)
+    earlier: Sequence[Measurement] = ()
+    _cache: dict[tuple, Any] = field(default_factory=dict)
 
     @property
     def final(self) -> bool:
-        """Whether this is the one reading of the test split, at the end."""
+        """Whether this is the one measurement of the test split, at the end."""
         return self.split == "test"
 
     def features(self, split: str, limit: int | None = None) -> embed.Features:
-        """h of clean images."""
+        """h of the samples of a split without augmentation; `limit`: of the first rows only."""
         return self._once(embed.features, split, limit)
 
     def pairs(self, split: str, limit: int | None = None) -> embed.Pairs:
-        """Two views of each image: the same at every epoch, which can so be compared, and none of training's."""
+        """h and z of two views of each sample: the same views at every epoch, and none of training's."""
         return self._once(embed.pairs, split, EVALUATION_DRAW, limit)
 
-    def _once(self, function, split: str, *key):
+    def _once(self, function: Callable[..., Any], split: str, *key: int | None) -> Any:
         at = (function.__name__, split, *key)
         if at not in self._cache:
             self._cache[at] = function(self.module, self.data, split, *key)
         return self._cache[at]
 
-    def row(self, evaluation: str, metric: str, quantity: str, value: float, **rest) -> Row:
-        return Row(evaluation, self.epoch, self.split, self.encoder, metric, quantity, float(value), **rest)
+    def measurement(self, evaluation: str, metric: str, quantity: str, value: float, **columns: Any) -> Measurement:
+        """A `Measurement` of this moment; `columns`: its other fields."""
+        return Measurement(evaluation, self.epoch, self.split, self.encoder, metric, quantity, float(value), **columns)
 
 
-class Evaluation(Protocol):
-    """An entry of conf/evaluation: measures something of the embeddings, changes nothing.
+class Evaluation:
+    """An entry of `evaluation.evaluations`: measures something of the embeddings, changes nothing.
 
-    `collect` runs in every process and asks the bench for embeddings (which are gathered there); `measure`
-    runs in the first process only and turns them into rows.
+    A subclass sets `name` and gives `embed` and `compute`; the rest may stay.
+
+    Attributes:
+        name: Groups its measurements, and names their CSV file. Evaluations may share one.
+        wants_pixels: True: at the end it is also run on the samples themselves, flattened, in place of h.
     """
 
-    name: str
+    name: str = "evaluation"
+    wants_pixels: bool = False
 
-    def check(self, data) -> None:
-        """Before training: raise ValueError if these data can not be measured later."""
+    def check(self, data: EvaluationData) -> None:
+        """Called before training.
 
-    def collect(self, bench: Bench) -> None: ...
+        Raises:
+            ValueError: These data cannot be measured later; with the key to set.
+        """
 
-    def measure(self, bench: Bench) -> Iterable[Row]: ...
+    def embed(self, context: EvaluationContext) -> None:
+        """Ask the context for all embeddings that `compute` needs. Runs in every process: they are gathered there."""
+
+    def compute(self, context: EvaluationContext) -> Iterable[Measurement]:
+        """The measurements of this moment. Runs in the first process only."""
+        return ()
+
+    def plots(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> Iterable[Plot]:
+        """Draw into `folder` what should be seen, for the report and the loggers. Runs in the first process only.
+
+        Args:
+            rows: All measurements of the run so far, of every evaluation, as plain mappings.
+            folder: An existing folder; files of the same names are replaced.
+        """
+        return ()

@@ -1,9 +1,9 @@
-"""Embeddings of held-out images, taken without leaving a trace in the module.
+"""Embeddings of held-out samples, computed without leaving a trace in the module.
 
-    features   h of images as they are                 -> what probes read
-    pairs      h and z of two freshly drawn views      -> what mutual information is read from
+    features   h of samples without augmentation       -> for probes
+    pairs      h and z of two freshly drawn views      -> for mutual information
 
-Both go through the images of a split in order, in shares over the processes, and hold float32 on the CPU.
+Both go through the samples of a split in order, in shares over the processes, and hold float32 on the CPU.
 """
 
 from __future__ import annotations
@@ -11,35 +11,54 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from ssl_mi.distributed import gather_objects, world
+from ssl_mi.evaluation.contracts import EncoderModule, EvaluationData
 
 
 class Features(NamedTuple):
-    """h: [n, d] of clean images; index: [n] rows of the split; labels: [n] or None."""
+    """h of samples without augmentation.
+
+    Attributes:
+        h: float32 `[n, d]`.
+        index: int64 `[n]`, rows of the split.
+        labels: int64 `[n]` or None.
+    """
 
     h: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # shadows tuple.index
     labels: Tensor | None
 
 
 class Pairs(NamedTuple):
-    """h, z: two views each, [n, d]; index: [n] rows of the split, one source image a row."""
+    """Both embeddings of two views.
+
+    Attributes:
+        h, z: One float32 `[n, d]` per view; a row is one sample.
+        index: int64 `[n]`, rows of the split.
+    """
 
     h: tuple[Tensor, Tensor]
     z: tuple[Tensor, Tensor]
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]
+
+
+class HasModes(Protocol):
+    """A module with training and evaluation modes."""
+
+    def modules(self) -> Iterator[nn.Module]: ...
+
+    def eval(self) -> Any: ...
 
 
 @contextmanager
-def untouched(module: nn.Module) -> Iterator[None]:
+def untouched(module: HasModes) -> Iterator[None]:
     """Evaluation mode and no gradients inside; outside, modes and random states are as they were."""
     modes = {part: part.training for part in module.modules()}
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state that others may use
@@ -55,10 +74,14 @@ def untouched(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def features(module: pl.LightningModule, data, split: str, limit: int | None = None) -> Features:
-    """h of the images of a split, unaugmented; towers that see different views are concatenated."""
+def features(module: EncoderModule, data: EvaluationData, split: str, limit: int | None = None) -> Features:
+    """h of the samples of a split, unaugmented; towers that see different views are concatenated.
 
-    def one(source):
+    Raises:
+        ValueError: An empty split, or embeddings that are not finite.
+    """
+
+    def one(source: Any) -> tuple[Tensor, ...]:
         return (module.towers.represent(data.clean_views(source)),)
 
     (h,), index, labels = _collect(module, data, split, limit, one)
@@ -66,10 +89,14 @@ def features(module: pl.LightningModule, data, split: str, limit: int | None = N
     return Features(h, index, labels)
 
 
-def pairs(module: pl.LightningModule, data, split: str, draw: int, limit: int | None = None) -> Pairs:
-    """h and z of the first two views of each image, drawn anew for each `draw`."""
+def pairs(module: EncoderModule, data: EvaluationData, split: str, draw: int, limit: int | None = None) -> Pairs:
+    """h and z of the first two views of each sample, drawn anew for each `draw`.
 
-    def one(source):
+    Raises:
+        ValueError: An empty split, or embeddings that are not finite.
+    """
+
+    def one(source: Any) -> tuple[Tensor, ...]:
         out = module.towers(data.views(source, draw).views)
         return out.h[0], out.h[1], out.z[0], out.z[1]
 
@@ -84,14 +111,18 @@ def _check_finite(embeddings: dict[str, list[Tensor]], split: str) -> None:
             bad = int((~x.isfinite()).any(1).sum())
             if bad:
                 raise ValueError(
-                    f"{name} of the {split} images: {bad} of {len(x)} rows hold NaN or infinity, nothing can be "
+                    f"{name} of the {split} samples: {bad} of {len(x)} rows hold NaN or infinity, nothing can be "
                     "measured on them; the towers have diverged: lower the learning rate, or train in float32 "
                     "(trainer.precision=32-true)"
                 )
 
 
 def _collect(
-    module: pl.LightningModule, data, split: str, limit: int | None, one: Callable[..., tuple[Tensor, ...]]
+    module: EncoderModule,
+    data: EvaluationData,
+    split: str,
+    limit: int | None,
+    one: Callable[[Any], tuple[Tensor, ...]],
 ) -> tuple[list[Tensor], Tensor, Tensor | None]:
     """Run `one` over the batches of a split and join the results of all processes, in order."""
     outputs, indices, labels = [], [], []
@@ -110,7 +141,7 @@ def _collect(
         )
     shares = [s for s in gather_objects(share) if s is not None]
     if not shares:
-        raise ValueError(f"the {split} split has no images to embed: raise data.val_fraction or add images")
+        raise ValueError(f"the {split} split has no samples to embed: raise data.val_fraction or add samples")
     tensors = [torch.cat(parts) for parts in zip(*(s[0] for s in shares), strict=True)]
     every_label = None if shares[0][2] is None else torch.cat([s[2] for s in shares])
     return tensors, torch.cat([s[1] for s in shares]), every_label

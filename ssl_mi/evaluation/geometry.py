@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_mi.evaluation.context import Bench, Evaluation
-from ssl_mi.evaluation.measurement import Row
+from ssl_mi.evaluation.context import Evaluation, EvaluationContext
+from ssl_mi.evaluation.embed import Pairs
+from ssl_mi.evaluation.measurement import Measurement
 
 
 def effective_rank(x: Tensor) -> float:
-    """exp(entropy of the normalised singular values) of centred x: [n, d]; 1 for a line, d for a ball.
+    """exp(entropy of the normalised singular values) of centred `x: [n, d]`; 1 for a line, d for a ball.
 
-    Roy & Vetterli 2007; RankMe, Garrido et al. 2023 (arXiv:2210.02885) eq. 1, here after centring.
+    References:
+        Roy & Vetterli 2007. RankMe: Garrido et al. 2023, arXiv:2210.02885, eq. 1, here after centring.
     """
     s = torch.linalg.svdvals((x - x.mean(0)).double())
     p = s / s.sum().clamp_min(torch.finfo(s.dtype).tiny)
@@ -23,29 +25,46 @@ def effective_rank(x: Tensor) -> float:
 
 
 def alignment(x: Tensor, y: Tensor) -> float:
-    """E |x - y|^2 over pairs on the unit sphere: Wang & Isola 2020 (arXiv:2005.10242), section 4.1.1."""
+    """E |x - y|^2 over pairs `[n, d]` on the unit sphere; 0 to 4.
+
+    References:
+        Wang & Isola 2020, arXiv:2005.10242, section 4.1.1.
+    """
     return (normalize(x, dim=1) - normalize(y, dim=1)).square().sum(1).mean().item()
 
 
 def uniformity(x: Tensor, t: float = 2.0) -> float:
-    """log E e^(-t |x - x'|^2) over pairs on the unit sphere: Wang & Isola 2020, section 4.1.2."""
+    """log E e^(-t |x - x'|^2) over all pairs of rows of `x: [n, d]` on the unit sphere; at most 0.
+
+    References:
+        Wang & Isola 2020, arXiv:2005.10242, section 4.1.2.
+    """
     x = normalize(x, dim=1)
     return torch.pdist(x).square().mul(-t).exp().mean().log().item()
 
 
 @dataclass
 class Geometry(Evaluation):
-    """Effective rank of h and z, alignment and uniformity of z. limit: images read."""
+    """Effective rank of h and z, alignment and uniformity of z.
+
+    Attributes:
+        limit: Samples measured.
+    """
 
     limit: int | None = 2000
     name: str = field(default="geometry", init=False)
 
-    def collect(self, bench: Bench) -> None:
-        bench.pairs(bench.split, None if bench.final else self.limit)
+    def embed(self, context: EvaluationContext) -> None:
+        """Pairs of the split."""
+        self._pairs(context)
 
-    def measure(self, bench: Bench) -> list[Row]:
-        read = bench.pairs(bench.split, None if bench.final else self.limit)
-        (h, _), (x, y) = [tuple(v[: self.limit] for v in space) for space in (read.h, read.z)]
+    def _pairs(self, context: EvaluationContext) -> Pairs:
+        return context.pairs(context.split, None if context.final else self.limit)
+
+    def compute(self, context: EvaluationContext) -> list[Measurement]:
+        """All four, of the first `limit` samples."""
+        pairs = self._pairs(context)
+        (h, _), (x, y) = [tuple(v[: self.limit] for v in space) for space in (pairs.h, pairs.z)]
         found = [
             # Centred, n rows span at most n - 1 directions.
             ("effective_rank_h", "effective rank of h", effective_rank(h), min(len(h) - 1, h.shape[1])),
@@ -54,6 +73,6 @@ class Geometry(Evaluation):
             ("uniformity", "uniformity of z, log E e^(-2|x - x'|^2)", uniformity(x), 0.0),
         ]
         return [
-            bench.row(self.name, metric, quantity, value, ceiling=ceiling, n=len(x))
+            context.measurement(self.name, metric, quantity, value, ceiling=ceiling, n=len(x))
             for metric, quantity, value, ceiling in found
         ]

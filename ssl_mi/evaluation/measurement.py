@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
-class Row:
-    """A number with what is needed to judge it.
+class Measurement:
+    """A number with what is needed to judge it. NaN: there is none.
 
-    evaluation: which evaluation measured it ("mi", "probes", "geometry"); names its CSV file.
-    metric:   key in logs, with the unit in its name where there is one.
-    quantity: in words. encoder: "trained", "random" (its own initialisation) or "pixels".
-    low, high: confidence interval. baseline: what the same procedure reads where nothing is shared (MI) or
-    chance (probes). ceiling: the most it could read. p_value: of the permutation test. NaN: there is none.
-    kind: "point estimate", "lower bound", ... n: samples it was read on. note: settings and warnings.
-
-    since_first, since_previous: this value less the first and less the latest earlier one that was read on the same
-    pairs in the same way, with intervals over paired parts. On the split read during training the first is epoch 0's;
-    at the end it is that of the random encoder. parts: readings of disjoint parts of the samples, several times over;
-    pairs: equal in rows whose parts pair up, so that any two of them can be compared (information/crossfit.py).
+    Attributes:
+        evaluation: The evaluation that measured it ("mi", "probes", "geometry", ...); names its CSV file.
+        epoch: Epochs of training before it.
+        split: "val" or "test".
+        encoder: "trained", "random" (its own initialisation) or "pixels" (the samples themselves).
+        metric: Key in logs, with the unit in its name where there is one.
+        quantity: The same in words.
+        value: The number.
+        low, high: Confidence interval at 95%.
+        baseline: What the same procedure gives where nothing is shared (MI), or chance (probes).
+        ceiling: The most that it could be.
+        p_value: Of the permutation test.
+        kind: "point estimate", "lower bound", ...
+        n: Samples that it was measured on.
+        note: Settings and warnings.
+        since_first, since_previous: This value minus the first and minus the latest earlier one that was measured on
+            the same pairs in the same way, with intervals over paired parts. On the split measured during training the
+            first is that of epoch 0; at the end it is that of the random encoder.
+        pairs: Equal in measurements whose parts pair up, so that any two of them can be compared.
+        parts: Estimates on disjoint parts of the samples, several times over (information/inference/cross_fitting.py).
+        headline: The column in which tables over many runs show it, such as "captured_nats"; "" for none. One
+            measurement per moment and column.
+        panel: The plot over epochs that shows it; "" for none.
     """
 
     evaluation: str
@@ -48,24 +62,27 @@ class Row:
     since_previous_high: float = math.nan
     pairs: str = ""
     parts: tuple[tuple[float, ...], ...] = ()
+    headline: str = ""
+    panel: str = ""
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, as plain values."""
         return asdict(self)
 
     def numbers(self) -> dict[str, float]:
-        """What a logger takes: the value under its metric, and what is known beside it under `metric/column`."""
+        """What a logger takes: the value under its metric, and the other columns under `metric/column`."""
         beside = {f"{self.metric}/{name}": getattr(self, name) for name in BESIDE}
         return {self.metric: self.value} | {name: x for name, x in beside.items() if not math.isnan(x)}
 
 
-BESIDE = [f.name for f in fields(Row) if f.default is math.nan]
+BESIDE = [f.name for f in fields(Measurement) if f.default is math.nan]
 
 
-def write_csv(path: Path, rows: list[Row]) -> None:
+def write_csv(path: Path, rows: Sequence[Measurement]) -> None:
     """All rows, with a header, replacing the file in one step: a killed run leaves a whole file."""
     partial = path.with_suffix(".partial")
     with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(Row)])
+        writer = csv.DictWriter(file, [f.name for f in fields(Measurement)])
         writer.writeheader()
         writer.writerows(row.as_dict() | {"parts": _words(row.parts)} for row in rows)
     partial.replace(path)

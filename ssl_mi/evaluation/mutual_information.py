@@ -1,55 +1,84 @@
-"""Evaluation: how many nats do the two learned views share, and h and what is known of the image?
+"""Evaluation: how many nats do the two learned views share, and h and what is known of the sample?
 
-    I(Z_X; Z_Y), I(H_X; H_Y)    KSG on low-dimensional projections of freshly drawn view pairs
+    I(Z_X; Z_Y), I(H_X; H_Y)    an estimator on low-dimensional projections of freshly drawn view pairs
     the objective's own bound   on the same held-out pairs, beside its ceiling
-    I(h; label), I(h; factor)   of clean images, on a supervised projection
+    I(h; label), I(h; factor)   of samples without augmentation, on a supervised projection
 
-A projection learns on other images than those it is read on, so by data processing each reading is, in
-expectation, a lower bound on the MI of the embeddings themselves: it is named "of this projection". During
-training each half of the validation images is read through what the other half fitted; at the end the test
-images through what all validation images fitted. Intervals come from disjoint subsets of the images, the
-baseline and p from re-paired views.
+A projection is fitted on other samples than those it is applied to, so by data processing each estimate is, in
+expectation, a lower bound on the MI of the embeddings themselves: it is named "of this projection". During training
+each half of the validation samples is projected by what the other half fitted; at the end the test samples by what all
+validation samples fitted. Intervals come from disjoint subsets of the samples, the baseline and p from re-paired views.
 
-Every evaluation of a split reads the same images in the same two views, split, projected and cut into subsets
-in the same way. So the difference of two evaluations has an interval of its own, from the differences of equal
-subsets: narrower than the intervals of the two, as what the images happen to be cancels.
+Every evaluation of a split uses the same samples in the same two views, split, projected and cut into subsets in the
+same way. So the difference of two evaluations has an interval of its own, from the differences of equal subsets:
+narrower than the intervals of the two, as the variation of the samples cancels.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from ssl_mi.evaluation.context import Bench, Evaluation
-from ssl_mi.evaluation.embed import untouched
-from ssl_mi.evaluation.measurement import Row
+from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Plot
+from ssl_mi.evaluation.contracts import Estimator, EvaluationData, Projection
+from ssl_mi.evaluation.embed import Pairs, untouched
+from ssl_mi.evaluation.estimators import as_estimates, check_estimator, estimator_name, in_words, neighbours
+from ssl_mi.evaluation.factors import OntoValues, can_be_estimated, halves, known_values, label_halves, rare_labels
+from ssl_mi.evaluation.measurement import Measurement
+from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.estimators.ksg import ksg, mixed_ksg_ross
 from ssl_mi.information.inference.cross_fitting import CrossFitted, cross_fit, difference
-from ssl_mi.information.projections.linear import CCA, Linear
+from ssl_mi.report.plots import draw_information
 
 SPACES = {"z": "I(Z_X; Z_Y)", "h": "I(H_X; H_Y)"}
+PANELS = {"z": SPACES["z"], "h": "with h"}  # of information.png
+KEY = "evaluation.evaluations.mi"
+
+Sides = Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]  # (x, y) to fit on and (x, y) to estimate on, for each fold
+
+
+class _Estimated(NamedTuple):
+    """An estimate with its parts, what it is of, notes, and whether a projection may have lost information."""
+
+    result: CrossFitted
+    of: str
+    notes: tuple[str, ...] = ()
+    projected: bool = True
 
 
 @dataclass
 class MutualInformation(Evaluation):
-    """projections: name -> object with `.fit(x, y, seed)`, see information/projections.py.
+    """Mutual information of the learned views, and of h with labels and factors.
 
-    k: KSG's neighbours. permutations: re-pairings for the baseline and p, which is at least 1 / (1 + permutations).
-    subsets, repeats: for intervals, an even number of parts, cut so often; 0 subsets for none. limit: images read
-    during training; the final reading takes the whole split. factor_dim: dimensions kept of h against labels and
-    factors. During training only z and the label are read; at the end h, through the first projection, and the
-    factors too.
+    During training only z and the label are measured; at the end h, through the first projection, and the factors too.
+
+    Attributes:
+        projections: name -> `Projection`, whose estimates are cross-fitted; or None for no projection: then the
+            estimator gets the embeddings themselves, all rows at once.
+        estimator: Of two views. None: KSG with `k` neighbours.
+        factor_estimator: Of projected h and a label or factor (integers where it is discrete, else floats). None: KSG,
+            or Ross's for discrete ones, with `k` neighbours.
+        k: Neighbours of the default estimators.
+        permutations: Re-pairings for the baseline and p, which is at least 1 / (1 + permutations). 0: those of the
+            estimator itself, if it has them.
+        subsets, repeats: For intervals, an even number of parts, cut so often. 0 subsets: the interval of the
+            estimator itself, if it has one.
+        limit: Samples measured during training; the final evaluation takes the whole split.
+        factor_dim: Dimensions kept of h against labels and factors.
+        seed: Of projections, subsets and re-pairings.
     """
 
-    projections: Mapping[str, Any]
+    projections: Mapping[str, Projection | None]
+    estimator: Estimator | None = None
+    factor_estimator: Estimator | None = None
     k: int = 3
     permutations: int = 19
     subsets: int = 4
@@ -59,238 +88,256 @@ class MutualInformation(Evaluation):
     seed: int = 0
     name: str = field(default="mi", init=False)
 
-    def collect(self, bench: Bench) -> None:
-        for split in ("val", "test") if bench.final else ("val",):
-            self._pairs(bench, split)
-            if _known(bench, split):
-                bench.features(split, self._limit(bench))
-
-    def measure(self, bench: Bench) -> list[Row]:
-        n = len(self._pairs(bench, bench.split).index)
-        self._check_enough(bench.split, n, halved=not bench.final)
-        return [*self._between_views(bench), *self._with_what_is_known(bench)]
-
-    def check(self, data) -> None:
-        where = "evaluation.evaluations.mi"
+    def check(self, data: EvaluationData) -> None:
+        """See `Evaluation.check`."""
         if self.subsets % 2 or self.subsets < 0:
-            raise ValueError(f"{where}.subsets={self.subsets} must be an even number, half of them in each half; or 0")
+            raise ValueError(f"{KEY}.subsets={self.subsets} must be an even number, half of them in each half; or 0")
         if self.repeats < 1:
-            raise ValueError(f"{where}.repeats={self.repeats} must be 1 or more")
+            raise ValueError(f"{KEY}.repeats={self.repeats} must be 1 or more")
+        for key in ("estimator", "factor_estimator"):
+            if getattr(self, key) is not None:
+                check_estimator(getattr(self, key), f"{KEY}.{key}")
         held_out = len(data.val) if self.limit is None else min(self.limit, len(data.val))
         self._check_enough("val", held_out, halved=True)
         if data.test is not None:
             self._check_enough("test", len(data.test), halved=False)
 
+    def embed(self, context: EvaluationContext) -> None:
+        """Pairs of the split, and clean features where something is known of the samples."""
+        for split in ("val", "test") if context.final else ("val",):
+            self._pairs(context, split)
+            if known_values(getattr(context.data, split)):
+                context.features(split, self._limit(context))
+
+    def compute(self, context: EvaluationContext) -> list[Measurement]:
+        """Between the views, the objective's own bound, and with what is known."""
+        pairs = self._pairs(context, context.split)
+        self._check_enough(context.split, len(pairs.index), halved=not context.final)
+        views = self._between_views(context, pairs)
+        return [*views, *self._own_bound(context, *pairs.z), *self._with_known(context)]
+
+    def plots(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> Iterable[Plot]:
+        """information.png: the estimates over the epochs."""
+        path = draw_information(rows, list(PANELS.values()), folder / "information.png")
+        return [] if path is None else [Plot("Mutual information over the epochs", path)]
+
+    # Checks
+
     def _check_enough(self, split: str, n: int, halved: bool) -> None:
         folds = 2 if halved else 1
-        needed = (self.k + 1) * max(folds, self.subsets)
+        k = self.k if self.estimator is None else neighbours(self.estimator)
+        needed = (k + 1) * max(folds, self.subsets)
         if n < needed:
             raise ValueError(
-                f"{split} images: {n} to read mutual information on, k={self.k} neighbours in {self.subsets} "
-                f"subsets need at least {needed}; "
-                "hold out more (data.val_fraction, the limits of data and evaluation), or lower "
-                "evaluation.evaluations.mi.subsets"
+                f"{split} samples: {n} to estimate mutual information on, k={k} neighbours in each of "
+                f"{max(folds, self.subsets)} parts need at least {needed}; "
+                f"hold out more (data.val_fraction, the limits of data and evaluation), or lower {KEY}.subsets"
             )
 
-    def _limit(self, bench: Bench) -> int | None:
-        return None if bench.final else self.limit
+    def _limit(self, context: EvaluationContext) -> int | None:
+        return None if context.final else self.limit
 
-    def _pairs(self, bench: Bench, split: str):
-        return bench.pairs(split, self._limit(bench))
+    def _pairs(self, context: EvaluationContext, split: str) -> Pairs:
+        return context.pairs(split, self._limit(context))
 
-    def _between_views(self, bench: Bench) -> list[Row]:
-        read_on = self._pairs(bench, bench.split)
-        rows = []
-        for space, quantity in SPACES.items():
-            if space == "h" and not bench.final:
-                continue
-            x, y = getattr(read_on, space)
-            if bench.final:
-                fit_x, fit_y = getattr(self._pairs(bench, "val"), space)
-                sides = [(fit_x, fit_y, x, y)]
-            else:
-                sides = [(x[a], y[a], x[b], y[b]) for a, b in _halves(len(x))]
-            # h is read through the first shared projection only: z is what the objective raised.
-            names = list(self.projections)[:1] if space == "h" else list(self.projections)
-            for name in names:
-                reading, of = self._read(bench, self.projections[name], partial(ksg, k=self.k), sides, name)
-                prefix = "mi" if space == "z" else f"mi_{space}"
-                metric, words = f"{prefix}_ksg_{name}_nats", f"{quantity} by KSG on {name}"
-                rows.append(self._row(bench, metric, words, reading, of, *_constant(space, x, y)))
-        return rows + self._own_bound(bench, *read_on.z)
+    # Between the views
 
-    def _own_bound(self, bench: Bench, x: Tensor, y: Tensor) -> list[Row]:
-        objective = bench.module.objective
-        if bench.encoder != "trained" and any(True for _ in objective.parameters()):
+    def _between_views(self, context: EvaluationContext, pairs: Pairs) -> Iterator[Measurement]:
+        estimator = partial(ksg, k=self.k) if self.estimator is None else self.estimator
+        short = estimator_name(estimator)
+        for space in SPACES if context.final else ("z",):
+            x, y = getattr(pairs, space)
+            # h is measured through the first shared projection only: z is what the objective raised.
+            for i, (name, projection) in enumerate(self.projections.items()):
+                if space == "h" and i > 0:
+                    break
+                sides = self._view_sides(context, space, projection, x, y)
+                found = self._estimate(context, projection, estimator, sides, name)
+                yield self._measurement(
+                    context,
+                    f"mi_{short}_{name}_nats" if space == "z" else f"mi_{space}_{short}_{name}_nats",
+                    f"{SPACES[space]} by {in_words(short)} on {name}",
+                    found._replace(notes=_constant_columns(space, x, y)),
+                    panel=PANELS[space],
+                    headline=f"{short}_nats" if space == "z" and i == 0 else "",
+                )
+
+    def _view_sides(
+        self, context: EvaluationContext, space: str, projection: Projection | None, x: Tensor, y: Tensor
+    ) -> Sides:
+        if projection is None:
+            return [(x, y, x, y)]  # nothing is fitted
+        if context.final:
+            fit_x, fit_y = getattr(self._pairs(context, "val"), space)
+            return [(fit_x, fit_y, x, y)]
+        return [(x[a], y[a], x[b], y[b]) for a, b in halves(len(x))]
+
+    def _own_bound(self, context: EvaluationContext, x: Tensor, y: Tensor) -> list[Measurement]:
+        module: Any = context.module
+        objective = module.objective
+        if context.encoder != "trained" and any(True for _ in objective.parameters()):
             return []  # a critic that learned on other embeddings says nothing of these
-        device = bench.module.device
         with untouched(objective):
-            reading = objective.read(x.to(device), y.to(device), bench.data.batch_size)
-        if reading is None:
+            bound = objective.read(x.to(module.device), y.to(module.device), context.data.batch_size)
+        if bound is None:
             return []
         return [
-            bench.row(
+            context.measurement(
                 self.name,
                 f"mi_bound_{objective.name}_nats",
                 f"I(Z_X; Z_Y), {objective.name}'s own bound",
-                reading.value,
-                ceiling=reading.ceiling if math.isfinite(reading.ceiling) else math.nan,
-                kind=reading.kind,
+                bound.value,
+                ceiling=bound.ceiling if math.isfinite(bound.ceiling) else math.nan,
+                kind=bound.kind,
                 n=len(x),
-                note=f"{reading.negatives} negatives a row",
+                note=f"{bound.negatives} negatives a row",
+                headline="bound_nats",
             )
         ]
 
-    def _with_what_is_known(self, bench: Bench) -> list[Row]:
-        """I(h; label) and I(h; factor): h projected by CCA onto what predicts the factor on other images."""
-        if not _known(bench, bench.split):
-            return []
-        read_on = bench.features(bench.split, self._limit(bench))
-        fit_on = bench.features("val", None) if bench.final else read_on
-        read_set, fit_set = getattr(bench.data, bench.split), bench.data.val
-        rows = []
-        for name, of in _known(bench, bench.split).items():
-            if name != "label" and not bench.final:
-                continue
-            values, fit_values = of(read_set)[read_on.index], of(fit_set)[fit_on.index]
-            discrete = not values.is_floating_point()
-            if bench.final:
-                sides = [(fit_on.h, fit_values, read_on.h, values)]
-            else:
-                sides = [(read_on.h[a], values[a], read_on.h[b], values[b]) for a, b in _halves(len(values))]
-            estimator = partial(mixed_ksg_ross if discrete else ksg, k=self.k)
-            reading, of = self._read(bench, OntoValues(self.factor_dim), estimator, sides, "h")
-            rows.append(self._row(bench, f"mi_h_{name}_nats", f"I(h; {name})", reading, of, *_constant("h", read_on.h)))
-        return rows
+    # With what is known
 
-    def _read(self, bench: Bench, projection, estimator, sides: list[tuple], name: str) -> tuple[CrossFitted, str]:
-        """sides: (x, y) to fit on and (x, y) to read, for each fold -> the reading, and what it is of."""
+    def _with_known(self, context: EvaluationContext) -> Iterator[Measurement]:
+        """I(h; label) and I(h; factor): h projected by CCA onto what predicts the factor on other samples."""
+        split, fit_split = getattr(context.data, context.split), context.data.val
+        values_of = known_values(split)
+        if not values_of:
+            return
+        features = context.features(context.split, self._limit(context))
+        fitted_on = context.features("val", None) if context.final else features
+        for name, all_values in values_of.items():
+            if name != "label" and not context.final:
+                continue
+            values = all_values[features.index]
+            if context.final:
+                fit_values = (fit_split.labels if name == "label" else fit_split.factors[name])[fitted_on.index]
+                sides = [(fitted_on.h, fit_values, features.h, values)]
+            else:
+                sides = [(features.h[a], values[a], features.h[b], values[b]) for a, b in label_halves(values)]
+            names = split.class_names if name == "label" else ()
+            found = self._estimate_known(context, sides, names)
+            found = found._replace(notes=(*found.notes, *_constant_columns("h", features.h)))
+            metric, panel = f"mi_h_{name}_nats", PANELS["h"]
+            yield self._measurement(context, metric, f"I(h; {name})", found, panel=panel)
+
+    def _estimate_known(self, context: EvaluationContext, sides: Sides, names: Sequence[str]) -> _Estimated:
+        """I(h; label or factor), with a note of what rare labels prevent."""
+        discrete = not sides[0][3].is_floating_point()
+        note = rare_labels(sides, names, self.k + 1) if discrete else ""
+        if discrete and not all(can_be_estimated(fit, held_out) for _, fit, _, held_out in sides):
+            n = sum(len(held_out) for *_, held_out in sides)
+            text = "0 by default: this needs two labels where the projection learns, and one that occurs twice"
+            nothing = Estimate(0.0, n=n, estimator="nothing to estimate", warnings=(Caution("too-few-labels", text),))
+            return _Estimated(CrossFitted(nothing), "h", (note,))
+        default = partial(mixed_ksg_ross if discrete else ksg, k=self.k)
+        estimator = default if self.factor_estimator is None else self.factor_estimator
+        found = self._estimate(context, OntoValues(self.factor_dim), estimator, sides, "h", labelled=discrete)
+        return found._replace(notes=(note,))
+
+    # Estimates and measurements
+
+    def _estimate(
+        self,
+        context: EvaluationContext,
+        projection: Projection | None,
+        estimator: Estimator,
+        sides: Sides,
+        name: str,
+        labelled: bool = False,
+    ) -> _Estimated:
+        """The estimate over the folds in `sides`, and what it is of."""
         if _collapsed(*(side for fold in sides for side in fold)):
-            return CrossFitted(_nothing(sum(len(fold[2]) for fold in sides))), name
-        fitted = [projection.fit(fit_x, fit_y, seed=self.seed) for fit_x, fit_y, _, _ in sides]
-        folds = [projected(x, y) for projected, (_, _, x, y) in zip(fitted, sides, strict=True)]
-        reading = cross_fit(
-            estimator,
+            return _Estimated(CrossFitted(_nothing(sum(len(fold[2]) for fold in sides))), name)
+        folds: list[tuple[Any, Any]] = [(x, y) for _, _, x, y in sides]
+        of = "the embeddings themselves"
+        if projection is not None:
+            fitted = [projection.fit(fit_x, fit_y, seed=self.seed) for fit_x, fit_y, _, _ in sides]
+            folds = [projected(x, y) for projected, (x, y) in zip(fitted, folds, strict=True)]
+            of = " and ".join(dict.fromkeys(projected.name for projected in fitted))
+        result = cross_fit(
+            as_estimates(estimator),
             folds,
             # The baseline belongs to the trained encoder; the others are what it is compared with.
-            permutations=self.permutations if bench.encoder == "trained" else 0,
+            permutations=self.permutations if context.encoder == "trained" else 0,
             subsets=self.subsets,
             repeats=self.repeats,
             seed=self.seed,
+            labelled=labelled,
         )
-        of = " and ".join(dict.fromkeys(projected.name for projected in fitted))
-        return reading, of + (", cross-fitted" if len(sides) > 1 else "")
+        if len(folds) > 1:
+            of += ", cross-fitted"
+            result = result._replace(estimate=self._without_a_folds_own(result.estimate))
+        return _Estimated(result, of, projected=projection is not None)
 
-    def _row(self, bench: Bench, metric: str, quantity: str, reading: CrossFitted, of: str, *warnings: str) -> Row:
-        estimate = reading.estimate
-        low, high = estimate.ci or (math.nan, math.nan)
+    def _without_a_folds_own(self, estimate: Estimate) -> Estimate:
+        """An interval or p that one fold's estimate brought along says nothing of the average over the folds."""
+        if not self.subsets:
+            estimate = replace(estimate, se=None, ci=None, ci_level=None)
+        if not self.permutations:
+            estimate = replace(estimate, null=None, p_value=None)
+        return estimate
+
+    def _measurement(
+        self, context: EvaluationContext, metric: str, quantity: str, found: _Estimated, **columns: str
+    ) -> Measurement:
+        estimate, parts = found.result
         settings = ", ".join(f"{k}={v}" for k, v in estimate.settings.items())
         how = f"{estimate.estimator}({settings})" if settings else estimate.estimator
-        row = bench.row(
+        # A projection can only lose information: what estimates its MI bounds that of the embeddings.
+        kind = "lower bound" if estimate.kind == "point estimate" and found.projected else estimate.kind
+        measured = context.measurement(
             self.name,
             metric,
             quantity,
             estimate.value,
-            low=low,
-            high=high,
-            baseline=math.nan if estimate.null is None else estimate.null,
-            ceiling=math.nan if estimate.ceiling is None else estimate.ceiling,
-            p_value=math.nan if estimate.p_value is None else estimate.p_value,
-            kind="lower bound",  # of the embeddings: a projection can only lose information
-            n=estimate.n,
-            note="; ".join([f"{how} of {of}", *warnings, *map(str, estimate.warnings)]),
-            pairs=self._fingerprint(bench) if reading.subsamples else "",
-            parts=reading.subsamples,
+            **estimate_columns(estimate),
+            kind=kind,
+            n=estimate.n or 0,
+            note="; ".join([f"{how} of {found.of}", *filter(None, found.notes), *map(str, estimate.warnings)]),
+            pairs=self._fingerprint(context) if parts else "",
+            parts=parts,
+            **columns,
         )
-        return replace(row, **_since(row, bench.earlier))
+        return replace(measured, **_since(measured, context.earlier))
 
-    def _fingerprint(self, bench: Bench) -> str:
-        """Equal when the same pairs are read in the same way: images, draws, halves, projections, parts."""
-        rows = self._pairs(bench, bench.split).index.tolist()
-        projections = [(name, type(p).__name__, _plain(p)) for name, p in self.projections.items()]
-        way = (projections, self.k, self.subsets, self.repeats, self.factor_dim, self.seed)
-        return f"{zlib.crc32(repr((bench.split, getattr(bench.data, 'seed', None), rows, way)).encode()):08x}"
-
-
-@dataclass(frozen=True)
-class OntoValues:
-    """A projection of h alone, by CCA onto what predicts the values beside it; these are left as they are."""
-
-    dim: int
-
-    def fit(self, h: Tensor, values: Tensor, seed: int = 0) -> _Onto:
-        return _Onto(CCA(self.dim).fit(h, _targets(values), seed=seed), values)
+    def _fingerprint(self, context: EvaluationContext) -> str:
+        """Equal when the same pairs are measured in the same way: samples, draws, halves, projections, parts."""
+        rows = self._pairs(context, context.split).index.tolist()
+        projections = [(name, type(p).__name__, _plain_settings(p)) for name, p in self.projections.items()]
+        way: tuple = (projections, self.k, self.subsets, self.repeats, self.factor_dim, self.seed)
+        for estimator in (self.estimator, self.factor_estimator):
+            if estimator is not None:
+                way += (estimator_name(estimator), sorted(getattr(estimator, "keywords", {}).items()))
+        return f"{zlib.crc32(repr((context.split, context.data.seed, rows, way)).encode()):08x}"
 
 
-@dataclass(frozen=True)
-class _Onto:
-    fitted: Linear
-    fit_values: Tensor
-
-    @property
-    def name(self) -> str:
-        return self.fitted.name
-
-    def __call__(self, h: Tensor, values: Tensor):
-        return self.fitted(h, _targets(values, like=self.fit_values))[0], values
+def estimate_columns(estimate: Estimate) -> dict[str, float]:
+    """The interval, baseline, ceiling and p of an estimate as columns of a measurement; NaN for what it lacks."""
+    low, high = estimate.ci or (math.nan, math.nan)
+    found = {"baseline": estimate.null, "ceiling": estimate.ceiling, "p_value": estimate.p_value}
+    return {"low": low, "high": high, **{name: math.nan if x is None else x for name, x in found.items()}}
 
 
-def _halves(n: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """(fit on, read) twice. Rows are source images in a random order: the halves share no image."""
-    first, second = slice(None, n // 2), slice(n // 2, None)
-    return (first, second), (second, first)
-
-
-def _since(row: Row, earlier: Sequence[Row]) -> dict[str, float]:
-    """Columns of the differences to the first and the previous reading of the same pairs, as far as there are any."""
-    if row.encoder != "trained" or not row.pairs:
+def _since(measured: Measurement, earlier: Sequence[Measurement]) -> dict[str, Any]:
+    """Columns of the differences to the first and the previous measurement of the same pairs, where there are any."""
+    if measured.encoder != "trained" or not measured.pairs:
         return {}
-    of = [r for r in earlier if (r.metric, r.pairs) == (row.metric, row.pairs)]
-    # The random encoder is read at the end, and is where training began.
-    random = [r for r in of if r.encoder == "random" and r.epoch == row.epoch]
-    before = sorted((r for r in of if r.encoder == "trained" and r.epoch < row.epoch), key=lambda r: r.epoch)
-    columns = {}
+    of = [m for m in earlier if (m.metric, m.pairs) == (measured.metric, measured.pairs)]
+    # The random encoder is measured at the end, and is where training began.
+    random = [m for m in of if m.encoder == "random" and m.epoch == measured.epoch]
+    before = sorted((m for m in of if m.encoder == "trained" and m.epoch < measured.epoch), key=lambda m: m.epoch)
+    columns: dict[str, float] = {}
     for name, there in (("since_first", random or before[:1]), ("since_previous", before[-1:])):
-        for r in there:
-            gap = difference(row.value, row.parts, r.value, r.parts)
+        for m in there:
+            gap = difference(measured.value, measured.parts, m.value, m.parts)
             columns |= {name: gap.value, f"{name}_low": gap.low, f"{name}_high": gap.high}
     return columns
 
 
-def _plain(projection) -> dict[str, Any]:
+def _plain_settings(projection: Projection | None) -> dict[str, Any]:
     """Its settings that are plain values; what else it holds has no lasting name."""
     settings = getattr(projection, "__dict__", {})
     return {name: x for name, x in settings.items() if isinstance(x, int | float | str | None)}
-
-
-def _known(bench: Bench, split: str) -> dict[str, Any]:
-    """What is known of each image: name -> (image set -> values [N] or [N, k])."""
-    images = getattr(bench.data, split)
-    labels = images.labels
-    known = {
-        name: partial(_factor, name=name)
-        for name, values in images.factors.items()
-        if labels is None or not torch.equal(values, labels)  # the class itself is read as the label
-    }
-    return known if labels is None else {"label": _label, **known}
-
-
-def _label(images) -> Tensor:
-    return images.labels
-
-
-def _factor(images, name: str) -> Tensor:
-    return images.factors[name]
-
-
-def _targets(values: Tensor, like: Tensor | None = None) -> Tensor:
-    """What a linear projection is to predict: one-hot of a discrete factor; f, f^2 of a continuous one."""
-    if not values.is_floating_point():
-        classes = int((values if like is None else like).max()) + 1
-        codes = values.long().clamp(max=classes - 1)
-        return torch.nn.functional.one_hot(codes, classes).double().reshape(len(values), -1)
-    columns = values.double().reshape(len(values), -1)
-    return torch.cat([columns, columns**2], 1)
 
 
 def _varying(x: Tensor) -> Tensor:
@@ -309,7 +356,7 @@ def _nothing(n: int) -> Estimate:
     )
 
 
-def _constant(space: str, *views: Tensor) -> list[str]:
+def _constant_columns(space: str, *views: Tensor) -> tuple[str, ...]:
     """A warning about constant columns, which projections leave out."""
     constant, width = max((int((~_varying(x)).sum()), x.shape[1]) for x in views)
-    return [f"{constant} of {width} columns of {space} are constant"] if constant else []
+    return (f"{constant} of {width} columns of {space} are constant",) if constant else ()

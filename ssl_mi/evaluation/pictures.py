@@ -2,47 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from torch import Tensor
+from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Plot
+from ssl_mi.evaluation.measurement import Measurement
+from ssl_mi.report.plots import draw_map, draw_views
 
-from ssl_mi.evaluation.context import Bench, Evaluation
-from ssl_mi.evaluation.measurement import Row
-from ssl_mi.report.run_report import draw_map, draw_views
+CAPTIONS = {
+    "views.png": "Views as the encoder sees them, a pair in each column",
+    "map.png": "Representations h of held-out images in two dimensions",
+}
 
 
 @dataclass
 class Pictures(Evaluation):
-    """folder: where they go. images: columns of the strip of views. points: in the map of h."""
+    """A strip of views, and a map of h.
 
-    folder: str
+    Attributes:
+        folder: Where they go.
+        images: Columns of the strip of views.
+        points: In the map of h.
+    """
+
+    folder: str | Path
     images: int = 12
     points: int = 1000
     name: str = field(default="pictures", init=False)
 
-    def collect(self, bench: Bench) -> None:
-        if bench.final:
-            bench.features(bench.split)
+    def embed(self, context: EvaluationContext) -> None:
+        """At the end, features for the map."""
+        if context.final:
+            context.features(context.split)
 
-    def measure(self, bench: Bench) -> list[Row]:
-        if bench.encoder != "trained":
+    def compute(self, context: EvaluationContext) -> list[Measurement]:
+        """Measures nothing; draws while the embeddings are at hand."""
+        if context.encoder != "trained":
             return []
         folder = Path(self.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        source = next(bench.data.batches("val", self.images))
-        views = bench.data.views(source, draw=0).views
-        draw_views([_shown(view.cpu(), bench.data) for view in views], folder / "views.png")
-        if bench.final:
-            read = bench.features(bench.split)
-            labels = None if read.labels is None else read.labels[: self.points].numpy()
-            draw_map(read.h[: self.points].numpy(), labels, bench.data.class_names, folder / "map.png")
+        source = next(context.data.batches("val", self.images))
+        views = [context.data.to_display(view.cpu()) for view in context.data.views(source, draw=0).views]
+        shown = [view for view in views if view is not None]
+        if shown:
+            draw_views(shown, folder / "views.png")
+        if context.final:
+            features = context.features(context.split)
+            labels = None if features.labels is None else features.labels[: self.points].numpy()
+            names = context.data.labelled.class_names
+            draw_map(features.h[: self.points].numpy(), labels, names, folder / "map.png")
         return []
 
-
-def _shown(view: Tensor, data) -> np.ndarray | list[str]:
-    """A view as people see it: pictures [n, h, w, c] in [0, 1], or the sentences that tokens stand for."""
-    if not view.is_floating_point():
-        return data.known.words.texts(view)
-    return data.augmentation.denormalize(view).permute(0, 2, 3, 1).numpy()
+    def plots(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> Iterable[Plot]:
+        """Those that were drawn, by this process or before it stopped."""
+        paths = [Path(self.folder) / name for name in CAPTIONS]
+        return [Plot(CAPTIONS[path.name], path) for path in paths if path.exists()]

@@ -16,16 +16,31 @@ def run(folder, true, captured, bound=1.0, ceiling=None, objective="infonce", ov
     """A run's folder as Run leaves it, with a validation measurement that the test measurement replaces."""
     folder.mkdir(parents=True)
     row = {"split": "test", "encoder": "trained", "epoch": 3, "low": None, "high": None, "ceiling": None, "note": ""}
+    row["headline"] = ""
     rows = [
-        row | {"metric": "mi_views_nats", "value": true},
-        row | {"metric": "mi_z_nats", "value": -9.0, "split": "val", "n": 100},
-        row | {"metric": "mi_z_nats", "value": captured, "low": captured - 0.1, "high": captured + 0.2, "n": 2000},
-        row | {"metric": "mi_z_nats", "value": 7.0, "n": 2000, "encoder": "random"},
-        row | {"metric": "capture_ratio", "value": captured / true},
-        row | {"metric": "mi_ksg_cca4_nats", "value": 1.4},
+        row | {"metric": "mi_views_nats", "headline": "true_nats", "value": true},
+        row | {"metric": "mi_z_nats", "headline": "captured_nats", "value": -9.0, "split": "val", "n": 100},
+        row
+        | {
+            "metric": "mi_z_nats",
+            "headline": "captured_nats",
+            "value": captured,
+            "low": captured - 0.1,
+            "high": captured + 0.2,
+            "n": 2000,
+        },
+        row | {"metric": "mi_z_nats", "headline": "captured_nats", "value": 7.0, "n": 2000, "encoder": "random"},
+        row | {"metric": "capture_ratio", "headline": "capture_ratio", "value": captured / true},
+        row | {"metric": "mi_ksg_cca4_nats", "headline": "ksg_nats", "value": 1.4},
         row | {"metric": "mi_ksg_pca4_nats", "value": 1.3},
-        row | {"metric": f"mi_bound_{objective}_nats", "value": bound, "ceiling": ceiling},
-        row | {"metric": "linear_probe_accuracy", "value": 0.3, "epoch": 2},  # not of the last evaluation
+        row | {"metric": f"mi_bound_{objective}_nats", "headline": "bound_nats", "value": bound, "ceiling": ceiling},
+        row
+        | {
+            "metric": "linear_probe_accuracy",
+            "headline": "linear_probe",
+            "value": 0.3,
+            "epoch": 2,
+        },  # not of the last evaluation
     ]
     report = {"rows": rows, "ended": "complete", "seconds": 12.3, "objective": objective, "seed": 4}
     (folder / "report.json").write_text(json.dumps(report))
@@ -103,3 +118,47 @@ def test_nothing_is_written_unasked(tmp_path, monkeypatch, capsys):
     assert main(["sweep", str(tmp_path / "runs")]) == 0
     assert "nothing was written" in capsys.readouterr().out
     assert list((tmp_path / "here").iterdir()) == []
+
+
+def change_report(folder, change):
+    report = json.loads((folder / "report.json").read_text())
+    change(report["rows"])
+    (folder / "report.json").write_text(json.dumps(report))
+
+
+def test_a_headline_of_an_evaluation_of_ones_own_is_a_column_too(tmp_path):
+    run(tmp_path / "0", 2.0, 1.5)
+    run(tmp_path / "1", 4.0, 1.5)
+    mine = {"metric": "my_metric", "headline": "mine", "value": 0.25, "epoch": 3, "encoder": "trained", "split": "test"}
+    change_report(tmp_path / "0", lambda rows: rows.append(mine))
+    lines = lines_of([tmp_path])
+    assert lines[0].others == {"mine": 0.25}
+    write(lines, tmp_path)
+    with (tmp_path / "sweep.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert [row["mine"] for row in written] == ["0.25", "nan"]
+    assert "others" not in written[0]
+
+
+def test_the_reach_is_that_of_the_default_estimator_or_the_ceiling_of_the_one_that_was_named(tmp_path):
+    run(tmp_path / "0", 2.0, 1.5)
+
+    def named(ceiling):
+        def change(rows):
+            for row in rows:
+                if row["headline"] == "captured_nats":
+                    row |= {"metric": "mi_z_infonce_nats", "ceiling": ceiling}
+
+        return change
+
+    change_report(tmp_path / "0", named(5.0))
+    assert lines_of([tmp_path])[0].reach_nats == 5.0
+    change_report(tmp_path / "0", named(None))
+    assert math.isnan(lines_of([tmp_path])[0].reach_nats)
+
+
+def test_a_report_without_headlines_is_refused_instead_of_read_as_empty(tmp_path):
+    run(tmp_path / "0", 2.0, 1.5)
+    change_report(tmp_path / "0", lambda rows: [row.pop("headline") for row in rows])
+    with pytest.raises(ValueError, match="earlier version"):
+        lines_of([tmp_path])

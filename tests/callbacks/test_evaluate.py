@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from ssl_mi.callbacks.evaluate import Evaluate
 from ssl_mi.callbacks.history import History
-from ssl_mi.evaluation.context import Evaluation
+from ssl_mi.evaluation.context import Evaluation, Plot
 from ssl_mi.evaluation.probes import KNN, LinearProbe
 
 pytestmark = [
@@ -30,13 +30,13 @@ class Look(Evaluation):
     seen: list = field(default_factory=list)
     name: str = "look"
 
-    def collect(self, bench):
-        bench.features(bench.split)
+    def embed(self, context):
+        context.features(context.split)
 
-    def measure(self, bench):
-        h = bench.features(bench.split).h
-        self.seen.append((bench.epoch, bench.split, bench.encoder, tuple(h.shape)))
-        return [bench.row(self.name, "sum", "sum of h", h.double().sum())]
+    def compute(self, context):
+        h = context.features(context.split).h
+        self.seen.append((context.epoch, context.split, context.encoder, tuple(h.shape)))
+        return [context.measurement(self.name, "sum", "sum of h", h.double().sum())]
 
 
 def counted(data):
@@ -87,11 +87,11 @@ def test_the_random_encoder_is_the_one_that_training_began_with(tmp_path):
     assert values[2, "test", "trained"] != values[2, "test", "random"]
     fresh = standins.joint_embedding().eval()
     with torch.no_grad():
-        h = fresh.towers.tower.encoder(data.augmentation.clean(data.test.images))
+        h = fresh.towers.tower.encoder(data.augmentation.clean(data.test.images.pixels))
     assert values[2, "test", "random"] == pytest.approx(h.double().sum().item(), rel=1e-5)
     # and the trained one is back in its place
     with torch.no_grad():
-        h = module.eval().towers.tower.encoder(data.augmentation.clean(data.test.images))
+        h = module.eval().towers.tower.encoder(data.augmentation.clean(data.test.images.pixels))
     assert values[2, "test", "trained"] == pytest.approx(h.double().sum().item(), rel=1e-5)
 
 
@@ -103,6 +103,39 @@ def test_raw_pixels_are_probed_beside_the_encoders(tmp_path):
         "pixels",
     }
     assert {row.encoder for row in evaluate.rows if row.metric == "sum"} == {"trained", "random"}
+
+
+def test_an_evaluation_of_ones_own_gets_pixels_by_declaring_it(tmp_path):
+    @dataclass
+    class LookAtPixels(Look):
+        wants_pixels = True
+
+    evaluate, *_ = run(tmp_path, {"look": LookAtPixels()}, 1)
+    values = {row.encoder: row for row in evaluate.rows if row.split == "test"}
+    assert set(values) == {"trained", "random", "pixels"}
+
+
+def test_what_is_no_evaluation_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"evaluation\.evaluations\.mine is a dict: make it a subclass of"):
+        Evaluate({"mine": {}})
+
+
+def test_an_evaluation_hands_out_plots_of_all_measurements_and_one_that_fails_is_named(tmp_path, caplog):
+    @dataclass
+    class Draws(Look):
+        def plots(self, rows, folder):
+            (folder / "drawn.txt").write_text(str(len(rows)))
+            return [Plot("Drawn by hand", folder / "drawn.txt")]
+
+    @dataclass
+    class Fails(Look):
+        def plots(self, rows, folder):
+            raise KeyError("colour")
+
+    evaluate, *_ = run(tmp_path, {"fails": Fails(), "draws": Draws()}, 1)
+    assert evaluate.plots() == [Plot("Drawn by hand", tmp_path / "drawn.txt")]
+    assert (tmp_path / "drawn.txt").read_text() == str(len(evaluate.rows))
+    assert "evaluation 'look' could not draw: KeyError: 'colour'" in caplog.text
 
 
 def test_pixels_of_two_kinds_of_view_are_both_shown_and_of_one_kind_once():

@@ -55,7 +55,7 @@ def test_the_whole_list_is_there():
 def test_sets_without_files_load_with_the_statistics_that_they_are_normalised_by(name):
     module = instantiate(page(CONF / f"{name}.yaml").data)
     module.setup()
-    pixels = module.train.images.float() / 255
+    pixels = module.train.images.pixels.float() / 255
     for channel in range(3):
         assert pixels[:, channel].mean().item() == pytest.approx(module.mean[channel], abs=0.02)
         assert pixels[:, channel].std().item() == pytest.approx(module.std[channel], abs=0.02)

@@ -186,7 +186,7 @@ def files_in(folder, **options):
 def test_images_of_one_size_that_fit_are_kept_in_memory(tmp_path):
     folder_of(tmp_path, "a", "b")
     everything = 8 * 3 * 16 * 16 / 1e9
-    assert files_in(tmp_path, memory_gb=everything).decoded()[0].shape == (8, 3, 16, 16)
+    assert files_in(tmp_path, memory_gb=everything).decoded()[0].pixels.shape == (8, 3, 16, 16)
     assert isinstance(files_in(tmp_path, memory_gb=0.99 * everything).decoded()[0], ImageFiles)
     assert isinstance(files_in(tmp_path, in_memory=False).decoded()[0], ImageFiles)
 
@@ -209,7 +209,7 @@ def test_unreadable_images_are_left_out_and_named_when_asked(tmp_path, in_memory
     images, rows, skipped = files_in(tmp_path, in_memory=in_memory, on_error="skip").decoded()
     assert skipped == tuple(broken)
     assert rows.tolist() == [0, 2, 3, 5]
-    kept = images if in_memory else images.squares(torch.arange(4), 16)
+    kept = images if in_memory else images.read(torch.arange(4), 16)
     assert torch.equal(kept[3], torch.from_numpy(noise([0, 5])).permute(2, 0, 1))
 
 
@@ -231,7 +231,7 @@ def test_nothing_but_unreadable_images_is_an_error_even_when_skipping(tmp_path):
 def test_a_square_is_the_middle_of_the_image(tmp_path):
     pixels = noise(0, 16, 40)
     write(tmp_path / "a" / "wide.png", pixels)
-    square = files_in(tmp_path).squares(torch.tensor([0]), 16)[0]
+    square = files_in(tmp_path).read(torch.tensor([0]), 16)[0]
     assert np.array_equal(square.permute(1, 2, 0).numpy(), pixels[:, 12:28])
     write(tmp_path / "a" / "wide.png", np.full((31, 47, 3), 100, dtype=np.uint8))
-    assert (files_in(tmp_path).squares(torch.tensor([0]), 10) == 100).all()
+    assert (files_in(tmp_path).read(torch.tensor([0]), 10) == 100).all()

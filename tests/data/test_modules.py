@@ -75,7 +75,7 @@ def test_a_limit_takes_a_fair_part_of_training_and_leaves_validation_as_it_was()
     assert len(limited.train) == 40
     assert set(origins(smaller.train)) < set(origins(limited.train)) < set(origins(whole.train))
     assert (limited.train.labels.bincount() - 10).abs().max() <= 2
-    assert torch.equal(limited.val.images, whole.val.images)
+    assert torch.equal(limited.val.images.pixels, whole.val.images.pixels)
 
 
 def test_the_seed_decides_the_splits():
@@ -94,8 +94,8 @@ def test_unlabelled_images_are_trained_on_but_never_probed_or_held_out():
     assert (len(module.train), len(module.labelled), len(module.val)) == (110, 40, 10)
     assert module.train.labels is None
     assert module.val.labels is not None
-    assert torch.equal(module.train.images[:40], module.labelled.images)
-    assert module.train.images.data_ptr() == module.labelled.images.data_ptr()  # not kept twice
+    assert torch.equal(module.train.images[:40], module.labelled.images.pixels)
+    assert module.train.images.pixels.data_ptr() == module.labelled.images.pixels.data_ptr()  # not kept twice
     rest = module.train.images[40:].flatten(1)
     assert torch.equal(rest.unique(dim=0), images(70, seed=2).flatten(1).unique(dim=0))
     assert "110 train" in module.describe()
@@ -151,7 +151,7 @@ def test_views_are_drawn_from_the_run_s_seed():
 def test_evaluation_sees_every_image_once_in_order(split):
     module = ready()
     sources = list(module.batches(split, batch_size=7))
-    assert torch.equal(torch.cat([s.images for s in sources]), getattr(module, split).images)
+    assert torch.equal(torch.cat([s.images for s in sources]), getattr(module, split).images.pixels)
     assert torch.cat([s.index for s in sources]).tolist() == list(range(len(getattr(module, split))))
 
 

@@ -110,7 +110,7 @@ def test_the_set_has_as_many_images_as_asked_with_classes_in_equal_numbers():
     assert (len(train), len(test), unlabelled) == (60, 30, None)
     assert train.labels.bincount().tolist() == [10] * 6
     assert torch.equal(train.labels, train.factors["shape"])
-    assert not torch.equal(train.images[:30], test.images)
+    assert not torch.equal(train.images[:30], test.images.pixels)
 
 
 @pytest.mark.parametrize(

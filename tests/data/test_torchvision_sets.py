@@ -61,8 +61,8 @@ def tiny_stl(tmp_path, monkeypatch):
 
 def test_cifar_comes_as_bytes_with_channels_first(tiny_cifar):
     train, test, unlabelled = TorchvisionSet("CIFAR10", str(tiny_cifar)).load()
-    assert torch.equal(train.images, torch.from_numpy(PIXELS[:8]))
-    assert torch.equal(test.images, torch.from_numpy(PIXELS[8:]))
+    assert torch.equal(train.images.pixels, torch.from_numpy(PIXELS[:8]))
+    assert torch.equal(test.images.pixels, torch.from_numpy(PIXELS[8:]))
     assert train.labels.tolist() + test.labels.tolist() == LABELS
     assert train.class_names == tuple(f"class {i}" for i in range(10))
     assert unlabelled is None
@@ -71,9 +71,9 @@ def test_cifar_comes_as_bytes_with_channels_first(tiny_cifar):
 def test_the_unlabelled_images_of_stl_are_a_set_without_labels(tiny_stl):
     root, images = tiny_stl
     train, test, unlabelled = TorchvisionSet("STL10", str(root), unlabelled=True).load()
-    assert torch.equal(train.images, images[:4])
+    assert torch.equal(train.images.pixels, images[:4])
     assert train.labels.tolist() == [0, 9, 1, 0]
-    assert torch.equal(unlabelled.images, images[4:10])
+    assert torch.equal(unlabelled.images.pixels, images[4:10])
     assert unlabelled.labels is None
     assert test.labels.tolist() == [1, 9]
     assert TorchvisionSet("STL10", str(root)).load().unlabelled is None

@@ -12,7 +12,7 @@ from ssl_mi.data.augmentations import Augmentation, HorizontalFlip, RandomResize
 from ssl_mi.data.batch import Batch, Source
 from ssl_mi.data.modules import SPLITS, ImageData
 from ssl_mi.data.sets import ImageSet, Sets
-from ssl_mi.evaluation.context import Bench
+from ssl_mi.evaluation.context import EvaluationContext
 from ssl_mi.information.variational.bounds import InfoNCE
 from ssl_mi.information.variational.critics import Cosine
 from ssl_mi.module import JointEmbedding
@@ -25,6 +25,8 @@ logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 class Split:
     """The labels and factors of a split, without its images."""
+
+    class_names = ("a", "b", "c")
 
     def __init__(self, n, labels=None, factors=None):
         self.n, self.labels, self.factors = n, labels, factors or {}
@@ -41,7 +43,7 @@ class GaussianViews:
     """
 
     batch_size = 100
-    class_names = ("a", "b", "c")
+    known = None
 
     def __init__(self, rho=(0.8, 0.5), noise=0, spread=1.0, n=600, clean=None, labels=None, factors=None, seed=0):
         self.rho, self.noise, self.spread, self.seed = rho, noise, spread, seed
@@ -105,13 +107,13 @@ class Observer(nn.Module):
 
 
 def bench(data, split="test", epoch=1, encoder="trained", change=None):
-    return Bench(Observer(change), data, split, epoch, encoder)
+    return EvaluationContext(Observer(change), data, split, epoch, encoder)
 
 
 def rows_of(evaluation, at):
     """metric -> row, as `Evaluate` would get them."""
-    evaluation.collect(at)
-    return {row.metric: row for row in evaluation.measure(at)}
+    evaluation.embed(at)
+    return {row.metric: row for row in evaluation.compute(at)}
 
 
 # A run

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ssl_mi.evaluation import embed
-from ssl_mi.evaluation.context import Bench
+from ssl_mi.evaluation.context import EvaluationContext
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_features_are_the_encoders_output_in_evaluation_mode_in_the_order_of_the
     read = embed.features(module, data, "val")
     module.eval()
     with torch.no_grad():
-        expected = module.towers.tower.encoder(data.augmentation.clean(data.val.images))
+        expected = module.towers.tower.encoder(data.augmentation.clean(data.val.images.pixels))
     torch.testing.assert_close(read.h, expected)
     assert torch.equal(read.index, torch.arange(len(data.val)))
     assert torch.equal(read.labels, data.val.labels)
@@ -146,7 +146,7 @@ def test_what_processes_read_in_shares_is_what_one_reads_alone(data, monkeypatch
 
 def test_an_empty_split_is_named_with_the_remedy():
     data = standins.GaussianViews(n=0)
-    with pytest.raises(ValueError, match=r"the val split has no images .* data.val_fraction"):
+    with pytest.raises(ValueError, match=r"the val split has no samples .* data.val_fraction"):
         embed.features(standins.Observer(), data, "val")
 
 
@@ -171,7 +171,7 @@ def test_embeddings_are_computed_once_whoever_asks():
 
 def test_pairs_are_the_same_at_every_epoch_so_that_epochs_can_be_compared(data):
     module = standins.joint_embedding()
-    one, other = (Bench(module, data, "val", epoch).pairs("val") for epoch in (0, 7))
+    one, other = (EvaluationContext(module, data, "val", epoch).pairs("val") for epoch in (0, 7))
     assert torch.equal(one.index, other.index)
     assert torch.equal(one.z[0], other.z[0])
     assert torch.equal(one.z[1], other.z[1])

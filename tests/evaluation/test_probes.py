@@ -147,7 +147,7 @@ def test_classes_apart_are_told_apart(probe):
     assert (row.low, row.high) == pytest.approx(wilson(1.0, 300))
     assert row.baseline == pytest.approx(1 / 3)
     assert (row.n, row.ceiling, row.split, row.evaluation) == (300, 1.0, "test", "probes")
-    assert "fitted on 300 images" in row.note
+    assert "fitted on 300 samples" in row.note
 
 
 def test_accuracy_is_the_share_of_the_judged_split_and_not_of_the_fitted_one():
@@ -170,8 +170,8 @@ def test_during_training_a_probe_is_fitted_on_a_sample_and_at_the_end_on_all():
     data = separable()
     (during,) = standins.rows_of(LinearProbe(limit=100), standins.bench(data, "val")).values()
     (final,) = standins.rows_of(LinearProbe(limit=100), standins.bench(data, "test")).values()
-    assert "fitted on 100 images" in during.note
-    assert "fitted on 300 images" in final.note
+    assert "fitted on 100 samples" in during.note
+    assert "fitted on 300 samples" in final.note
 
 
 def test_without_labels_there_is_nothing_to_probe():

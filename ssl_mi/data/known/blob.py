@@ -34,7 +34,12 @@ class GaussianBlob(KnownViews):
     but for a constant; its coefficients are x, y and s, and the constants the hue. Fitted to pixels rounded to 8 bits,
     z comes back to within 0.02 for 95% of the pictures (x, y and colour to within 0.003).
 
-    nats: I(V1; V2), which sets rho = sqrt(1 - exp(-2 nats / d)); 0 to d ln 10. u_v is z_v: float32 [n, 4].
+    u_v is z_v: float32 [n, 4].
+
+    Args:
+        nats: I(V1; V2), which sets rho = sqrt(1 - exp(-2 nats / d)); 0 to d ln 10.
+        shared: The latents with correlation rho, d of them.
+        size: Side of an image, 24 or more.
     """
 
     name = "gaussian_blob"

@@ -58,11 +58,15 @@ class Caption(KnownViews):
 
     "on azure at the upper left one tiny scarlet five-sided figure"
 
-    named: factors that the sentence names: I = sum of ln (number of values) over them. u_1 [n, 6] are all factors of
-    the sprite, u_2 those that are named. Nuisance of the sentence: a synonym for each word, the order of its parts.
+    I = sum of ln (number of values) over the factors that are named. u_1 [n, 6] are all factors of the sprite, u_2
+    those that are named. Nuisance of the sentence: a synonym for each word, the order of its parts.
 
     Exact: a sprite determines its factors (`Sprites`); no two values of a factor have a phrase in common, and none of
     a sentence's parts can be taken for another, so that the sentence determines the factors it names.
+
+    Args:
+        named: Factors that the sentence names, at least one.
+        size: Side of an image, 24 or more.
     """
 
     name = "caption"
@@ -83,14 +87,15 @@ class Caption(KnownViews):
         self.adjuncts = [name for name in ("orientation", "position", "background") if name in named]
         self.slots = ["opening", *self.adjectives, "shape", *self.adjuncts]
         phrases = {**PHRASES, "opening": OPENINGS, **({} if "shape" in named else {"shape": NOUN})}
-        self.words = Words(phrase for slot in self.slots for value in phrases[slot] for phrase in value)
-        self.tables = [self._table(phrases[slot]) for slot in self.slots]
+        words = Words(phrase for slot in self.slots for value in phrases[slot] for phrase in value)
+        self.words = words
+        self.tables = [self._table(words, phrases[slot]) for slot in self.slots]
         self.orders = torch.tensor([[self.slots.index(slot) for slot in order] for order in self._orders()])
         self.length = sum(table.shape[-1] for table in self.tables)
 
-    def _table(self, phrases: Sequence[Sequence[str]]) -> Tensor:
+    def _table(self, words: Words, phrases: Sequence[Sequence[str]]) -> Tensor:
         """Tokens of every synonym of every value: int64 [values, synonyms, words]."""
-        ids = self.words.ids([phrase for value in phrases for phrase in value])
+        ids = words.ids([phrase for value in phrases for phrase in value])
         return ids.view(len(phrases), -1, ids.shape[-1])
 
     def _orders(self) -> list[list[str]]:

@@ -21,11 +21,13 @@ GROUND = (0.0, 0.12)  # grey around the dial, darker than any of its colours
 
 
 class Circle(KnownViews):
-    """nats: I(V1; V2), which sets delta = pi exp(-nats - 1/2): from ln 2 - 1/2 = 0.193, where 2 delta = pi, to 4.55,
-    where delta is 20 times the error with which 8-bit pictures give the angle back (rounding then costs less than
-    0.01 nats). size: 16 or more.
+    """An angle that each view turns by an amount of its own. u_v is the point (cos, sin) of it: float32 [n, 2].
 
-    u_v is the point (cos, sin) of the angle: float32 [n, 2].
+    Args:
+        nats: I(V1; V2), which sets delta = pi exp(-nats - 1/2): from ln 2 - 1/2 = 0.193, where 2 delta = pi, to 4.55,
+            where delta is 20 times the error with which 8-bit pictures give the angle back (rounding then costs less
+            than 0.01 nats).
+        size: Side of an image, 16 or more.
     """
 
     def __init__(self, nats: float = 2.0, size: int = 32) -> None:
@@ -38,7 +40,8 @@ class Circle(KnownViews):
     def latents(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         u = pairs.draws(SHARED).uniform(3)
         angle = 2 * math.pi * u[:, :1] + self.delta * (2 * u[:, 1:] - 1)
-        return tuple(torch.stack([a.cos(), a.sin()], dim=1) for a in angle.unbind(1))
+        first, second = (torch.stack([a.cos(), a.sin()], dim=1) for a in angle.unbind(1))
+        return first, second
 
     def factors(self, u: Tensor) -> dict[str, Tensor]:
         return {"angle": u}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -12,8 +14,8 @@ from ssl_mi.data.augmentations import Augmentation, View
 from ssl_mi.data.batch import Batch, Source
 from ssl_mi.data.known.images import first_views
 from ssl_mi.data.known.views import KnownViews, Pairs
-from ssl_mi.data.modules import SPLITS, ImageData
-from ssl_mi.data.sampler import EpochBatches, EpochLoader, check_batch_size, this_process
+from ssl_mi.data.modules import SPLITS, ImageModule, evaluation_epoch
+from ssl_mi.data.sampler import check_batch_size, this_process
 from ssl_mi.data.sets import ImageSet
 
 CLEAN = -(1 << 40)  # the epoch of the images that probes see: no training epoch, no draw of an evaluation
@@ -43,6 +45,7 @@ class Rendered(Augmentation):
             return [self._normalise(view / 255) if view.dtype == torch.uint8 else view for view in views]
 
     def describe(self) -> str:
+        """What is drawn, and what its views share."""
         kinds = ("picture", "picture" if self.known.words is None else "sentence")
         return f"{self.known.name}: {' and '.join(kinds)}, drawn anew each time; {self.known.describe()}"
 
@@ -55,18 +58,28 @@ class TrainPairs(Dataset[Source]):
         return Source(None, rows, None, SPLITS["train"], epoch)
 
 
-class KnownData(ImageData):
-    """Pairs of a generator: unlimited in training, fresh at every evaluation, the same from any batch or process.
+class KnownData(ImageModule):
+    """Pairs of a generator: unlimited in training, fresh at every evaluation, the same in any batch or process.
 
     A pair is a function of (seed, split, epoch, row). Training draws `train` new pairs an epoch; an evaluation draws
     pairs of the validation or test split that no training has seen. Probes look at single images with what is known of
     them: view 0 of further pairs, whose labels and factors are those of u_1.
 
-    known: the generator. batch_size: pairs a step over all processes.
-    train: pairs an epoch, and images that probes may be fitted on. val, test: pairs, and images.
-    nats:  I(V1; V2) as it was asked for; generators read it from here, and `nats` says what it is.
-    Raises ValueError for what cannot work.
+    Args:
+        known: The generator, a `KnownViews`.
+        batch_size: Pairs per step, over all processes.
+        size, mean, std: Of the images, as in `ImageData`.
+        train: Pairs per epoch, and images that probes may be fitted on.
+        val, test: Pairs, and images.
+        seed: Fixes every pair.
+        nats: I(V1; V2) as it was asked for; generators read it from here in a configuration, and the property `nats`
+            gives what it is.
+
+    Raises:
+        ValueError: Numbers that cannot work.
     """
+
+    known: KnownViews
 
     def __init__(
         self,
@@ -81,7 +94,7 @@ class KnownData(ImageData):
         seed: int = 0,
         nats: float | None = None,
     ) -> None:
-        super().__init__(None, Rendered(known, mean, std), batch_size, size, mean, std, seed=seed)
+        super().__init__(Rendered(known, mean, std), batch_size, size, mean, std, seed)
         self.known = known
         self.pairs = {"train": train, "val": val, "test": test}
         for name, count in self.pairs.items():
@@ -96,6 +109,7 @@ class KnownData(ImageData):
         return self.known.nats
 
     def setup(self, stage: str | None = None) -> None:
+        """Draw the images of all splits."""
         if self.train is not None:
             return
         check_batch_size(self.batch_size, self.pairs["train"], this_process()[1])
@@ -106,26 +120,37 @@ class KnownData(ImageData):
         """View 0 of further pairs of a split, and what u_1 says of each."""
         return first_views(self.known, Pairs(self.seed, SPLITS[split], CLEAN, torch.arange(self.pairs[split])))
 
-    def train_dataloader(self) -> EpochLoader:
-        rank, world = this_process()
-        sampler = EpochBatches(self.pairs["train"], self.batch_size, self.seed, rank, world)
-        return EpochLoader(TrainPairs(), sampler, workers=0, pin_memory=torch.cuda.is_available())
+    def dataset(self) -> TrainPairs:
+        """Which pairs a training batch holds."""
+        return TrainPairs()
+
+    def _uncropped(self, source: Source) -> Source:
+        return source._replace(images=None)  # views are of other pairs than the images
 
     def views(self, source: Source, draw: int) -> Batch:
+        """Both views of the pairs of a source, drawn anew for each `draw`."""
         # The labels of a source are those of its images; the views are of other pairs.
         return super().views(source._replace(labels=None), draw)
 
     def latents(self, source: Source, draw: int) -> tuple[Tensor, Tensor]:
         """(u_1, u_2) of the very pairs that `views(source, draw)` shows."""
-        return self.known.latents(Pairs(self.seed, source.split, -1 - draw, source.index))
+        return self.known.latents(Pairs(self.seed, source.split, evaluation_epoch(draw), source.index))
 
     def clean_views(self, source: Source) -> list[Tensor]:
         """The image once per view; where view 1 is text, once: an image comes without a sentence."""
         return super().clean_views(source)[: 2 if self.known.words is None else 1]
 
-    def report(self) -> dict[str, object]:
+    def to_display(self, view: Tensor) -> np.ndarray | list[str]:
+        """Images `[n, h, w, c]` in [0, 1], or the sentences that tokens (int64 `[n, length]`) stand for."""
+        if self.known.words is not None and not view.is_floating_point():
+            return self.known.words.texts(view)
+        return super().to_display(view)
+
+    def report(self) -> dict[str, Any]:
+        """What a report records, with the exact I(V1; V2)."""
         found = super().report()
         return {**found, "views_nats": self.nats, "views_nats_by_factor": dict(self.known.parts)}
 
     def describe(self) -> str:
+        """The data in one line, with the exact I(V1; V2)."""
         return f"{super().describe()}; I(V1; V2) = {self.nats:.4f} nats"

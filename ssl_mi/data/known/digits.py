@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from ssl_mi.data.draws import Draws
 from ssl_mi.data.known.channel import channel_error, channel_nats, integers, symbol_pairs
 from ssl_mi.data.known.paint import anywhere, ink_and_paper, paint, place
 from ssl_mi.data.known.views import KnownViews, Pairs, check_nats, check_size
@@ -33,16 +34,16 @@ def digits() -> tuple[Tensor, Tensor]:
 
 
 class Pool(NamedTuple):
-    """Digits sorted by class: those of class c are rows[start[c] : start[c] + count[c]]."""
+    """Digits sorted by class: those of class c are rows[start[c] : start[c] + number[c]]."""
 
     rows: Tensor
     start: Tensor
-    count: Tensor
+    number: Tensor
 
     def draw(self, classes: Tensor, uniform: Tensor) -> Tensor:
         """A digit of each class, int64 like `classes`, each of the class equally likely."""
-        rows, start, count = (x.to(classes.device) for x in self)
-        return rows[start[classes] + integers(uniform, count[classes])]
+        rows, start, number = (x.to(classes.device) for x in self)
+        return rows[start[classes] + integers(uniform, number[classes])]
 
 
 @lru_cache(maxsize=6)
@@ -81,7 +82,10 @@ class SharedClass(KnownViews):
     be read back to within a level of 16 (the two are at least 40 of 255 levels apart); the coverage, cut out at its
     edges, is one of 1,797 different digits, and each of those has one class.
 
-    nats: I(V1; V2), which sets e; None for e = 0. size: 24 or more.
+    Args:
+        classes: K, 2 to 10.
+        nats: I(V1; V2), which sets e; None for e = 0.
+        size: Side of an image, 24 or more.
     """
 
     name = "shared_class"
@@ -116,7 +120,10 @@ class FiniteSet(KnownViews):
 
     Exact: as for `SharedClass`, and no two of the digits are equal.
 
-    nats: I(V1; V2), which sets the channel's error; None for ln M. size: 24 or more.
+    Args:
+        images: M.
+        nats: I(V1; V2), which sets the channel's error; None for ln M.
+        size: Side of an image, 24 or more.
     """
 
     name = "finite_set"
@@ -148,7 +155,7 @@ class FiniteSet(KnownViews):
         return {"image": u[:, 0]} if self.images <= 100 else {"class": classes}
 
 
-def _painted(views: SharedClass | FiniteSet, which: Tensor, draws) -> Tensor:
+def _painted(views: SharedClass | FiniteSet, which: Tensor, draws: Draws) -> Tensor:
     """Templates `which`, moved and coloured by these draws."""
     views.templates = views.templates.to(which.device)
     cover = place(views.templates[which], *anywhere(draws, views.size, 3 * SIDE), views.size)
@@ -161,20 +168,22 @@ INK, GROUND = 0.64, 0.26  # of white, at most
 class Patches(KnownViews):
     """A grid of k cells, each showing a digit of a class that goes through a symmetric channel: I adds over the cells.
 
-    grid: cells a side, k = grid^2. symbols: classes K of each cell; 2 shows zeros and ones, through a binary
-    symmetric channel. View v shows, for each cell, a digit of class u_v[cell] from a pool of its own. Lee & Rhee 2024
-    (arXiv:2410.10924) build theirs so.
-
-    background: "plain" is black. "random" adds to each view a smooth field of three colours, of its own.
+    View v shows, for each cell, a digit of class u_v[cell] from a pool of its own. Lee & Rhee 2024 (arXiv:2410.10924)
+    build theirs so.
 
     Exact: pixel = 255 (0.64 a + 0.26 b), a in {0, 1/16 .. 1} the digit, b in [0, 1] the background. Were two digits
     a, a' of different classes to give the same picture over some b, b', then 0.64 |a - a'| <= 0.26 + 1/255 in every
     pixel; but in some pixel |a - a'| >= 7/16. So the picture tells the class of every cell, over any background.
 
-    nats:   I(V1; V2) in all, 0 to k ln K; None for all of that.
-    spread: True gives each cell the same share, nats / k, through equal channels; False gives the cells ln K each,
+    Args:
+        grid: Cells a side, k = grid^2.
+        symbols: Classes K of each cell; 2 shows zeros and ones, through a binary symmetric channel.
+        nats: I(V1; V2) in all, 0 to k ln K; None for all of that.
+        spread: True gives each cell the same share, nats / k, through equal channels; False gives the cells ln K each,
             one after another, as far as the nats reach: the last of these goes through a channel, and cells beyond it
             have nothing in common.
+        background: "plain" is black. "random" adds to each view a smooth field of three colours, of its own.
+        size: Side of an image, in pixels.
     """
 
     name = "patches"

@@ -84,13 +84,16 @@ def _different(pictures: Tensor) -> Tensor:
 class Glyphs(KnownViews):
     """View 0: a letter. View 1: its name in Unicode, "LATIN SMALL LETTER A WITH ACUTE", in a phrase: I = ln M.
 
-    letters: M, the first of those that differ (`Letters`); None for all, more than 2,000. u is which letter, in both
-    views: int64 [n, 1]. Nuisance of the picture: the letter's place and two colours; of the text: the words around
-    the name. The class that probes learn is the first word of the name: LATIN, GREEK, CANADIAN, ...
+    u is which letter, in both views: int64 [n, 1]. Nuisance of the picture: the letter's place and two colours; of the
+    text: the words around the name. The class that probes learn is the first word of the name: LATIN, GREEK, ...
 
     Exact: a picture is a letter's coverage, cut out where its edges are, in two colours that can be read from the
     corner and from the farthest colour, at least 40 of 255 levels apart; any two letters differ by 7 of 255 in some
     pixel, and so by more than rounding. Names are unique in Unicode, and the words around them are not among theirs.
+
+    Args:
+        letters: M, the first of those that differ (`Letters`); None for all, more than 2,000.
+        size: Side of an image, in pixels.
     """
 
     name = "glyphs"
@@ -128,8 +131,8 @@ class Glyphs(KnownViews):
             # Near the middle, with a free pixel all around, so that the corner shows the paper.
             free = self.size - 2 - self.extents.to(u.device)[u[:, 0]]
             slack = free.clamp(max=MOVES)
-            corner = 1 + (free - slack) // 2 + integers(draws.uniform(2), slack + 1)
-            return paint(place(self.pictures[u[:, 0]], *corner.unbind(1), self.size), *ink_and_paper(draws))
+            top, left = (1 + (free - slack) // 2 + integers(draws.uniform(2), slack + 1)).unbind(1)
+            return paint(place(self.pictures[u[:, 0]], top, left, self.size), *ink_and_paper(draws))
         before, name, after = (ids.to(u.device) for ids in self.sentences)
         opening, closing = draws.uniform(2).unbind(1)
         parts = before[integers(opening, len(before))], name[u[:, 0]], after[integers(closing, len(after))]

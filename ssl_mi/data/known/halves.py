@@ -25,7 +25,10 @@ class Halves(KnownViews):
     regions that are not of the colour of the paper; ink and paper are at least 40 of 255 levels apart. The paper has
     the colour of the picture's edges, which no disc reaches either.
 
-    nats: I(V1; V2), which sets the channel's error; None for ln K.
+    Args:
+        most: K, 2 to 16.
+        nats: I(V1; V2), which sets the channel's error; None for ln K.
+        size: Side of an image, in pixels.
     """
 
     name = "halves"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ssl_mi.data.known.views import KnownViews, Pairs
+from ssl_mi.data.memory import TensorImages
 from ssl_mi.data.sets import ImageSet, Sets
 
 _ROWS = 256  # drawn at a time
@@ -20,15 +21,23 @@ def first_views(known: KnownViews, pairs: Pairs) -> ImageSet:
         factors.append(known.factors(u))
     of = {name: torch.cat([f[name] for f in factors]) for name in factors[0]}
     labels = None if known.label is None else of[known.label]
-    return ImageSet(known.name, torch.cat(images), labels, () if labels is None else known.class_names, of)
+    names = () if labels is None else known.class_names
+    return ImageSet(known.name, TensorImages(torch.cat(images)), labels, names, of)
 
 
 class KnownImages:
     """`train` and `test` images of `known`, to be augmented like photographs, but of known factors.
 
     The same images in every run with the same `seed`; validation images come out of `train`. Two augmentations of one
-    image share what the augmentation leaves, whatever the generator's own two views would share. ValueError unless both
-    numbers are positive.
+    image share what the augmentation leaves, whatever the generator's own two views would share.
+
+    Args:
+        known: The generator, a `KnownViews`.
+        train, test: How many images.
+        seed: Of the images.
+
+    Raises:
+        ValueError: Unless both numbers are positive.
     """
 
     def __init__(self, known: KnownViews, train: int, test: int, seed: int = 0) -> None:
@@ -38,6 +47,7 @@ class KnownImages:
         self.known, self.train, self.test, self.seed = known, train, test, seed
 
     def load(self) -> Sets:
+        """Both splits, drawn now."""
         train, test = (
             first_views(self.known, Pairs(self.seed, split, 0, torch.arange(n)))
             for split, n in enumerate((self.train, self.test))

@@ -28,7 +28,8 @@ def place(maps: Tensor, top: Tensor, left: Tensor, size: int, outside: float = 0
 
 def anywhere(draws: Draws, size: int, s: int) -> tuple[Tensor, Tensor]:
     """A corner (top, left) for a template of side s, each place of a picture equally likely: int64 [n] twice."""
-    return tuple(integers(draws.uniform(2), size - s + 1).unbind(1))
+    top, left = integers(draws.uniform(2), size - s + 1).unbind(1)
+    return top, left
 
 
 def paint(cover: Tensor, ink: Tensor, paper: Tensor) -> Tensor:

@@ -34,8 +34,6 @@ def vmf_nats(kappa: float, dim: int) -> float:
 class Sphere(KnownViews):
     """A ball, lit from direction u_1 in one view and u_2 in the other: I = ln(k / sinh k) + k coth k - 1.
 
-    dim: d of S^(d-1). nats: I(V1; V2), which sets the concentration kappa. size: 16 or more.
-
     A pixel's brightness is 1/2 + 0.45 phi . u, linear in u. For dim = 3, phi is the ball's normal: a shaded ball
     (half-Lambert, so that light from behind shows too). For larger dim, phi are d patterns of cosines on a square.
     Nuisance: place, hue and brightness of the ball, hue and brightness of the ground, which is darker.
@@ -43,6 +41,11 @@ class Sphere(KnownViews):
     Exact: the ball is what is lighter than the ground; there brightness is a linear function of u with as many
     equations as pixels and d + 1 unknowns (u and the overall brightness, and |u| = 1). Least squares on pixels
     rounded to 8 bits errs by less than 0.002.
+
+    Args:
+        nats: I(V1; V2), which sets the concentration kappa; 0 to 7.
+        dim: d of S^(d-1), 3 to 16.
+        size: Side of an image, 16 or more.
     """
 
     name = "sphere"

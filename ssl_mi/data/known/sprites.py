@@ -37,9 +37,8 @@ class Sprites(KnownViews):
     value in both views (content); any other is drawn for each view alone (style: von Kuegelgen et al. 2021,
     arXiv:2106.04619). Nuisance: the place, by up to a pixel each way, and both intensities.
 
-    partly: name -> nats, of factors that are shared, but not wholly. Such a factor of K values is in view 2 that of
-    view 1 with probability 1 - r and drawn anew with probability r, which is a symmetric channel of error
-    e = r (K - 1) / K: ln K - h(e) - e ln(K - 1) nats.
+    A factor that is `partly` shared, of K values, is in view 2 that of view 1 with probability 1 - r and drawn anew
+    with probability r, which is a symmetric channel of error e = r (K - 1) / K: ln K - h(e) - e ln(K - 1) nats.
 
         shape 5   colour 6   size 3   position 3 x 3   orientation 3   background 6     all of them: 9.59 nats
 
@@ -47,7 +46,10 @@ class Sprites(KnownViews):
     orientations differ, at places that overlap for no two positions; the colours of fully covered and of uncovered
     pixels tell the two hues, which are 60 degrees apart and off by less than 5 after rounding to 8 bits.
 
-    size: 24 or more.
+    Args:
+        shared: Factors in common.
+        size: Side of an image, 24 or more.
+        partly: factor -> nats, of factors that are shared, but not wholly.
     """
 
     name = "sprites"

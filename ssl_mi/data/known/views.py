@@ -18,20 +18,24 @@ class Pairs(NamedTuple):
     seed: int
     split: int
     epoch: int
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # shadows tuple.index
 
     def draws(self, view: int, op: int = 0) -> Draws:
+        """The random numbers of these pairs for a view, or for both (`SHARED`)."""
         return Draws(self.seed, self.split, self.epoch, self.index, view, op)
 
 
 class KnownViews:
     """V_v = render(u_v, nuisance_v), two views of a pair.
 
-    name:        what reports call it. size: side of an image in pixels.
-    parts:       factor -> nats that it adds to I(V1; V2); factors are independent, so their nats add up.
-    columns:     the name of each column of u_1, where these are the factors.
-    label:       the discrete factor that probes take for the class, or None; class_names: its values.
-    words:       where view 1 is text: its vocabulary; else None.
+    Attributes:
+        name: What reports call it.
+        size: Side of an image, in pixels.
+        parts: factor -> nats that it adds to I(V1; V2); factors are independent, so their nats add up.
+        columns: The name of each column of u_1, where these are the factors.
+        label: The discrete factor that probes take for the class, or None.
+        class_names: Its values.
+        words: Where view 1 is text: its vocabulary; else None.
     """
 
     name: str
@@ -67,6 +71,7 @@ class KnownViews:
 
 
 def check_size(name: str, size: int, smallest: int) -> None:
+    """Raise ValueError unless `size` is a whole number, `smallest` or more."""
     if size != int(size) or size < smallest:
         raise ValueError(f"data.size={size}: {name} needs a whole number of pixels, {smallest} or more")
 

@@ -39,10 +39,11 @@ class Variable(NamedTuple):
 
 
 class Categories(NamedTuple):
-    """A variable whose values are symbols: codes int64 [n] from 0, and the name it was passed under."""
+    """A variable whose values are symbols: codes int64 [n] from 0, the name it was passed under, and the values."""
 
     codes: np.ndarray
     name: str
+    values: np.ndarray  # [n] or [n, d], what the codes stand for
 
     @property
     def n(self) -> int:
@@ -121,13 +122,13 @@ def read_either(x: Any, name: str = "x") -> Variable | Categories:
     raw = x.detach().cpu() if is_tensor(x) else np.asarray(x)
     kind = "f" if is_floating(x) else np.asarray(raw).dtype.kind
     if kind in "USO":
-        return Categories(read_labels(raw, name)[0], name)
+        return Categories(read_labels(raw, name)[0], name, raw)
     variable = read(x, name)
     hashes = row_hash(variable.values)
     allowed = variable.n / 20 if kind in "iub" else np.sqrt(variable.n) / 2 if variable.d == 1 else 0
     if n_distinct(hashes) > allowed:
         return variable
-    return Categories(np.unique(hashes, return_inverse=True)[1].astype(np.int64), name)
+    return Categories(np.unique(hashes, return_inverse=True)[1].astype(np.int64), name, np.asarray(raw))
 
 
 def rounded(variable: Variable) -> Variable:

@@ -31,7 +31,7 @@ from ssl_mi.information.core.caution import distinct
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.inference.neighbour_check import with_neighbour_check
 from ssl_mi.information.inference.permutation import PermutationTest, permutation_test
-from ssl_mi.information.inference.subsampling import cuts, subsample_se
+from ssl_mi.information.inference.subsampling import cuts, no_interval, subsample_se
 
 Estimator = Callable[..., Estimate]
 Subsamples = tuple[tuple[float, ...], ...]  # [R][m]
@@ -99,12 +99,21 @@ class Folds:
 
         return permutation_test(statistic, observed, self.sizes, permutations, rng)
 
-    def subsamples(self, estimator: Estimator, subsets: int, repeats: int, rng: np.random.Generator) -> Subsamples:
-        """Estimates on `subsets` parts of each fold, for `repeats` ways to cut: [repeats][subsets * folds], nats."""
+    def subsamples(
+        self, estimator: Estimator, subsets: int, repeats: int, rng: np.random.Generator, labelled: bool = False
+    ) -> Subsamples | None:
+        """Estimates on `subsets` parts of each fold, for `repeats` ways to cut: [repeats][subsets * folds], nats.
+
+        None where v holds labels, and they are too rare for every part to have one that occurs twice.
+        """
         found = []
         for _ in range(repeats):
-            cut = [(u, v, rows) for u, v in self.pairs for rows in cuts(len(u), subsets, rng)]
-            found.append(tuple(float(estimator(u[rows], v[rows])) for u, v, rows in cut))
+            every_cut = [cuts(len(u), subsets, rng, v if labelled else None) for u, v in self.pairs]
+            usable = [cut for cut in every_cut if cut is not None]
+            if len(usable) < len(every_cut):
+                return None
+            parts = [(u[rows], v[rows]) for (u, v), cut in zip(self.pairs, usable, strict=True) for rows in cut]
+            found.append(tuple(float(estimator(u, v)) for u, v in parts))
         return tuple(found)
 
 
@@ -117,6 +126,7 @@ def cross_fit(
     subsets: int = 4,
     repeats: int = 3,
     seed: int = 0,
+    labelled: bool = False,
 ) -> CrossFitted:
     """The average estimate over folds, with interval, permutation test and the estimates on parts of the rows.
 
@@ -130,6 +140,8 @@ def cross_fit(
         subsets: m, parts for the interval, a multiple of the number of folds; 0 leaves it out.
         repeats: R, ways to cut.
         seed: of parts and permutations. The same seed cuts folds of the same sizes into the same parts.
+        labelled: v holds labels. Every part then has a label that occurs twice; where labels are too rare for that,
+            there is no interval, and a caution.
 
     Raises:
         ValueError: subsets that do not divide evenly over the folds or leave fewer than 2 in all, or whatever the
@@ -146,7 +158,11 @@ def cross_fit(
     data = Folds([(np.asarray(u), np.asarray(v)) for u, v in folds])
     estimate, subsamples = data.estimate(estimator), Subsamples()
     if subsets:
-        subsamples = data.subsamples(estimator, subsets // len(folds), repeats, np.random.default_rng(seed))
+        each = subsets // len(folds)
+        subsamples = data.subsamples(estimator, each, repeats, np.random.default_rng(seed), labelled) or ()
+        if not subsamples:
+            estimate = replace(estimate, warnings=(*estimate.warnings, no_interval(each)))
+    if subsamples:
         se, half = subsample_se(subsamples, level)
         estimate = replace(estimate, se=se, ci=(estimate.value - half, estimate.value + half), ci_level=level)
     if permutations:

@@ -22,15 +22,37 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.core.inputs import take_rows
+from ssl_mi.information.inference import strata
 
 SUBSETS, REPEATS = 5, 3  # m and R
 
 
-def cuts(n: int, subsets: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Rows 0..n-1 in random order, in `subsets` disjoint parts as even as can be."""
-    return np.array_split(rng.permutation(n), subsets)
+def cuts(
+    n: int, subsets: int, rng: np.random.Generator, labels: ArrayLike | None = None
+) -> list[np.ndarray] | None:
+    """Rows 0..n-1 in random order, in `subsets` disjoint parts as even as can be.
+
+    Args:
+        n: rows.
+        subsets: parts.
+        rng: of the order.
+        labels: symbols of the rows, [n] or [n, d]: every part then has one that occurs twice, without which nothing
+            can be estimated in it.
+
+    Returns:
+        Rows of each part; None where the labels are too rare to be cut so.
+    """
+    order = rng.permutation(n)
+    return np.array_split(order, subsets) if labels is None else strata.parts(labels, subsets, order)
+
+
+def no_interval(subsets: int) -> Caution:
+    """The caution that stands in place of an interval where labels are too rare to be cut into parts."""
+    text = f"labels are too rare for an interval: no label occurs {2 * subsets} times, twice in each of {subsets} parts"
+    return Caution("no-interval", text, {"parts": subsets, "times": 2 * subsets})
 
 
 def subsample_se(parts: ArrayLike, level: float) -> tuple[float, float]:
@@ -61,6 +83,7 @@ def with_interval(
     repeats: int = REPEATS,
     seed: int = 0,
     estimate: Estimate | None = None,
+    labelled: bool = False,
 ) -> Estimate:
     """The estimate with a standard error and a Student-t interval, from disjoint parts of the rows.
 
@@ -76,6 +99,8 @@ def with_interval(
         repeats: R, ways to cut, at least 1.
         seed: of the cuts.
         estimate: what `estimator` gives for (x, y), where that is known already.
+        labelled: y holds labels. Every part then has a label that occurs twice; where labels are too rare for that,
+            the estimate comes back without an interval and with a caution.
 
     Raises:
         ValueError: a setting out of its range, fewer than 2 m rows, or whatever the estimator says about n/m rows.
@@ -92,8 +117,11 @@ def with_interval(
     if n < 2 * subsets:
         raise ValueError(f"x and y have {n} rows, too few for {subsets} subsets: pass more rows")
     rng = np.random.default_rng(seed)
-    every_cut = [cuts(n, subsets, rng) for _ in range(repeats)]
-    parts = [[float(estimator(take_rows(x, rows), take_rows(y, rows))) for rows in cut] for cut in every_cut]
+    every_cut = [cuts(n, subsets, rng, y if labelled else None) for _ in range(repeats)]
+    usable = [cut for cut in every_cut if cut is not None]
+    if len(usable) < repeats:
+        return replace(whole, warnings=(*whole.warnings, no_interval(subsets)))
+    parts = [[float(estimator(take_rows(x, rows), take_rows(y, rows))) for rows in cut] for cut in usable]
     se, half = subsample_se(parts, level)
     return replace(
         whole,

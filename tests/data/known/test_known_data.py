@@ -158,8 +158,8 @@ def test_images_to_be_augmented_come_with_all_their_factors_and_no_two_splits_sh
     train, test, _ = KnownImages(Sprites(shared=[]), 300, 40, seed=1).load()
     assert (len(train), len(test)) == (300, 40)
     assert torch.equal(train.factors["shape"], train.labels)
-    fewer = KnownImages(Sprites(shared=[]), 20, 5, seed=1).load().train.images
-    assert (fewer.int() - train.images[:20].int()).abs().max() <= 1
-    assert not (train.images[:40] == test.images).flatten(1).all(1).any()
+    fewer = KnownImages(Sprites(shared=[]), 20, 5, seed=1).load().train.images.pixels
+    assert (fewer.int() - train.images.pixels[:20].int()).abs().max() <= 1
+    assert not (train.images[:40] == test.images.pixels).flatten(1).all(1).any()
     with pytest.raises(ValueError, match=r"data\.sets\.test=0"):
         KnownImages(Sprites(), 10, 0)

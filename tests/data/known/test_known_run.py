@@ -10,7 +10,7 @@ from torch import nn
 from ssl_mi.app.train import run_training
 from ssl_mi.data.known.captions import Caption
 from ssl_mi.data.known.data import KnownData
-from ssl_mi.evaluation.context import Bench
+from ssl_mi.evaluation.context import EvaluationContext
 from ssl_mi.evaluation.pictures import Pictures
 from ssl_mi.networks.encoders import ConvNet
 from ssl_mi.networks.text import TextEncoder
@@ -34,7 +34,7 @@ def test_pairs_of_a_picture_and_a_sentence_are_embedded_by_two_towers_and_probed
 
     module = standins.joint_embedding()
     module.towers = Independent([Tower(ConvNet([8, 6]), projector), Tower(TextEncoder(64, 8, 7), projector)])
-    bench = Bench(module, data, "val", 0)
+    bench = EvaluationContext(module, data, "val", 0)
     pairs = bench.pairs("val")
     assert [h.shape for h in pairs.h] == [(20, 6), (20, 7)]
     assert [z.shape for z in pairs.z] == [(20, 5), (20, 5)]
@@ -42,9 +42,9 @@ def test_pairs_of_a_picture_and_a_sentence_are_embedded_by_two_towers_and_probed
     assert h.shape == (32, 6)
     with torch.no_grad():
         module.eval()
-        expected = module.towers.for_view(0).encoder((data.train.images / 255 - 0.5) / 0.25)
+        expected = module.towers.for_view(0).encoder((data.train.images.pixels / 255 - 0.5) / 0.25)
     torch.testing.assert_close(h, expected)
-    Pictures(tmp_path, images=3).measure(bench)
+    Pictures(tmp_path, images=3).compute(bench)
     assert (tmp_path / "views.png").stat().st_size > 2000
 
 

@@ -7,15 +7,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_mi.evaluation.measurement import Row
-from ssl_mi.evaluation.probes import wilson
-from ssl_mi.report import run_report as report
+from ssl_mi import report
+from ssl_mi.evaluation import probes
+from ssl_mi.evaluation.measurement import Measurement
+from ssl_mi.evaluation.mutual_information import PANELS, MutualInformation
+from ssl_mi.evaluation.pictures import Pictures
+from ssl_mi.evaluation.probes import KNN, LinearProbe, wilson
+from ssl_mi.report.environment import PACKAGES
+from ssl_mi.report.plots import draw_accuracies, draw_map, draw_views
 
 NAN = math.nan
 
 
 def row(epoch, split, encoder, metric, value, quantity=None, evaluation="mi", **rest):
-    return Row(evaluation, epoch, split, encoder, metric, quantity or metric, value, **rest).as_dict()
+    """As an evaluation leaves it: accuracies and estimates are on the panels of their plots, a bound is a headline."""
+    if "bound" in metric:
+        rest["headline"] = "bound_nats"
+    else:
+        rest["panel"] = probes.PANEL if evaluation == "probes" else PANELS["z"]
+    return Measurement(evaluation, epoch, split, encoder, metric, quantity or metric, value, **rest).as_dict()
 
 
 def complete_run():
@@ -46,7 +56,10 @@ FACTS = {"ended": "complete", "seconds": 61.5, "seed": 7, "images": {"train": 40
 
 
 def written(folder, rows, history=HISTORY, facts=FACTS):
-    path = report.write(folder, "shapes, seed 7", {**facts, **report.environment(folder)}, history, rows, "seed: 7\n")
+    evaluations = [MutualInformation({}), KNN(), LinearProbe(), Pictures(folder)]
+    plots = list(dict.fromkeys(plot for evaluation in evaluations for plot in evaluation.plots(rows, folder)))
+    told = {**facts, **report.environment(folder)}
+    path = report.write(folder, "shapes, seed 7", told, history, rows, "seed: 7\n", plots)
     text = (folder / "report.json").read_text()
 
     def refuse(constant):
@@ -64,7 +77,7 @@ def test_the_json_holds_what_a_number_needs_to_be_repeated(tmp_path):
     assert {"commit", "versions", "python", "machine", "seed", "config", "ended", "rows", "history"} <= set(document)
     assert document["seed"] == 7
     assert document["config"] == "seed: 7\n"
-    assert set(report.PACKAGES) == set(document["versions"])
+    assert set(PACKAGES) == set(document["versions"])
     assert document["versions"]["numpy"] == np.__version__
     assert len(document["rows"]) == len(complete_run())
     assert document["rows"][0]["value"] == 0.0
@@ -114,10 +127,10 @@ def test_the_page_has_the_table_the_pictures_the_notes_and_the_configuration(tmp
 def test_pictures_exist_and_show_something(tmp_path):
     written(tmp_path, complete_run())
     views = [np.random.default_rng(v).random((4, 8, 8, 3)) for v in range(2)]
-    report.draw_views(views, tmp_path / "views.png")
+    draw_views(views, tmp_path / "views.png")
     h = np.random.default_rng(0).standard_normal((40, 5))
-    report.draw_map(h, np.arange(40) % 3, ("a", "b", "c"), tmp_path / "map.png")
-    report.draw_map(h, None, (), tmp_path / "map_without_labels.png")
+    draw_map(h, np.arange(40) % 3, ("a", "b", "c"), tmp_path / "map.png")
+    draw_map(h, None, (), tmp_path / "map_without_labels.png")
     expected = {"training.png", "information.png", "probes.png", "views.png", "map.png", "map_without_labels.png"}
     assert pictures(tmp_path) == expected
     for name in expected:
@@ -129,14 +142,14 @@ def test_pictures_exist_and_show_something(tmp_path):
 
 
 def test_grey_views_are_drawn_too(tmp_path):
-    report.draw_views([np.random.default_rng(0).random((3, 8, 8, 1))], tmp_path / "grey.png")
+    draw_views([np.random.default_rng(0).random((3, 8, 8, 1))], tmp_path / "grey.png")
     assert pictures(tmp_path) == {"grey.png"}
 
 
 def test_sentences_are_drawn_below_their_pictures(tmp_path):
     views = np.random.default_rng(0).random((2, 8, 8, 3))
-    report.draw_views([views, ["a $5 star of many long words", "a square"]], tmp_path / "said.png")
-    report.draw_views([views, ["", ""]], tmp_path / "unsaid.png")
+    draw_views([views, ["a $5 star of many long words", "a square"]], tmp_path / "said.png")
+    draw_views([views, ["", ""]], tmp_path / "unsaid.png")
     said, unsaid = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("L")) for name in ("said", "unsaid"))
     ink = (said != unsaid).any(1).nonzero()[0]
     assert ink.min() > 0.4 * len(said)  # below the pictures
@@ -150,7 +163,7 @@ def test_the_plot_of_a_perfect_or_hopeless_probe_is_drawn(tmp_path, accuracy):
         rows = [
             row(e, "val", "trained", "knn_accuracy", accuracy, evaluation="probes", low=low, high=high) for e in (0, 5)
         ]
-        assert report.plot_probes(rows, tmp_path / "probes.png") is not None
+        assert draw_accuracies(rows, probes.PANEL, tmp_path / "probes.png") is not None
 
 
 def test_a_run_that_is_evaluated_at_the_end_alone_has_its_plot_too(tmp_path):

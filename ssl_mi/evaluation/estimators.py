@@ -1,0 +1,79 @@
+"""Estimators that are named in an evaluation: their name in metrics, and what they may return."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from ssl_mi.evaluation.contracts import Estimator
+from ssl_mi.information.core.estimate import Estimate
+
+
+def estimator_name(estimator: Estimator) -> str:
+    """The name of the function, also of a `functools.partial` of it; for other objects that of their class."""
+    while isinstance(estimator, functools.partial):
+        estimator = estimator.func
+    return getattr(estimator, "__name__", type(estimator).__name__)
+
+
+def in_words(name: str) -> str:
+    """The name in a sentence: short ones are acronyms (ksg -> KSG)."""
+    return name.upper() if len(name) <= 4 else name
+
+
+def check_estimator(estimator: Any, key: str) -> None:
+    """Raise ValueError, naming the key of the configuration, for what cannot be called with two arrays."""
+    if not callable(estimator):
+        raise ValueError(
+            f"{key} is {estimator!r}, not an estimator: name a function of two arrays, "
+            f"{key}={{_target_: ssl_mi.information.ksg, _partial_: true}}"
+        )
+    function, before, settings = estimator, (), {}
+    if isinstance(estimator, functools.partial):
+        function, before, settings = estimator.func, estimator.args, estimator.keywords
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # written in C: it has no signature to look at
+        return
+    try:
+        signature.bind(*before, None, None, **settings)
+    except TypeError as error:
+        raise ValueError(f"{key}: {estimator_name(estimator)} cannot be called with x and y alone: {error}") from None
+
+
+def neighbours(estimator: Estimator) -> int:
+    """`k` of a nearest-neighbour estimator, which needs k + 1 rows; 1 for others, whose needs are not known."""
+    try:
+        k = inspect.signature(estimator).parameters["k"].default
+    except (KeyError, ValueError):
+        return 1
+    return k if isinstance(k, int) else 1
+
+
+def as_estimates(estimator: Estimator) -> Callable[..., Estimate]:
+    """The same estimator, whose plain numbers become an `Estimate`.
+
+    Raises:
+        TypeError: At the call, for a result that is neither an Estimate nor a number.
+        ValueError: At the call, what the estimator raises, with its name.
+    """
+    name = estimator_name(estimator)
+
+    @functools.wraps(estimator)
+    def estimate(x: ArrayLike, y: ArrayLike, **settings: Any) -> Estimate:
+        try:
+            found = estimator(x, y, **settings)
+        except ValueError as error:
+            raise ValueError(f"{name} on {len(x)} rows: {error}") from error  # type: ignore[arg-type]
+        if isinstance(found, Estimate):
+            return found
+        if isinstance(found, numbers.Real) or getattr(found, "shape", None) == ():
+            return Estimate(float(found), n=len(x), estimator=name)  # type: ignore[arg-type]
+        raise TypeError(f"{name} returned {type(found).__name__}: an estimator returns an Estimate or a number in nats")
+
+    return estimate
