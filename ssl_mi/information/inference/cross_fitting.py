@@ -31,7 +31,7 @@ from ssl_mi.information.core.caution import distinct
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.inference.neighbour_check import with_neighbour_check
 from ssl_mi.information.inference.permutation import PermutationTest, permutation_test
-from ssl_mi.information.inference.subsampling import cuts, subsample_se
+from ssl_mi.information.inference.subsampling import cuts, no_interval, subsample_se
 
 Estimator = Callable[..., Estimate]
 Subsamples = tuple[tuple[float, ...], ...]  # [R][m]
@@ -99,12 +99,22 @@ class Folds:
 
         return permutation_test(statistic, observed, self.sizes, permutations, rng)
 
-    def subsamples(self, estimator: Estimator, subsets: int, repeats: int, rng: np.random.Generator) -> Subsamples:
-        """Estimates on `subsets` parts of each fold, for `repeats` ways to cut: [repeats][subsets * folds], nats."""
+    def subsamples(
+        self, estimator: Estimator, subsets: int, repeats: int, rng: np.random.Generator, labelled: bool = False
+    ) -> Subsamples | None:
+        """Estimates on `subsets` parts of each fold, for `repeats` ways to cut: [repeats][subsets * folds], nats.
+
+        None where v holds labels (`labelled`) that are too rare to be cut so.
+        """
         found = []
         for _ in range(repeats):
-            cut = [(u, v, rows) for u, v in self.pairs for rows in cuts(len(u), subsets, rng)]
-            found.append(tuple(float(estimator(u[rows], v[rows])) for u, v, rows in cut))
+            parts = []
+            for u, v in self.pairs:
+                cut = cuts(len(u), subsets, rng, v if labelled else None)
+                if cut is None:
+                    return None
+                parts += [(u[rows], v[rows]) for rows in cut]
+            found.append(tuple(float(estimator(u, v)) for u, v in parts))
         return tuple(found)
 
 
@@ -117,6 +127,7 @@ def cross_fit(
     subsets: int = 4,
     repeats: int = 3,
     seed: int = 0,
+    labelled: bool = False,
 ) -> CrossFitted:
     """The average estimate over folds, with interval, permutation test and the estimates on parts of the rows.
 
@@ -130,6 +141,8 @@ def cross_fit(
         subsets: m, parts for the interval, a multiple of the number of folds; 0 leaves it out.
         repeats: R, ways to cut.
         seed: of parts and permutations. The same seed cuts folds of the same sizes into the same parts.
+        labelled: v holds labels; parts are cut so that each holds a label that occurs twice, and where labels are too
+            rare for that there is no interval, and a caution.
 
     Raises:
         ValueError: subsets that do not divide evenly over the folds or leave fewer than 2 in all, or whatever the
@@ -144,16 +157,20 @@ def cross_fit(
     if subsets and (subsets % len(folds) or subsets < 2):
         raise ValueError(f"subsets must be 2 or more and a multiple of the {len(folds)} folds, or 0; got {subsets}")
     data = Folds([(np.asarray(u), np.asarray(v)) for u, v in folds])
-    estimate, subsamples = data.estimate(estimator), Subsamples()
+    estimate, subsamples = data.estimate(estimator), None
     if subsets:
-        subsamples = data.subsamples(estimator, subsets // len(folds), repeats, np.random.default_rng(seed))
+        each, rng = subsets // len(folds), np.random.default_rng(seed)
+        subsamples = data.subsamples(estimator, each, repeats, rng, labelled)
+        if subsamples is None:
+            estimate = replace(estimate, warnings=(*estimate.warnings, no_interval(each)))
+    if subsamples:
         se, half = subsample_se(subsamples, level)
         estimate = replace(estimate, se=se, ci=(estimate.value - half, estimate.value + half), ci_level=level)
     if permutations:
         test = data.permutation_test(estimator, estimate.value, permutations, np.random.default_rng(seed))
         estimate = replace(estimate, null=test.null, p_value=test.p_value)
         estimate = with_neighbour_check(estimate, estimator, data.value, min(data.sizes))
-    return CrossFitted(replace(estimate, seconds=time.perf_counter() - started), subsamples)
+    return CrossFitted(replace(estimate, seconds=time.perf_counter() - started), subsamples or ())
 
 
 def difference(

@@ -25,6 +25,7 @@ def with_uncertainty(
     permutations: int = 19,
     subsets: int = SUBSETS,
     seed: int = 0,
+    labelled: bool = False,
 ) -> Estimate:
     """`with_interval` and `with_permutation_test` around one estimate.
 
@@ -39,6 +40,7 @@ def with_uncertainty(
         permutations: B of the permutation test; 0 leaves it out.
         subsets: parts for the interval; 0 leaves it out.
         seed: of the parts and of the permutations.
+        labelled: y holds labels, which the parts must keep; see `with_interval`.
 
     Raises:
         ValueError: as `with_interval` and `with_permutation_test` do.
@@ -53,7 +55,9 @@ def with_uncertainty(
     """
     estimate = estimator(x, y)
     if subsets:
-        estimate = with_interval(estimator, x, y, level=level, subsets=subsets, seed=seed, estimate=estimate)
+        estimate = with_interval(
+            estimator, x, y, level=level, subsets=subsets, seed=seed, estimate=estimate, labelled=labelled
+        )
     if permutations:
         estimate = with_permutation_test(estimator, x, y, permutations=permutations, seed=seed, estimate=estimate)
     return with_neighbour_check(estimate, estimator, lambda other: float(other(x, y)), estimate.n or 0)
