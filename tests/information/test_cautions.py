@@ -19,6 +19,7 @@ from ssl_mi.information import (
     ksg,
     mixed_ksg_ross,
     mutual_information,
+    with_interval,
     with_uncertainty,
 )
 from ssl_mi.information.apps.estimation import FEWEST_ROWS
@@ -71,6 +72,8 @@ PROVOKED = [
     ("constant-side", lambda: quick(X, np.zeros(1000, int))),
     ("single-labels", lambda: mixed_ksg_ross(X, with_labels(1, 1))),
     ("small-labels", lambda: mixed_ksg_ross(X, with_labels(2, 3, 3))),
+    ("rare-labels", lambda: quick(X, with_labels(2))),
+    ("no-interval", lambda: with_interval(mixed_ksg_ross, X[:40], np.arange(40) // 2, labelled=True)),
     ("sparse-counts", lambda: discrete_mi(RNG.integers(0, 30, 1000), RNG.integers(0, 30, 1000))),
     ("few-rows", lambda: ksg(X[:150], Y[:150])),
     ("few-rows", lambda: quick(X[:300], Y[:300])),

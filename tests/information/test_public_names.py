@@ -11,7 +11,7 @@ import pytest
 
 from ssl_mi import information
 from ssl_mi.information.apps.catalogue import CATALOGUE
-from ssl_mi.information.core.estimate import Estimate
+from ssl_mi.information.variational import named
 
 
 def loaded_after(statements):
@@ -56,6 +56,7 @@ def test_a_bound_by_its_name_estimates_with_that_bound():
     estimate = information.nwj(x, x + rng.standard_normal((60, 1)), training=information.Training(max_steps=2))
     assert isinstance(estimate, Estimate)
     assert estimate.settings["bound"] == "nwj"
+    assert "bound" not in inspect.signature(information.nwj).parameters
 
 
 @pytest.mark.parametrize("target", ["bounds.InfoNCE", "critics.Cosine", "projections.CCA", "ksg", "mine", "inference"])

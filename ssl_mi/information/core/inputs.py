@@ -39,11 +39,17 @@ class Variable(NamedTuple):
 
 
 class Categories(NamedTuple):
-    """A variable whose values are symbols: codes int64 [n] from 0, the name it was passed under, and the values."""
+    """A variable whose values are symbols.
+
+    Args:
+        codes: int64 [n], from 0.
+        name: the name it was passed under.
+        labels: [n] or [n, d], what the codes stand for.
+    """
 
     codes: np.ndarray
     name: str
-    values: np.ndarray  # [n] or [n, d], what the codes stand for
+    labels: np.ndarray
 
     @property
     def n(self) -> int:
@@ -119,8 +125,8 @@ def read_either(x: Any, name: str = "x") -> Variable | Categories:
     Raises:
         ValueError: as `read` and `read_labels` do.
     """
-    raw = x.detach().cpu() if is_tensor(x) else np.asarray(x)
-    kind = "f" if is_floating(x) else np.asarray(raw).dtype.kind
+    raw = _as_array(x)
+    kind = raw.dtype.kind
     if kind in "USO":
         return Categories(read_labels(raw, name)[0], name, raw)
     variable = read(x, name)
@@ -128,7 +134,15 @@ def read_either(x: Any, name: str = "x") -> Variable | Categories:
     allowed = variable.n / 20 if kind in "iub" else np.sqrt(variable.n) / 2 if variable.d == 1 else 0
     if n_distinct(hashes) > allowed:
         return variable
-    return Categories(np.unique(hashes, return_inverse=True)[1].astype(np.int64), name, np.asarray(raw))
+    return Categories(np.unique(hashes, return_inverse=True)[1].astype(np.int64), name, raw)
+
+
+def _as_array(x: Any) -> np.ndarray:
+    """A torch tensor on any device, or anything numpy reads, in the dtype it has; numpy has no bfloat16."""
+    if not is_tensor(x):
+        return np.asarray(x)
+    x = x.detach().cpu()
+    return (x.float() if x.is_floating_point() and x.element_size() < 4 else x).numpy()
 
 
 def rounded(variable: Variable) -> Variable:
@@ -203,11 +217,7 @@ def read_labels(labels: Any, name: str = "labels") -> tuple[np.ndarray, int]:
     Raises:
         ValueError: fractional floats, NaN or another rank.
     """
-    if is_tensor(labels):
-        labels = labels.detach().cpu()
-        # numpy has no bfloat16
-        labels = (labels.float() if labels.is_floating_point() and labels.element_size() < 4 else labels).numpy()
-    raw = np.asarray(labels)
+    raw = _as_array(labels)
     if raw.ndim not in (1, 2) or raw.size == 0:
         raise ValueError(f"{name} has shape {raw.shape}: pass one symbol a row, [n] or [n, d]")
     if raw.dtype.kind == "f":

@@ -104,15 +104,16 @@ class Folds:
     ) -> Subsamples | None:
         """Estimates on `subsets` parts of each fold, for `repeats` ways to cut: [repeats][subsets * folds], nats.
 
-        None where v holds labels, and they are too rare for every part to have one that occurs twice.
+        None where v holds labels (`labelled`) that are too rare to be cut so.
         """
         found = []
         for _ in range(repeats):
-            every_cut = [cuts(len(u), subsets, rng, v if labelled else None) for u, v in self.pairs]
-            usable = [cut for cut in every_cut if cut is not None]
-            if len(usable) < len(every_cut):
-                return None
-            parts = [(u[rows], v[rows]) for (u, v), cut in zip(self.pairs, usable, strict=True) for rows in cut]
+            parts = []
+            for u, v in self.pairs:
+                cut = cuts(len(u), subsets, rng, v if labelled else None)
+                if cut is None:
+                    return None
+                parts += [(u[rows], v[rows]) for rows in cut]
             found.append(tuple(float(estimator(u, v)) for u, v in parts))
         return tuple(found)
 
@@ -140,8 +141,8 @@ def cross_fit(
         subsets: m, parts for the interval, a multiple of the number of folds; 0 leaves it out.
         repeats: R, ways to cut.
         seed: of parts and permutations. The same seed cuts folds of the same sizes into the same parts.
-        labelled: v holds labels. Every part then has a label that occurs twice; where labels are too rare for that,
-            there is no interval, and a caution.
+        labelled: v holds labels; parts are cut so that each holds a label that occurs twice, and where labels are too
+            rare for that there is no interval, and a caution.
 
     Raises:
         ValueError: subsets that do not divide evenly over the folds or leave fewer than 2 in all, or whatever the
@@ -156,11 +157,11 @@ def cross_fit(
     if subsets and (subsets % len(folds) or subsets < 2):
         raise ValueError(f"subsets must be 2 or more and a multiple of the {len(folds)} folds, or 0; got {subsets}")
     data = Folds([(np.asarray(u), np.asarray(v)) for u, v in folds])
-    estimate, subsamples = data.estimate(estimator), Subsamples()
+    estimate, subsamples = data.estimate(estimator), None
     if subsets:
-        each = subsets // len(folds)
-        subsamples = data.subsamples(estimator, each, repeats, np.random.default_rng(seed), labelled) or ()
-        if not subsamples:
+        each, rng = subsets // len(folds), np.random.default_rng(seed)
+        subsamples = data.subsamples(estimator, each, repeats, rng, labelled)
+        if subsamples is None:
             estimate = replace(estimate, warnings=(*estimate.warnings, no_interval(each)))
     if subsamples:
         se, half = subsample_se(subsamples, level)
@@ -169,7 +170,7 @@ def cross_fit(
         test = data.permutation_test(estimator, estimate.value, permutations, np.random.default_rng(seed))
         estimate = replace(estimate, null=test.null, p_value=test.p_value)
         estimate = with_neighbour_check(estimate, estimator, data.value, min(data.sizes))
-    return CrossFitted(replace(estimate, seconds=time.perf_counter() - started), subsamples)
+    return CrossFitted(replace(estimate, seconds=time.perf_counter() - started), subsamples or ())
 
 
 def difference(

@@ -30,29 +30,26 @@ from ssl_mi.information.inference import strata
 SUBSETS, REPEATS = 5, 3  # m and R
 
 
-def cuts(
-    n: int, subsets: int, rng: np.random.Generator, labels: ArrayLike | None = None
-) -> list[np.ndarray] | None:
-    """Rows 0..n-1 in random order, in `subsets` disjoint parts as even as can be.
+def cuts(n: int, subsets: int, rng: np.random.Generator, labels: ArrayLike | None = None) -> list[np.ndarray] | None:
+    """Rows 0..n-1 in random order, in disjoint parts as even as can be.
 
     Args:
-        n: rows.
-        subsets: parts.
-        rng: of the order.
-        labels: symbols of the rows, [n] or [n, d]: every part then has one that occurs twice, without which nothing
-            can be estimated in it.
+        n: number of rows.
+        subsets: number of parts.
+        rng: where the order comes from.
+        labels: [n], symbols of the rows, where each part must hold one that occurs twice. None leaves them out.
 
     Returns:
-        Rows of each part; None where the labels are too rare to be cut so.
+        int64 rows of each part; None where labels are too rare for that.
     """
     order = rng.permutation(n)
     return np.array_split(order, subsets) if labels is None else strata.parts(labels, subsets, order)
 
 
 def no_interval(subsets: int) -> Caution:
-    """The caution that stands in place of an interval where labels are too rare to be cut into parts."""
+    """That labels are too rare to be cut in parts."""
     text = f"labels are too rare for an interval: no label occurs {2 * subsets} times, twice in each of {subsets} parts"
-    return Caution("no-interval", text, {"parts": subsets, "times": 2 * subsets})
+    return Caution("no-interval", text, {"needed": 2 * subsets, "parts": subsets})
 
 
 def subsample_se(parts: ArrayLike, level: float) -> tuple[float, float]:
@@ -99,8 +96,8 @@ def with_interval(
         repeats: R, ways to cut, at least 1.
         seed: of the cuts.
         estimate: what `estimator` gives for (x, y), where that is known already.
-        labelled: y holds labels. Every part then has a label that occurs twice; where labels are too rare for that,
-            the estimate comes back without an interval and with a caution.
+        labelled: y holds labels. Every part then holds a label that occurs twice, without which nothing can be
+            estimated in it; where labels are too rare for that there is no interval, and a caution.
 
     Raises:
         ValueError: a setting out of its range, fewer than 2 m rows, or whatever the estimator says about n/m rows.
@@ -118,10 +115,10 @@ def with_interval(
         raise ValueError(f"x and y have {n} rows, too few for {subsets} subsets: pass more rows")
     rng = np.random.default_rng(seed)
     every_cut = [cuts(n, subsets, rng, y if labelled else None) for _ in range(repeats)]
-    usable = [cut for cut in every_cut if cut is not None]
-    if len(usable) < repeats:
+    possible = [cut for cut in every_cut if cut is not None]
+    if len(possible) < repeats:
         return replace(whole, warnings=(*whole.warnings, no_interval(subsets)))
-    parts = [[float(estimator(take_rows(x, rows), take_rows(y, rows))) for rows in cut] for cut in usable]
+    parts = [[float(estimator(take_rows(x, rows), take_rows(y, rows))) for rows in cut] for cut in possible]
     se, half = subsample_se(parts, level)
     return replace(
         whole,

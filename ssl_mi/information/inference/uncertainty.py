@@ -40,7 +40,7 @@ def with_uncertainty(
         permutations: B of the permutation test; 0 leaves it out.
         subsets: parts for the interval; 0 leaves it out.
         seed: of the parts and of the permutations.
-        labelled: y holds labels, which every part must have; see `with_interval`.
+        labelled: y holds labels, which the parts must keep; see `with_interval`.
 
     Raises:
         ValueError: as `with_interval` and `with_permutation_test` do.

@@ -5,7 +5,7 @@ import pytest
 
 from ssl_mi.information.estimators.ksg import mixed_ksg_ross
 from ssl_mi.information.inference import strata
-from ssl_mi.information.inference.cross_fitting import read_folds
+from ssl_mi.information.inference.cross_fitting import cross_fit
 from ssl_mi.information.inference.uncertainty import with_interval
 
 
@@ -48,7 +48,7 @@ def test_an_estimate_of_rare_labels_has_no_interval_and_says_why():
     x = labels[:, None] + 0.01 * rng.normal(size=(40, 1))
     estimate = with_interval(mixed_ksg_ross, x, labels, subsets=10, labelled=True)
     assert estimate.ci is None
-    assert "too rare for an interval" in estimate.warnings[-1]
-    reading = read_folds(mixed_ksg_ross, [(x, labels)], subsets=10, permutations=0, labelled=True)
-    assert reading.parts == ()
-    assert "too rare for an interval" in reading.estimate.warnings[-1]
+    assert estimate.warnings[-1].code == "no-interval"
+    reading = cross_fit(mixed_ksg_ross, [(x, labels)], subsets=10, permutations=0, labelled=True)
+    assert reading.subsamples == ()
+    assert reading.estimate.warnings[-1].code == "no-interval"

@@ -23,6 +23,7 @@ from ssl_mi.information.inference.uncertainty import with_uncertainty
 from ssl_mi.information.projections.linear import CCA
 
 FEWEST_ROWS = 40 * SUBSETS  # for a standard error: an estimate on fewer than 40 rows a part says nothing of the error
+SHOWN = 3  # rare labels that are named
 
 
 def constant_side(side: Variable | Categories) -> tuple[Caution, ...]:
@@ -53,30 +54,23 @@ def mixed(x: Variable, y: Categories, k: int, *, level: float, permutations: int
     values = normal_scores(x.values, rng)
     ross = partial(mixed_ksg_ross, k=k)
     projects = x.d > MAX_DIMS
-    if (np.bincount(y.codes) > 1).sum() == 1:  # without the labels that occur once there is only one
+    counts = np.bincount(y.codes)
+    if (counts > 1).sum() == 1 and (projects or len(counts) > 1):  # without the labels that occur once there is one
         estimate = Estimate(0.0, kind="lower bound", n=x.n, dims=(x.d, 1), estimator="nothing to estimate")
     elif projects:
-        _check_halves(y, x.name, np.random.default_rng(seed))
-        estimate = _of_discriminants(values, y.codes, ross, level, permutations, seed, rng)
+        folds = _best_discriminants(values, x.name, y, ross, rng)
+        estimate = _of_discriminants(folds, x.d, ross, level, permutations, seed, rng)
     else:
         subsets = SUBSETS if x.n >= FEWEST_ROWS else 0
         estimate = with_uncertainty(
             ross, values, y.codes, level=level, permutations=permutations, subsets=subsets, seed=seed, labelled=True
         )
     # Each half, where there are halves, needs k neighbours of the same label.
-    return _with_rare_labels(estimate, y, (1 + projects) * (k + 1))
+    return _with_rare_labels(estimate, y, enough=(1 + projects) * (k + 1))
 
 
-def _check_halves(y: Categories, other: str, rng: np.random.Generator) -> None:
-    if not all(strata.repeats(y.codes[rows]) for rows in strata.halves(y.codes, rng.permutation(y.n))):
-        raise ValueError(
-            f"{y.name} has {len(np.unique(y.codes))} labels in {y.n} rows, none of them 4 times: neither half can be "
-            f"estimated through what the other fitted; merge labels, pass more rows, or {other} in up to 4 columns"
-        )
-
-
-def _with_rare_labels(estimate: Estimate, y: Categories, enough: int, shown: int = 3) -> Estimate:
-    """The estimate with a caution of labels that have fewer than `enough` rows, and the interval extended upwards.
+def _with_rare_labels(estimate: Estimate, y: Categories, enough: int) -> Estimate:
+    """The estimate with a caution about labels of fewer than `enough` rows, and the interval extended upwards.
 
     With R = 1 where the label is rare, I(x; y) <= (1 - P(R)) I(x; y | R = 0) + H(R) + P(R) H(y | R = 1): the last two
     terms are what rare labels can add to what the others show.
@@ -88,40 +82,42 @@ def _with_rare_labels(estimate: Estimate, y: Categories, enough: int, shown: int
     frequent = np.delete(counts, rare)
     entropy = discrete.entropy_of_counts(counts)
     hidden = entropy - frequent.sum() / y.n * (discrete.entropy_of_counts(frequent) if frequent.sum() else 0.0)
-    first = {code: y.values[np.argmax(y.codes == code)] for code in rare[:shown]}
-    some = ", ".join(f"{value} ({counts[code]} of {y.n})" for code, value in first.items())
-    more = f" and {len(rare) - shown} more" if len(rare) > shown else ""
-    caution = Caution(
-        "rare-labels",
-        f"labels of {y.name} in under {enough} rows, {some}{more}: they can hide up to {hidden:.3f} nats; pass more "
-        "of their rows, or merge them",
-        {"side": y.name, "labels": len(rare), "rows": enough, "hidden": hidden},
-    )
-    estimate = replace(estimate, warnings=(*estimate.warnings, caution))
+    warnings = (*estimate.warnings, _rare_labels(y, counts, rare, enough, float(hidden)))
     if estimate.ci is None:
-        return estimate
+        return replace(estimate, warnings=warnings)
     low, high = estimate.ci
-    return replace(estimate, ci=(low, max(high, min(high + hidden, entropy))))
+    return replace(estimate, ci=(low, max(high, min(high + hidden, entropy))), warnings=warnings)
+
+
+def _rare_labels(y: Categories, counts: np.ndarray, rare: np.ndarray, enough: int, hidden: float) -> Caution:
+    first = {code: y.labels[np.argmax(y.codes == code)] for code in rare[:SHOWN]}
+    some = ", ".join(f"{value} ({counts[code]} of {y.n})" for code, value in first.items())
+    more = f" and {len(rare) - SHOWN} more" if len(rare) > SHOWN else ""
+    text = (
+        f"labels of {y.name} in under {enough} rows, {some}{more}: they can hide up to {hidden:.3f} nats; pass more "
+        f"of their rows, or merge them"
+    )
+    return Caution("rare-labels", text, {"side": y.name, "labels": len(rare), "rows": enough, "hidden": hidden})
 
 
 def _of_discriminants(
-    values: np.ndarray,
-    codes: np.ndarray,
+    discriminants: tuple[list[int], Folds],
+    d: int,
     ross: Callable[..., Estimate],
     level: float,
     permutations: int,
     seed: int,
     rng: np.random.Generator,
 ) -> Estimate:
-    """Ross's estimator on CCA of x with the indicator of each symbol, fitted on one half, estimated on the other."""
-    chosen, folds = _best_discriminants(values, codes, ross, rng)
+    """Ross's estimator on the projected halves of d columns, with interval, permutation test and neighbour check."""
+    chosen, folds = discriminants
     estimate = replace(
         folds.estimate(ross),
         kind="lower bound",
-        dims=(values.shape[1], 1),
+        dims=(d, 1),
         projection=" and ".join(f"discriminants({r})" for r in sorted(set(chosen))) + ", cross-fitted",
     )
-    if len(values) >= FEWEST_ROWS:
+    if sum(folds.sizes) >= FEWEST_ROWS:
         estimate = _with_interval_of_folds(estimate, folds, ross, level, seed)
     if permutations:
         test = folds.permutation_test(ross, estimate.value, permutations, rng)
@@ -130,11 +126,21 @@ def _of_discriminants(
 
 
 def _best_discriminants(
-    values: np.ndarray, codes: np.ndarray, ross: Callable[..., Estimate], rng: np.random.Generator
+    values: np.ndarray, name: str, y: Categories, ross: Callable[..., Estimate], rng: np.random.Generator
 ) -> tuple[list[int], Folds]:
-    """How many discriminants each half prefers, and the two halves, each projected as the other prefers."""
+    """CCA of x with the indicator of each symbol, fitted on one half of the rows and applied to the other.
+
+    Returns:
+        How many discriminants each half prefers, and the two halves, each projected as the other prefers.
+    """
+    codes = y.codes
     indicator = (codes[:, None] == np.flatnonzero(np.bincount(codes))[1:]).astype(np.float64)
-    both = strata.halves(codes, rng.permutation(len(values)))
+    both = strata.halves(codes, rng.permutation(y.n))
+    if not all(strata.repeats(codes[rows]) for rows in both):
+        raise ValueError(
+            f"{y.name} has {len(np.unique(codes))} labels in {y.n} rows, none of them 4 times: neither half can be "
+            f"estimated through what the other fitted; merge labels, pass more rows, or {name} in up to 4 columns"
+        )
     found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}  # dimensions -> (projected, codes) of each half
     for rows, fit_rows in zip(both, both[::-1], strict=True):
         u, _ = CCA(MAX_DIMS).fit(values[fit_rows], indicator[fit_rows])(values[rows], indicator[rows])
@@ -151,9 +157,9 @@ def _with_interval_of_folds(
 ) -> Estimate:
     """Variances of the two halves, which are independent, add; both intervals have the same degrees of freedom."""
     each = [with_interval(ross, u, codes, level=level, seed=seed, labelled=True) for u, codes in folds.pairs]
-    if any(half.se is None for half in each):
+    errors = [(half.se, (half.ci[1] - half.ci[0]) / 2) for half in each if half.se is not None and half.ci is not None]
+    if len(errors) < len(each):
         return replace(estimate, warnings=(*estimate.warnings, no_interval(SUBSETS)))
     weights = np.array(folds.sizes) / sum(folds.sizes)
-    se = float(np.linalg.norm(weights * [e.se or 0.0 for e in each]))
-    half_width = float(np.linalg.norm(weights * [(e.ci[1] - e.ci[0]) / 2 for e in each if e.ci]))
+    se, half_width = np.linalg.norm(weights[:, None] * errors, axis=0).tolist()
     return replace(estimate, se=se, ci=(estimate.value - half_width, estimate.value + half_width), ci_level=level)
