@@ -218,6 +218,7 @@ def test_bad_input_ends_with_one_clear_message_and_status_1(main, tmp_path, caps
         (["ckpt_path=runs/epoch=2-step=12.ckpt"], "ckpt_path=runs/epoch=2-step=12.ckpt is not a file"),
         (["--config-dir", "nowhere"], "there is no folder"),
         (["--config-name", "other"], "there is no other.yaml in"),
+        (["hydra.run.dir=/dev/null/run"], "Not a directory"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
