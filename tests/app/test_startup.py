@@ -62,7 +62,7 @@ def test_a_finished_run_has_nothing_left_to_train(tmp_path):
 def test_what_is_no_checkpoint_is_named(tmp_path, content):
     path = tmp_path / "a.ckpt"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.ckpt (can not be read as a|is no) checkpoint"):
+    with pytest.raises(ValueError, match=r"a\.ckpt (cannot be read as a|is no) checkpoint"):
         startup.check_checkpoint(path, nn.Linear(3, 2), 6)
 
 
@@ -218,6 +218,7 @@ def test_bad_input_ends_with_one_clear_message_and_status_1(main, tmp_path, caps
         (["ckpt_path=runs/epoch=2-step=12.ckpt"], "ckpt_path=runs/epoch=2-step=12.ckpt is not a file"),
         (["--config-dir", "nowhere"], "there is no folder"),
         (["--config-name", "other"], "there is no other.yaml in"),
+        (["hydra.run.dir=/dev/null/run"], "Not a directory"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -20,8 +20,8 @@ def train(tmp_path):
     for part in ("mypackage", "my_conf"):
         (tmp_path / part).symlink_to(EXAMPLE / part)
 
-    def run(*overrides):
-        command = [sys.executable, "-m", "ssl_mi", "train", "--config-dir", "my_conf", "experiment=mine"]
+    def run(*overrides):  # -P: as with the script, the current folder is on the path only where the command puts it
+        command = [sys.executable, "-P", "-m", "ssl_mi", "train", "--config-dir", "my_conf", "experiment=mine"]
         return subprocess.run(
             [*command, *SHORT, *overrides],
             cwd=tmp_path,

@@ -11,7 +11,6 @@ import pytest
 
 from ssl_mi import information
 from ssl_mi.information.apps.catalogue import CATALOGUE
-from ssl_mi.information.variational import named
 
 
 def loaded_after(statements):
@@ -54,7 +53,7 @@ def test_a_bound_by_its_name_estimates_with_that_bound():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((60, 1))
     estimate = information.nwj(x, x + rng.standard_normal((60, 1)), training=information.Training(max_steps=2))
-    assert isinstance(estimate, Estimate)
+    assert isinstance(estimate, information.Estimate)
     assert estimate.settings["bound"] == "nwj"
     assert "bound" not in inspect.signature(information.nwj).parameters
 
