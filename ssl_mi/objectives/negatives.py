@@ -134,9 +134,9 @@ class OtherTargets(Negatives):
 class PastTargets(Negatives):
     """A queue of the targets of past steps: m = n, k = size.
 
-    Row i of x, a query, must find y_i, its key, among y_i and the queue. The keys of this step, of all
-    views, enter after all pairs were scored, so that in the symmetric loss no query finds its own key among the
-    negatives. A batch of n images takes V n places for V target views.
+    Row i of x, a query, must find y_i, its key, among y_i and the queue. The keys of this step, of all views, enter
+    after all pairs were scored, so that in the symmetric loss no query finds its own key among the negatives. A batch
+    of n images takes V n places for V target views.
 
     The rows of the queue come from older weights than the partner. They are not a sample of p(y), so the loss bounds
     nothing.
