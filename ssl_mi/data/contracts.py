@@ -2,7 +2,7 @@
 
     Data      a data module: the splits, the training batches, and the same samples for evaluation
     Split     what is known about the samples of one split: how many, labels, factors
-    Views     draws the views of a batch
+    Views     draws the views of a batch; Crops: those that can begin where an image is decoded
     Samples   the samples of one split, whatever they are
     Images    samples that are images, in memory or decoded when they are read
 
@@ -14,15 +14,12 @@ an object with `load() -> Sets` is a `data.sets` of `ImageData`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from torch import Tensor
 
 from ssl_mi.data.batch import Batch
-
-if TYPE_CHECKING:
-    from ssl_mi.data.augmentations import Augmentation
 
 
 @runtime_checkable
@@ -142,6 +139,13 @@ class Views(Protocol):
         """One line per kind of view."""
 
 
+class Crops(Protocol):
+    """Views whose first step is a crop, which can be made where an image is decoded. `Augmentation` is one."""
+
+    def crop(self, image: Tensor, seed: int, split: int, epoch: int, index: int) -> list[Tensor]:
+        """The first crop of every view of one image, uint8 `[c, h, w]` -> uint8 `[c, s, s]` each."""
+
+
 class Samples(Protocol):
     """The samples of a set in a fixed order."""
 
@@ -169,7 +173,7 @@ class Images(Samples, Protocol):
     def read(self, rows: Tensor, size: int) -> Tensor:
         """uint8 `[n, c, h, w]`: whole images, or their middle squares of `size` x `size` pixels."""
 
-    def crops(self, rows: Tensor, augmentation: Augmentation, seed: int, split: int, epoch: int) -> list[Tensor]:
+    def crops(self, rows: Tensor, augmentation: Crops, seed: int, split: int, epoch: int) -> list[Tensor]:
         """The first crop of each view, uint8 `[n, c, s, s]` each."""
 
     def decoded(self) -> tuple[Images, Tensor, tuple[str, ...]]:

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,13 +28,10 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from ssl_mi.data.contracts import Images
+from ssl_mi.data.contracts import Crops, Images
 from ssl_mi.data.memory import TensorImages
 from ssl_mi.data.sampler import this_process
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
-
-if TYPE_CHECKING:
-    from ssl_mi.data.augmentations import Augmentation
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +159,7 @@ class ImageFiles:
 
         return torch.stack(_in_threads(square, rows.tolist()))
 
-    def crops(self, rows: Tensor, augmentation: Augmentation, seed: int, split: int, epoch: int) -> list[Tensor]:
+    def crops(self, rows: Tensor, augmentation: Crops, seed: int, split: int, epoch: int) -> list[Tensor]:
         """One uint8 [n, 3, s, s] a view: the views' random crops, cut from the whole images."""
 
         def crop(i: int) -> list[Tensor]:

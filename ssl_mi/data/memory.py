@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from ssl_mi.data.augmentations import Augmentation
+from ssl_mi.data.contracts import Crops
 
 
 class TensorImages:
@@ -51,7 +48,7 @@ class TensorImages:
         """uint8 `[n, C, H, W]`: the images as they are; `size` is for images of many sizes."""
         return self.pixels[rows]
 
-    def crops(self, rows: Tensor, augmentation: Augmentation, seed: int, split: int, epoch: int) -> list[Tensor]:
+    def crops(self, rows: Tensor, augmentation: Crops, seed: int, split: int, epoch: int) -> list[Tensor]:
         """The first crop of each view; see `contracts.Images`."""
         crops = [augmentation.crop(self.pixels[i], seed, split, epoch, i) for i in rows.tolist()]
         return [torch.stack(view) for view in zip(*crops, strict=True)]

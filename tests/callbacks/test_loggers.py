@@ -131,4 +131,4 @@ def test_a_run_gives_its_configuration_to_its_logger(run):
     made = run("trainer.max_epochs=1")
     written = yaml.safe_load((made.folder / "logs" / "hparams.yaml").read_text())
     assert written["data"]["batch_size"] == 32
-    assert written["objective"]["critic"]["_target_"].endswith("Cosine")
+    assert written["optimizer"]["lr"] == made.cfg.optimizer.lr
