@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "evaluation": {"information", "distributed", "report"},
     "callbacks": {"evaluation", "information", "distributed", "report"},
     # From here up everything meets; Hydra builds networks, objectives and data from the configuration.
-    "app": {"callbacks", "evaluation", "module", "report"},
+    "app": {"callbacks", "data", "evaluation", "module", "report"},
     "studies": {"app", "callbacks", "data", "evaluation", "information", "networks", "objectives", "report"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

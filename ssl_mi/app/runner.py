@@ -54,6 +54,8 @@ class Run:
 
     def facts(self) -> dict[str, Any]:
         """What counts, before a run."""
+        from ssl_mi.data.sets import rare_classes
+
         trainer, module = self.trainer, self.module
         groups = module.make_optimizer.keywords
         batch = self.data.batch_size * trainer.accumulate_grad_batches
@@ -64,9 +66,12 @@ class Run:
         if accumulated > 1:
             split += f", {accumulated} steps accumulated: {batch} an update, negatives from one step"
         rate = groups.get("lr")
+        data = self.data
+        rare = rare_classes({"labelled": data.labelled, "val": data.val, "test": data.test})
         return {
             "data": self.data.describe(),
             **({} if self.data.has_labels else {"probes": "left out: the images have no labels"}),
+            **({"rare classes": rare} if rare else {}),
             "views": self.data.augmentation.describe().replace("\n", "; "),
             "passes": module.towers.passes,
             "effective batch": split,

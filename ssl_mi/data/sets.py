@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -100,6 +100,25 @@ class Sets(NamedTuple):
     train: ImageSet
     test: ImageSet | None
     unlabelled: ImageSet | None = None
+
+
+def rare_classes(splits: Mapping[str, ImageSet | None], enough: int = 2, shown: int = 5) -> str:
+    """Names the classes with under `enough` images in a split, and how many each has where; "" where there are none.
+
+    Evaluations go on without them: a class that a probe never learned from is never predicted, and one that is held
+    out nowhere does not count.
+    """
+    labelled = {name: images for name, images in splits.items() if images is not None and images.labels is not None}
+    if not labelled:
+        return ""
+    names = next(iter(labelled.values())).class_names
+    counts = {name: images.labels.bincount(minlength=len(names)) for name, images in labelled.items()}
+    rare = [c for c in range(len(names)) if any(count[c] < enough for count in counts.values())]
+    if not rare:
+        return ""
+    some = [f"'{names[c]}' ({', '.join(f'{int(n[c])} {split}' for split, n in counts.items())})" for c in rare[:shown]]
+    more = f" and {len(rare) - shown} more" if len(rare) > shown else ""
+    return f"too few images to judge: {', '.join(some)}{more}"
 
 
 def stratified_order(labels: Tensor | None, n: int, key: Sequence[int]) -> Tensor:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +32,9 @@ from ssl_mi.evaluation.context import Bench, Evaluation
 from ssl_mi.evaluation.embed import untouched
 from ssl_mi.evaluation.measurement import Row
 from ssl_mi.information.core.estimate import Estimate
+from ssl_mi.information.core.inputs import read_labels
 from ssl_mi.information.estimators.ksg import ksg, mixed_ksg_ross
+from ssl_mi.information.inference import strata
 from ssl_mi.information.inference.cross_fitting import Reading, difference, read_folds
 from ssl_mi.information.projections.linear import CCA, Linear
 
@@ -153,17 +156,31 @@ class MutualInformation(Evaluation):
             if name != "label" and not bench.final:
                 continue
             values, fit_values = of(read_set)[read_on.index], of(fit_set)[fit_on.index]
-            discrete = not values.is_floating_point()
             if bench.final:
                 sides = [(fit_on.h, fit_values, read_on.h, values)]
             else:
-                sides = [(read_on.h[a], values[a], read_on.h[b], values[b]) for a, b in _halves(len(values))]
-            estimator = partial(mixed_ksg_ross if discrete else ksg, k=self.k)
-            reading, of = self._read(bench, OntoValues(self.factor_dim), estimator, sides, "h")
-            rows.append(self._row(bench, f"mi_h_{name}_nats", f"I(h; {name})", reading, of, *_constant("h", read_on.h)))
+                sides = [(read_on.h[a], values[a], read_on.h[b], values[b]) for a, b in _label_halves(values)]
+            names = bench.data.class_names if name == "label" else ()
+            reading, of, *notes = self._read_known(bench, sides, names)
+            notes += _constant("h", read_on.h)
+            rows.append(self._row(bench, f"mi_h_{name}_nats", f"I(h; {name})", reading, of, *notes))
         return rows
 
-    def _read(self, bench: Bench, projection, estimator, sides: list[tuple], name: str) -> tuple[Reading, str]:
+    def _read_known(self, bench: Bench, sides: list[tuple], names: Sequence[str]) -> tuple[Reading, str, str]:
+        """The reading of h against labels or a factor, what it is of, and a note of what rare labels prevent."""
+        discrete = not sides[0][3].is_floating_point()
+        note = _rare_labels(sides, names, self.k + 1) if discrete else ""
+        if discrete and not all(_can_be_read(fit, read) for _, fit, _, read in sides):
+            n = sum(len(read) for *_, read in sides)
+            warning = "0 by default: this needs two labels where the projection learns, and one that occurs twice"
+            return Reading(Estimate(0.0, n=n, estimator="nothing to estimate", warnings=(warning,))), "h", note
+        estimator = partial(mixed_ksg_ross if discrete else ksg, k=self.k)
+        reading, of = self._read(bench, OntoValues(self.factor_dim), estimator, sides, "h", labelled=discrete)
+        return reading, of, note
+
+    def _read(
+        self, bench: Bench, projection: Any, estimator: Any, sides: list[tuple], name: str, labelled: bool = False
+    ) -> tuple[Reading, str]:
         """sides: (x, y) to fit on and (x, y) to read, for each fold -> the reading, and what it is of."""
         if _collapsed(*(side for fold in sides for side in fold)):
             return Reading(_nothing(sum(len(fold[2]) for fold in sides))), name
@@ -177,6 +194,7 @@ class MutualInformation(Evaluation):
             subsets=self.subsets,
             repeats=self.repeats,
             seed=self.seed,
+            labelled=labelled,
         )
         of = " and ".join(dict.fromkeys(projected.name for projected in fitted))
         return reading, of + (", cross-fitted" if len(sides) > 1 else "")
@@ -198,7 +216,7 @@ class MutualInformation(Evaluation):
             p_value=math.nan if estimate.p_value is None else estimate.p_value,
             kind="lower bound",  # of the embeddings: a projection can only lose information
             n=estimate.n,
-            note="; ".join([f"{how} of {of}", *warnings, *estimate.warnings]),
+            note="; ".join([f"{how} of {of}", *filter(None, warnings), *estimate.warnings]),
             pairs=self._fingerprint(bench) if reading.parts else "",
             parts=reading.parts,
         )
@@ -239,6 +257,37 @@ def _halves(n: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """(fit on, read) twice. Rows are source images in a random order: the halves share no image."""
     first, second = slice(None, n // 2), slice(n // 2, None)
     return (first, second), (second, first)
+
+
+def _label_halves(values: Tensor) -> Sequence[tuple[Any, Any]]:
+    """`_halves`, dealt where one of them would lack a label that the other has."""
+    n = len(values)
+    if values.is_floating_point():
+        return _halves(n)
+    first, second = (torch.from_numpy(rows) for rows in strata.halves(values, np.arange(n)))
+    return (first, second), (second, first)
+
+
+def _can_be_read(fit: Tensor, read: Tensor) -> bool:
+    """Whether there are two labels to tell apart, and one with a neighbour of its own kind."""
+    return len(fit.unique(dim=0)) > 1 and strata.repeats(read_labels(read)[0])
+
+
+def _rare_labels(sides: list[tuple], names: Sequence[str], enough: int, shown: int = 3) -> str:
+    """Names the labels with under `enough` images where the projection learns or where it is read; "" for none."""
+    where = [side.reshape(len(side), -1) for _, fit, _, read in sides for side in (fit, read)]
+    if where[0].shape[1] > 1:
+        return ""  # several numbers make one label, and have no name
+    everything = torch.cat([*where, torch.arange(len(names))[:, None].to(where[0])])
+    found, codes = everything.flatten().unique(return_inverse=True)
+    parts = codes.split([*map(len, where), len(names)])[:-1]
+    fewest = torch.stack([part.bincount(minlength=len(found)) for part in parts]).amin(0)
+    rare = (fewest < enough).nonzero().flatten().tolist()
+    if not rare:
+        return ""
+    some = ", ".join(f"'{names[c] if names else found[c].item()}' {fewest[c]}" for c in rare[:shown])
+    more = f" and {len(rare) - shown} more" if len(rare) > shown else ""
+    return f"labels with under {enough} images to learn from or to read, which it may miss: {some}{more}"
 
 
 def _since(row: Row, earlier: Sequence[Row]) -> dict[str, float]:

@@ -159,6 +159,10 @@ class _Probe(Evaluation):
         n = len(read.h)
         low, high = wilson(accuracy, n)
         chance = read.labels.bincount().max().item() / n
+        unseen = (fit.labels.bincount(minlength=classes) == 0) & (read.labels.bincount(minlength=classes) > 0)
+        if unseen.any():
+            names = [f"'{bench.data.class_names[c]}'" for c in unseen.nonzero().flatten().tolist()]
+            note += f"; never right on {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}: none to fit on"
         return [
             bench.row(
                 self.name,

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ssl_mi.data.digits import Digits
-from ssl_mi.data.sets import ImageSet, stratified_order
+from ssl_mi.data.sets import ImageSet, rare_classes, stratified_order
 
 LABELS = torch.tensor([0] * 600 + [1] * 300 + [2] * 100)
 
@@ -78,3 +78,14 @@ def test_digits_are_enlarged_to_three_channels():
     assert Digits(width=16).load().train.shape == (3, 16, 16)
     with pytest.raises(ValueError, match="width=4"):
         Digits(width=4)
+
+
+def test_classes_with_too_few_images_in_a_split_are_named_with_their_counts():
+    def of(*counts):
+        labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+        return small(int(sum(counts)), labels=labels, class_names=tuple("abc"))
+
+    said = rare_classes({"labelled": of(5, 4, 0), "val": of(3, 1, 2), "test": None})
+    assert said == "too few images to judge: 'b' (4 labelled, 1 val), 'c' (0 labelled, 2 val)"
+    assert rare_classes({"labelled": of(5, 4, 2), "val": of(3, 2, 2)}) == ""
+    assert rare_classes({"labelled": small(4), "val": None}) == ""

@@ -353,3 +353,57 @@ def test_a_resumed_run_compares_with_evaluations_made_before_the_stop(tmp_path):
     assert float(written[2, "val", "trained"]["since_first_low"]) == last.since_first_low
     assert written[2, "val", "trained"]["pairs"] == written[0, "val", "trained"]["pairs"] != ""
     assert [len(cut.split()) for cut in written[0, "val", "trained"]["parts"].split("|")] == [4, 4, 4]
+
+
+def labelled(n, **counts):
+    """Views data whose clean images, of 6 columns, tell the label; label -> how many of n, the rest are label 0."""
+
+    def split(k):
+        labels = torch.zeros(n, dtype=torch.int64)
+        for label, count in enumerate(k.values(), 1):
+            labels[label - 1 : label - 1 + 7 * count : 7] = label
+        return labels
+
+    labels = {name: split(counts[name]) for name in ("val", "test")}
+    generator = torch.Generator().manual_seed(0)
+    clean = {name: 8.0 * of[:, None] + torch.randn(n, 6, generator=generator) for name, of in labels.items()}
+    return standins.GaussianViews(n=n, labels=labels, clean=clean)
+
+
+CASES = {  # how many of 200 validation and of 200 test images are b and c, the rest being a
+    "a single image in validation": ({"b": 1, "c": 0}, {"b": 20, "c": 0}),
+    "absent from validation": ({"b": 0, "c": 0}, {"b": 20, "c": 0}),
+    "absent from test": ({"b": 20, "c": 0}, {"b": 0, "c": 0}),
+    "in test only": ({"b": 20, "c": 0}, {"b": 20, "c": 20}),
+    "three images": ({"b": 3, "c": 0}, {"b": 3, "c": 0}),
+    "ten percent": ({"b": 20, "c": 0}, {"b": 20, "c": 0}),
+}
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_rare_class_stops_nothing_and_is_named(case, split):
+    val, test = CASES[case]
+    row = standins.rows_of(evaluation(permutations=0), standins.bench(labelled(200, val=val, test=test), split))
+    row = row["mi_h_label_nats"]
+    counts = torch.tensor([list(part.values()) for part in ((val, test) if split == "test" else (val,))]) / 200
+    p = torch.cat([1 - counts[-1].sum()[None], counts[-1]])
+    entropy = float(torch.special.entr(p).sum())
+    assert -0.05 < row.value < entropy + 0.05
+    smallest = counts.amin(0) * 200 / (1 if split == "test" else 2)
+    for name, count in zip("bc", smallest, strict=True):
+        assert (f"'{name}'" in row.note) == (count < 4), row.note
+    if case == "ten percent":
+        assert row.value == pytest.approx(entropy, abs=0.1)
+
+
+def test_many_classes_of_two_images_each_stop_nothing():
+    """Half of the images hold each class once: no image has a neighbour of its own class."""
+    labels = torch.arange(40) % 20
+    data = standins.GaussianViews(n=40, labels={"val": labels}, clean={"val": torch.randn(40, 6)})
+    data.class_names = tuple(f"class {i}" for i in range(20))
+    row = standins.rows_of(evaluation(permutations=0), standins.bench(data, "val"))["mi_h_label_nats"]
+    assert row.value == 0
+    assert "0 by default" in row.note
+    assert "'class 0' 1" in row.note
+    assert "17 more" in row.note

@@ -30,7 +30,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.inference.uncertainty import derangement, disagreement, error_of_parts
+from ssl_mi.information.inference import strata
+from ssl_mi.information.inference.uncertainty import (
+    derangement,
+    disagreement,
+    error_of_parts,
+    no_interval_warning,
+)
 
 Fold = tuple  # (u, v), each [n_f, ...]
 Parts = tuple[tuple[float, ...], ...]  # [R][m]
@@ -60,6 +66,7 @@ def read_folds(
     subsets: int = 4,
     repeats: int = 3,
     seed: int = 0,
+    labelled: bool = False,
 ) -> Reading:
     """The average over folds, with interval, null and the readings of the parts.
 
@@ -67,7 +74,8 @@ def read_folds(
 
     folds: (u [n_f, d], v [n_f, d']) numpy or torch on the CPU. subsets, repeats: m and R above; permutations=0 or
     subsets=0 leaves one out. The same seed cuts folds of the same sizes into the same parts. The ceiling is that of
-    a fold.
+    a fold. labelled: v holds labels; parts are cut so that each holds a label that occurs twice, and where labels are
+    too rare for that there is no interval, and a warning.
 
     Raises ValueError: subsets that do not divide evenly over the folds or leave fewer than 2 in all, or whatever the
     estimator says.
@@ -93,7 +101,10 @@ def read_folds(
         ceiling=None if readings[0].ceiling is None else float(np.mean([r.ceiling for r in readings])),
         warnings=tuple(dict.fromkeys(warning for reading in readings for warning in reading.warnings)),
     )
-    parts = _read_parts(estimator, folds, subsets // len(folds), repeats, seed) if subsets else ()
+    parts = _read_parts(estimator, folds, subsets // len(folds), repeats, seed, labelled) if subsets else ()
+    if parts is None:
+        estimate = replace(estimate, warnings=(*estimate.warnings, no_interval_warning(subsets // len(folds))))
+        parts = ()
     if parts:
         se, half = error_of_parts(parts, level)
         estimate = replace(estimate, se=se, ci=(value - half, value + half), ci_level=level)
@@ -109,12 +120,22 @@ def read_folds(
     return Reading(replace(estimate, seconds=time.perf_counter() - started), parts)
 
 
-def _read_parts(estimator, folds: Sequence[Fold], parts: int, repeats: int, seed: int) -> Parts:
+def _read_parts(
+    estimator: Callable[..., Estimate], folds: Sequence[Fold], m: int, repeats: int, seed: int, labelled: bool
+) -> Parts | None:
+    """Estimates of the m parts of each fold, `repeats` times; None where labels are too rare to be cut."""
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(repeats):
-        cut = [(u, v, rows) for u, v in folds for rows in np.array_split(rng.permutation(len(u)), parts)]
-        found.append(tuple(float(estimator(u[rows], v[rows])) for u, v, rows in cut))
+        orders = [rng.permutation(len(u)) for u, _ in folds]
+        cuts = [
+            strata.parts(v, m, order) if labelled else np.array_split(order, m)
+            for (_, v), order in zip(folds, orders, strict=True)
+        ]
+        if any(cut is None for cut in cuts):
+            return None
+        pairs = [(u[rows], v[rows]) for (u, v), cut in zip(folds, cuts, strict=True) for rows in cut]
+        found.append(tuple(float(estimator(u, v)) for u, v in pairs))
     return tuple(found)
 
 

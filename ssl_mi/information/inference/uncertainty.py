@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ssl_mi.information.core.estimate import Estimate
+from ssl_mi.information.inference import strata
 
 Estimator = Callable[..., Estimate]
 SUBSETS, REPEATS = 5, 3  # parts for the standard error, and ways to cut the rows into them
@@ -30,6 +31,7 @@ def with_interval(
     repeats: int = REPEATS,
     seed: int = 0,
     estimate: Estimate | None = None,
+    labelled: bool = False,
 ) -> Estimate:
     """The estimate with a standard error and a Student-t interval, from disjoint subsets of the rows.
 
@@ -39,6 +41,9 @@ def with_interval(
     few rows sees less detail and varies less than 1/n says. The parts tell the spread of the estimate, not its
     bias: the interval is centred at the estimate itself, and covers what the estimator converges to as far as its
     bias is below the standard error.
+
+    labelled: y holds labels. Every part then holds a label that occurs twice, without which nothing can be estimated
+    in it; where the labels are too rare for that, the estimate comes back without an interval and with a warning.
 
     Raises ValueError for subsets < 2, repeats < 1, level outside (0, 1), or whatever the estimator says about n/m
     rows.
@@ -56,7 +61,10 @@ def with_interval(
     if n < 2 * subsets:
         raise ValueError(f"x and y have {n} rows, too few for {subsets} subsets: pass more rows")
     rng = np.random.default_rng(seed)
-    cuts = [np.array_split(rng.permutation(n), subsets) for _ in range(repeats)]
+    orders = [rng.permutation(n) for _ in range(repeats)]
+    cuts = [strata.parts(y, subsets, order) if labelled else np.array_split(order, subsets) for order in orders]
+    if any(cut is None for cut in cuts):
+        return replace(whole, warnings=(*whole.warnings, no_interval_warning(subsets)))
     parts = [[float(estimator(_rows(x, part), _rows(y, part))) for part in cut] for cut in cuts]
     se, half = error_of_parts(parts, level)
     return replace(
@@ -66,6 +74,10 @@ def with_interval(
         ci_level=level,
         seconds=(whole.seconds or 0.0) * (estimate is not None) + time.perf_counter() - started,
     )
+
+
+def no_interval_warning(subsets: int) -> str:
+    return f"labels are too rare for an interval: no label occurs {2 * subsets} times, twice in each of {subsets} parts"
 
 
 def error_of_parts(parts, level: float) -> tuple[float, float]:
@@ -119,6 +131,7 @@ def assess(
     permutations: int = 19,
     subsets: int = SUBSETS,
     seed: int = 0,
+    labelled: bool = False,
 ) -> Estimate:
     """`with_interval` and `with_null` around one reading; permutations=0 or subsets=0 leaves one out.
 
@@ -127,7 +140,8 @@ def assess(
     """
     estimate = estimator(x, y)
     if subsets:
-        estimate = with_interval(estimator, x, y, level=level, subsets=subsets, seed=seed, estimate=estimate)
+        spread = {"level": level, "subsets": subsets, "seed": seed, "labelled": labelled}
+        estimate = with_interval(estimator, x, y, estimate=estimate, **spread)
     if permutations:
         estimate = with_null(estimator, x, y, permutations=permutations, seed=seed, estimate=estimate)
     k = estimate.settings.get("k")

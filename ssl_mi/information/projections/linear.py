@@ -90,6 +90,7 @@ class CCA:
     ridge: float | None = None
 
     GRID = (1e-6, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    UNJUDGED = 1e-1  # where a side is constant in both halves, so that nothing can be compared
 
     def fit(self, x, y, seed: int = 0) -> Linear:
         check_dim(self.dim)
@@ -106,11 +107,15 @@ class CCA:
             return self.GRID[0]  # so many rows leave nothing for a ridge to repair
         order = np.random.default_rng(seed).permutation(n)
         gain = np.zeros(len(self.GRID))
+        judged = False
         for fit, read in ((order[: n // 2], order[n // 2 :]), (order[n // 2 :], order[: n // 2])):
+            if not (_varies(x[fit]) and _varies(y[fit])):
+                continue  # a rare label may be absent from this half: nothing can be fitted there
+            judged = True
             for i, fitted in enumerate(fit_cca(x[fit], y[fit], self.dim, self.GRID)):
                 u, v = fitted(x[read], y[read])
                 gain[i] += sum(_gaussian_gain(u[:, c], v[:, c]) for c in range(min(u.shape[1], v.shape[1])))
-        return self.GRID[int(gain.argmax())]
+        return self.GRID[int(gain.argmax())] if judged else self.UNJUDGED
 
 
 def fit_cca(x: np.ndarray, y: np.ndarray, dim: int, ridges) -> list[Linear]:
@@ -139,6 +144,10 @@ def _gaussian_gain(u: np.ndarray, v: np.ndarray) -> float:
     if u.std() == 0 or v.std() == 0:
         return 0.0
     return float(-0.5 * np.log(max(1 - np.corrcoef(u, v)[0, 1] ** 2, 1e-12)))
+
+
+def _varies(values: np.ndarray) -> bool:
+    return bool((values != values[:1]).any())
 
 
 def check_dim(dim: int) -> None:

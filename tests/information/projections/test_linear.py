@@ -97,3 +97,13 @@ def test_what_cannot_be_projected_is_named():
         CCA(1).fit(x, y)(x[:, :5], y)
     with pytest.raises(ValueError, match="x has 50 rows and y has 49"):
         PCA(1).fit(x, y[1:])
+
+
+@pytest.mark.parametrize("rare", [1, 2, 3])
+def test_cca_fits_a_label_that_one_half_of_the_rows_lacks(rare):
+    rng = np.random.default_rng(0)
+    y = np.zeros((100, 1))
+    y[rng.permutation(100)[:rare]] = 1
+    x = rng.normal(size=(100, 8)) + 20 * y  # so far off that any ridge finds it
+    u, _ = CCA(1).fit(x, y)(x, y)
+    assert abs(np.corrcoef(u[:, 0], y[:, 0])[0, 1]) > 0.9

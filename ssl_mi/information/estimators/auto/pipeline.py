@@ -68,10 +68,10 @@ def mutual_information(
     if codes_x is not None and codes_y is not None:
         answer = two_symbols(codes_x, codes_y, **trusted)
     elif codes_x is not None:
-        answer = one_symbol(y, codes_x, k, ("y", "x"), **trusted)
+        answer = one_symbol(y, codes_x, k, ("y", "x"), labels=x, **trusted)
         answer = replace(answer, dims=answer.dims[::-1])
     elif codes_y is not None:
-        answer = one_symbol(x, codes_y, k, ("x", "y"), **trusted)
+        answer = one_symbol(x, codes_y, k, ("x", "y"), labels=y, **trusted)
     else:
         answer = _continuous(x, y, k, learned, level, permutations, seed)
     for name, codes in (("x", codes_x), ("y", codes_y)):

@@ -234,3 +234,51 @@ def test_columns_beyond_the_fourth_count_only_where_they_share_nothing_with_the_
     u[:, 6] = (np.abs(u[:, 0]) - 0.8) / 0.6 + 0.3 * u[:, 6]  # uncorrelated with the first, and no news
     assert abs(np.corrcoef(u[:, 0], u[:, 6])[0, 1]) < 0.1
     assert not candidates.independent(u, 4)
+
+
+def with_rare_label(n, rare, d, seed=0):
+    """d columns that tell label 1, which occurs `rare` times in n rows, from label 0: (x, labels, I(x; label))."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(n, int)
+    labels[rng.permutation(n)[:rare]] = 1
+    p = rare / n
+    return rng.normal(size=(n, d)) + 5 * labels[:, None], labels, -p * np.log(p) - (1 - p) * np.log1p(-p)
+
+
+@pytest.mark.parametrize("d", [2, 16])
+@pytest.mark.parametrize("rare", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_rare_label_is_named_with_the_nats_that_it_can_hide(rare, d, seed):
+    x, labels, truth = with_rare_label(1000, rare, d, seed)
+    for estimate in (mutual_information(x, labels, permutations=2), mutual_information(labels, x, permutations=2)):
+        assert -0.02 < estimate.value < truth + 0.02
+        said = [str(w) for w in estimate.warnings if "hide" in str(w)]
+        if rare < (8 if d > 4 else 4):  # k + 1 neighbours of its own, in each half where there are halves
+            assert len(said) == 1
+            assert f"1 ({rare} of 1000)" in said[0]
+            assert f"{truth:.3f} nats" in said[0]
+            assert estimate.ci is None or estimate.ci[1] >= truth - 1e-9
+        else:
+            assert not said
+
+
+def test_a_label_absent_from_a_half_of_a_half_is_no_obstacle():
+    x, labels, truth = with_rare_label(400, 10, 16)
+    estimate = mutual_information(x, labels, permutations=2)
+    assert estimate.ci[0] < truth < estimate.ci[1]
+
+
+def test_a_class_of_one_row_among_others_is_named():
+    rng = np.random.default_rng(0)
+    labels = np.array(["a"] * 500 + ["b"] * 499 + ["only"])
+    x = rng.normal(size=(1000, 8)) + 4 * np.unique(labels, return_inverse=True)[1][:, None]
+    estimate = mutual_information(x, labels, permutations=0)
+    assert estimate.value == pytest.approx(np.log(2), abs=0.05)
+    assert any("only (1 of 1000)" in str(w) for w in estimate.warnings)
+
+
+def test_labels_that_occur_too_rarely_to_be_halved_are_refused_by_name():
+    rng = np.random.default_rng(0)
+    labels = np.array([f"s{i}" for i in range(60)])
+    with pytest.raises(ValueError, match=r"y has 60 labels in 60 rows, none of them 4 times"):
+        mutual_information(rng.normal(size=(60, 8)), labels)
