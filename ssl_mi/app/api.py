@@ -24,14 +24,17 @@ def short_run(overrides: Sequence[str]) -> Run:
     from hydra.core.global_hydra import GlobalHydra
 
     from ssl_mi.app import startup as cli
+    from ssl_mi.app.optimizer_choice import settle_optimizer
 
     with tempfile.TemporaryDirectory() as folder:
         GlobalHydra.instance().clear()
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            cfg = compose("train", [f"run_dir={folder}", "progress=none", *overrides])
+            chosen = [f"run_dir={folder}", "progress=none", *overrides]
+            cfg = compose("train", chosen)
+            note = settle_optimizer(cfg, chosen)
         cli.check(cfg)
         cli.start(cfg)
-        run = Run(cfg, cli.build(cfg, "data"), cli.build(cfg, "module"))
+        run = Run(cfg, cli.build(cfg, "data"), cli.build(cfg, "module"), optimizer_note=note)
         with contextlib.redirect_stdout(io.StringIO()):  # the facts of each run would bury what its caller prints
             run.trainer.fit(run.module, run.data)
     return run

@@ -17,7 +17,7 @@ from ssl_mi.app.startup import build, check_checkpoint, first_process
 class Run:
     """The trainer of a configuration, what is printed before and after it, and its report."""
 
-    def __init__(self, cfg: DictConfig, data, module) -> None:
+    def __init__(self, cfg: DictConfig, data, module, optimizer_note: str = "") -> None:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
         from hydra.utils import instantiate
@@ -27,6 +27,7 @@ class Run:
         from ssl_mi.callbacks.progress import progress_bar
 
         self.cfg, self.data, self.module = cfg, data, module
+        self.optimizer_note = optimizer_note or "as in the configuration"
         self.folder = Path(cfg.run_dir)
         self.began = time.perf_counter()
         bar = progress_bar(cfg.progress)
@@ -77,7 +78,8 @@ class Run:
             "effective batch": split,
             "objective": module.objective.name,
             **module.objective.facts(self.data.batch_size),
-            "optimizer": f"{_name(module.make_optimizer.func)}, learning rate {rate:g} (as in the configuration)",
+            "optimizer": f"{_name(module.make_optimizer.func)}, learning rate {rate:g} ({self.optimizer_note})",
+            **_own_optimizer(module.make_objective_optimizer),
             "parameters": _count(module),
             "epochs": trainer.max_epochs,
             "devices": f"{trainer.world_size} x {trainer.accelerator.__class__.__name__.removesuffix('Accelerator')}",
@@ -144,6 +146,14 @@ class Run:
         last = self.folder / "checkpoints" / "last.ckpt"
         if ended != "complete" and last.exists():
             console.print(f"resume with the same command and ckpt_path={last}", highlight=False, soft_wrap=True)
+
+
+def _own_optimizer(make: Callable | None) -> dict[str, str]:
+    if make is None:
+        return {}
+    rate = make.keywords.get("lr")
+    said = "its own default learning rate" if rate is None else f"learning rate {rate:g}"
+    return {"objective's optimizer": f"{_name(make.func)}, {said}"}
 
 
 def _name(function: Callable) -> str:
