@@ -9,8 +9,9 @@ from pathlib import Path
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 
+from ssl_mi.app.optimizer_choice import settle_optimizer
 from ssl_mi.app.paths import PAGE, conf_dir, plugin_dirs
 
 
@@ -94,8 +95,11 @@ class Sources:
         GlobalHydra.instance().clear()
         try:
             with initialize_config_dir(version_base="1.3", config_dir=str(self.primary.absolute())):
-                path = [f"hydra.searchpath=[{further}]"] if further else []
-                return compose(self.page, [*overrides, *path], return_hydra_config=with_hydra)
+                chosen = [*overrides, *([f"hydra.searchpath=[{further}]"] if further else [])]
+                page = compose(self.page, chosen, return_hydra_config=with_hydra)
+                with read_write(page):
+                    settle_optimizer(page, chosen, self.page)
+                return page
         finally:
             GlobalHydra.instance().hydra = running
 

@@ -144,7 +144,8 @@ def _added(page: DictConfig, settings: Sequence[Override], groups: Sequence[str]
 
     The page is changed: a setting may name the class that takes the next.
     """
-    keys = {key for key, _ in entries(OmegaConf.to_container(page))}
+    before = dict(entries(OmegaConf.to_container(page)))
+    keys = set(before)
     plain = [o for o in settings if not (o.is_add() or o.is_force_add() or o.is_delete())]
     unknown = [o for o in plain if o.key_or_group not in keys]
     for setting in settings:
@@ -158,7 +159,8 @@ def _added(page: DictConfig, settings: Sequence[Override], groups: Sequence[str]
         if not ((place and _is_entry(owner, setting)) or _is_taken(place, owner, name, key)):
             raise UnknownOverride(f"there is no key '{key}'{_nearest(key, {*keys, *groups})}")
         _set(page, setting)
-    parts = [o for o in plain if isinstance(_first_value(o), dict) and o not in unknown]
+    # A mapping in place of null or a number is a value like any other; one that joins a mapping has keys to check.
+    parts = [o for o in plain if isinstance(_first_value(o), dict) and isinstance(before.get(o.key_or_group), dict)]
     return {str(o.input_line) for o in [*unknown, *(o for o in parts if _has_new_keys(page, o, keys))]}
 
 

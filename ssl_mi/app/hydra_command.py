@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssl_mi.app.composition import Sources, folder_of
 from ssl_mi.app.config_checks import UnknownOverride, accepted, parse_override
+from ssl_mi.app.optimizer_choice import settle_optimizer
 from ssl_mi.app.paths import PAGE, conf_dir
 from ssl_mi.app.startup import check, clear_errors, first_process, print_error
 
@@ -127,6 +128,7 @@ def _hand_to_hydra(words: Sequence[str], prepare: Callable[[DictConfig], Run]) -
     def job(cfg: DictConfig) -> None:
         # Lightning starts further processes with the words and the environment that started this one.
         with _command_line(given, full_error), clear_errors(), _no_folder_of_a_failed_start():
+            settle_optimizer(cfg)
             prepare(cfg).fit()
 
     with _command_line([given[0], *words], "1"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,9 @@ class Run:
             "effective batch": split,
             "objective": module.objective.name,
             **module.objective.facts(self.data.batch_size),
-            "optimizer": f"{module.describe_optimizer()} (as in the configuration)",
+            "optimizer": f"{module.describe_optimizer()} ({self.cfg.optimizer_note or 'as in the configuration'})",
             **({"schedules": "; ".join(moving)} if moving else {}),
+            **_own_optimizer(module.make_objective_optimizer),
             "parameters": _count(module),
             "epochs": trainer.max_epochs,
             "devices": f"{trainer.world_size} x {trainer.accelerator.__class__.__name__.removesuffix('Accelerator')}",
@@ -160,6 +161,15 @@ class Run:
         last = self.folder / "checkpoints" / "last.ckpt"
         if ended != "complete" and last.exists():
             console.print(f"resume with the same command and ckpt_path={last}", highlight=False, soft_wrap=True)
+
+
+def _own_optimizer(make: Callable[..., Any] | None) -> dict[str, str]:
+    if make is None:
+        return {}
+    import torch
+
+    optimizer = make([{"params": [torch.nn.Parameter(torch.zeros(1))]}])
+    return {"objective's optimizer": f"{type(optimizer).__name__}, learning rate {optimizer.param_groups[0]['lr']:g}"}
 
 
 def _count(module) -> str:

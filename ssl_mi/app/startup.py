@@ -91,6 +91,8 @@ def check(cfg: DictConfig) -> None:
     if not isinstance(cfg.seed, int) or cfg.seed < 0:
         raise ValueError(f"seed={cfg.seed}: a whole number, 0 or more")
     rate = cfg.optimizer.get("lr")
+    if rate is None:
+        raise ValueError(f"optimizer.lr is not set, and {cfg.optimizer.get('_target_')} has no default here: set it")
     if not isinstance(rate, int | float) or not rate > 0:
         raise ValueError(f"optimizer.lr={rate}: the learning rate is a positive number")
     if cfg.trainer.max_epochs == 0:
@@ -136,7 +138,9 @@ def build(cfg: DictConfig, key: str) -> Any:
     from hydra.utils import instantiate
 
     part = cfg.get(key)
-    return None if part is None else instantiate(part, _convert_="all")
+    # ~evaluation takes the part away, and leaves what an experiment says of it.
+    left_out = part is None or "_target_" not in part
+    return None if left_out else instantiate(part, _convert_="all")
 
 
 def check_checkpoint(path: str | Path, module: nn.Module, max_epochs: int | None, rate: float | None = None) -> None:

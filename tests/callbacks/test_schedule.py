@@ -131,7 +131,7 @@ def test_accumulated_batches_share_the_value_of_their_step(run):
 
 def test_a_schedule_changes_what_is_learned(run, tmp_path):
     moving = entry("t", "objective.critic.temperature", 0.5, 0.1)
-    still = "objective.critic.temperature=0.5"
+    still = "objective.temperature=0.5"
     first, second = (
         run(*NARROW, how, "trainer.max_epochs=1", f"run_dir={tmp_path / name}").module.towers.state_dict()
         for name, how in (("a", moving), ("b", still))

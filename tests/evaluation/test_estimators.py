@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from ssl_mi.evaluation.capture_ratio import Capture
 from ssl_mi.evaluation.estimators import as_estimates, estimator_name
 from ssl_mi.evaluation.mutual_information import MutualInformation
-from ssl_mi.information import ksg, mutual_information, neural_mi
+from ssl_mi.information import Training, ksg, mutual_information, neural_mi
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.projections.linear import CCA
 
@@ -82,7 +82,7 @@ def test_what_one_fold_says_of_itself_is_not_said_of_both():
 
 
 def test_a_neural_estimator_is_measured():
-    neural = partial(neural_mi, max_steps=200, seed=0)
+    neural = partial(neural_mi, training=Training(max_steps=200), seed=0)
     row = rows(n=600, projections={"all": None}, estimator=neural, subsets=0)["mi_neural_mi_all_nats"]
     assert 0.2 < row.value < NATS + 0.2
 
