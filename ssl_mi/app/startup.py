@@ -139,8 +139,11 @@ def build(cfg: DictConfig, key: str) -> Any:
 
     part = cfg.get(key)
     # ~evaluation takes the part away, and leaves what an experiment says of it.
-    left_out = part is None or "_target_" not in part
-    return None if left_out else instantiate(part, _convert_="all")
+    if part is None or not (
+        "_target_" in part or any(isinstance(p, DictConfig) and "_target_" in p for p in part.values())
+    ):
+        return None
+    return instantiate(part, _convert_="all")
 
 
 def check_checkpoint(path: str | Path, module: nn.Module, max_epochs: int | None, rate: float | None = None) -> None:
