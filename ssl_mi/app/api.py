@@ -117,7 +117,7 @@ class TrainedRun:
     @cached_property
     def table(self) -> Table:
         """The closing table: the last evaluation, a line per quantity, a column per encoder."""
-        from ssl_mi.report.run_report import closing_table
+        from ssl_mi.report import closing_table
 
         return Table(*closing_table([row.as_dict() for row in self.rows]))
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 HYDRA_WORDS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
-MOST_COMBINATIONS = 32  # of swept options that are composed before a sweep; each takes about 0.15 s
+MOST_COMBINATIONS = 32  # of swept values that are checked before a sweep; each takes about 0.2 s
 
 
 class UnknownOverride(ValueError):
@@ -60,7 +60,7 @@ def accepted(sources: Sources, overrides: Sequence[str], sweep: bool = False) ->
             _check_option(override, options[override.key_or_group])
     settings = [override for override in ours if override.key_or_group not in options]
     added: set[str] = set()
-    for chosen in _combinations([override for override in ours if override.key_or_group in options], options):
+    for chosen in combinations([override for override in ours if override.key_or_group in options], options):
         added |= _added(_composed(sources, chosen), settings, list(options))
     return [f"++{o.input_line}" if o.input_line in added else str(o.input_line) for o in parsed]
 
@@ -115,18 +115,22 @@ def _check_option(override: Override, options: Sequence[str]) -> None:
             )
 
 
-def _combinations(choices: Sequence[Override], options: Mapping[str, Sequence[str]]) -> Iterable[list[str]]:
-    """The choices of options of each job, one list for every combination of those that are swept.
+def combinations(overrides: Sequence[Override], options: Mapping[str, Sequence[str]]) -> Iterable[list[str]]:
+    """The overrides of each job of a sweep: one list for every combination of the values that are swept.
 
-    Of very many only the first: each job of a sweep is checked once more when it starts.
+    Of very many only the first: each job is checked once more when it starts.
+
+    Args:
+        overrides: No interval among them, which only some sweepers know how to divide.
+        options: {group: its options}, for globs.
     """
     texts = []
-    for choice in choices:
-        if choice.is_sweep_override():
-            key, values = choice.get_key_element(), _options_named(choice, options[choice.key_or_group])
+    for override in overrides:
+        if override.is_sweep_override():
+            key, values = override.get_key_element(), _options_named(override, options.get(override.key_or_group, ()))
             texts.append([f"{key}={value}" for value in values])
         else:
-            texts.append([str(choice.input_line)])
+            texts.append([str(override.input_line)])
     return map(list, itertools.islice(itertools.product(*texts), MOST_COMBINATIONS))
 
 
@@ -156,7 +160,7 @@ def _added(page: DictConfig, settings: Sequence[Override], groups: Sequence[str]
     for setting in unknown:
         key = setting.key_or_group
         place, owner, name = _owner(OmegaConf.to_container(page), key)
-        if not ((place and _is_entry(owner, setting)) or _is_taken(place, owner, name, key)):
+        if not ((place and _is_entry(owner, key, _first_value(setting))) or _is_taken(place, owner, name, key)):
             raise UnknownOverride(f"there is no key '{key}'{_nearest(key, {*keys, *groups})}")
         _set(page, setting)
     # A mapping in place of null or a number is a value like any other; one that joins a mapping has keys to check.
@@ -164,22 +168,21 @@ def _added(page: DictConfig, settings: Sequence[Override], groups: Sequence[str]
     return {str(o.input_line) for o in [*unknown, *(o for o in parts if _has_new_keys(page, o, keys))]}
 
 
-def _is_entry(owner: Any, setting: Override) -> bool:
-    """Whether a setting names the class of a new entry in a mapping of parts, such as `evaluation.evaluations`."""
-    value = _first_value(setting)
-    names_class = setting.key_or_group.endswith("._target_") or (isinstance(value, dict) and "_target_" in value)
+def _is_entry(owner: Any, key: str, value: Any) -> bool:
+    """Whether `key=value` names the class of a new entry in a mapping of parts, such as `evaluation.evaluations`."""
+    names_class = key.endswith("._target_") or (isinstance(value, dict) and "_target_" in value)
     inner = list(owner.values()) if isinstance(owner, dict) and "_target_" not in owner else []
     return names_class and any(isinstance(part, dict) and "_target_" in part for part in inner)
 
 
 def _has_new_keys(page: DictConfig, setting: Override, keys: Collection[str]) -> bool:
     """Whether a mapping has keys that the part it is merged into does not have but takes."""
-    place = setting.key_or_group
-    new = [name for name in map(str, _first_value(setting)) if f"{place}.{name}" not in keys]
+    place, values = setting.key_or_group, _first_value(setting)
+    new = {f"{place}.{name}": value for name, value in values.items() if f"{place}.{name}" not in keys}
     _, owner, _ = _owner(OmegaConf.to_container(page), f"{place}.")
-    for name in new:
-        if not _is_taken(place, owner, name, f"{place}.{name}"):
-            raise UnknownOverride(f"there is no key '{place}.{name}'{_nearest(f'{place}.{name}', keys)}")
+    for key, value in new.items():
+        if not (_is_entry(owner, key, value) or _is_taken(place, owner, key.rsplit(".", 1)[-1], key)):
+            raise UnknownOverride(f"there is no key '{key}'{_nearest(key, keys)}")
     return bool(new)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import shutil
 import sys
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_mi.app.composition import Sources, folder_of
-from ssl_mi.app.config_checks import UnknownOverride, accepted, parse_override
+from ssl_mi.app.config_checks import UnknownOverride, accepted, combinations, parse_override
 from ssl_mi.app.optimizer_choice import settle_optimizer
 from ssl_mi.app.paths import PAGE, conf_dir
 from ssl_mi.app.startup import check, clear_errors, first_process, print_error
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from ssl_mi.app.runner import Run
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # where it is 1, Hydra raises what it otherwise prints in its own way
-MOST_JOBS = 32  # of a sweep that are checked before the first begins; each takes about 0.2 s
 
 
 def run(argv: Sequence[str], prepare: Callable[[DictConfig], Run]) -> int:
@@ -65,11 +63,12 @@ def _checked(argv: Sequence[str]) -> list[str]:
     several = args.multirun or "hydra.mode=MULTIRUN" in args.overrides
     overrides = accepted(sources, args.overrides, sweep=several)
     if not (args.help or args.cfg or args.info):
-        for job in _jobs(overrides) if several else [overrides]:
+        for job in _jobs(sources, overrides) if several else [overrides]:
             _check_job(sources, job)
     flags = [word for word in argv if word not in args.overrides]
     if args.config_path is not None:  # Hydra would look for it beside this file
-        flags = [word.replace(args.config_path, str(sources.primary)) for word in flags]
+        given, full = args.config_path, str(sources.primary)
+        flags = [{given: full, f"--config-path={given}": f"--config-path={full}"}.get(word, word) for word in flags]
     return [*flags, *overrides]  # Hydra's parser wants them apart
 
 
@@ -84,18 +83,12 @@ def _sources(args: argparse.Namespace) -> Sources:
     return Sources(primary, tuple(further), args.config_name or PAGE)
 
 
-def _jobs(overrides: Sequence[str]) -> Iterable[Sequence[str]]:
+def _jobs(sources: Sources, overrides: Sequence[str]) -> Iterable[Sequence[str]]:
     """The overrides of the first jobs of a sweep, as Hydra's own sweeper makes them; none where another one does."""
     parsed = [parse_override(text) for text in overrides]
     if any(o.key_or_group == "hydra/sweeper" or o.is_interval_sweep() for o in parsed):
         return []
-    options = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-        if o.is_sweep_override() and o.is_discrete_sweep()
-        else [text]
-        for o, text in zip(parsed, overrides, strict=True)
-    ]
-    return itertools.islice(itertools.product(*options), MOST_JOBS)
+    return combinations(parsed, sources.options())
 
 
 def _check_job(sources: Sources, overrides: Sequence[str]) -> None:

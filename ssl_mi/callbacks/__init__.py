@@ -9,10 +9,17 @@ from ssl_mi import _lazy
 if TYPE_CHECKING:
     from ssl_mi.callbacks.evaluate import Evaluate
     from ssl_mi.callbacks.history import History
+    from ssl_mi.callbacks.loggers import Hyperparameters
     from ssl_mi.callbacks.progress import progress_bar
 
-__all__ = ["Evaluate", "History", "progress_bar"]
+__all__ = ["Evaluate", "History", "Hyperparameters", "progress_bar"]
 
 __getattr__, __dir__ = _lazy.attach(
-    __name__, {"evaluate": ("Evaluate",), "history": ("History",), "progress": ("progress_bar",)}
+    __name__,
+    {
+        "evaluate": ("Evaluate",),
+        "history": ("History",),
+        "loggers": ("Hyperparameters",),
+        "progress": ("progress_bar",),
+    },
 )

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from ssl_mi.data.folder import ImageFolder
     from ssl_mi.data.geometry import GaussianBlur, HorizontalFlip, RandomResizedCrop, Rotation, WrapShift
     from ssl_mi.data.image_arrays import ImageArrays
-    from ssl_mi.data.modules import ImageData
+    from ssl_mi.data.memory import TensorImages
+    from ssl_mi.data.modules import DataModule, ImageData
     from ssl_mi.data.ops import Op
-    from ssl_mi.data.sets import ImageSet, Sets
+    from ssl_mi.data.sets import ImageSet, SampleSet, Sets
     from ssl_mi.data.shapes import EmbeddedShapes, draw_shapes
     from ssl_mi.data.torchvision_sets import TorchvisionSet
 
@@ -32,11 +33,14 @@ __all__ = [  # noqa: RUF022 - grouped
     "ImageArrays",
     "ImageFolder",
     "ImageSet",
+    "SampleSet",
     "Sets",
+    "TensorImages",
     "TorchvisionSet",
     "draw_shapes",
     # splits and batches
     "Batch",
+    "DataModule",
     "ImageData",
     "Source",
     # views
@@ -70,9 +74,10 @@ __getattr__, __dir__ = _lazy.attach(
         "folder": ("ImageFolder",),
         "geometry": ("GaussianBlur", "HorizontalFlip", "RandomResizedCrop", "Rotation", "WrapShift"),
         "image_arrays": ("ImageArrays",),
-        "modules": ("ImageData",),
+        "memory": ("TensorImages",),
+        "modules": ("DataModule", "ImageData"),
         "ops": ("Op",),
-        "sets": ("ImageSet", "Sets"),
+        "sets": ("ImageSet", "SampleSet", "Sets"),
         "shapes": ("EmbeddedShapes", "draw_shapes"),
         "torchvision_sets": ("TorchvisionSet",),
     },

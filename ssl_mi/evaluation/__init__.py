@@ -8,9 +8,9 @@ from ssl_mi import _lazy
 
 if TYPE_CHECKING:
     from ssl_mi.evaluation.capture_ratio import Capture
-    from ssl_mi.evaluation.context import Bench, Evaluation
+    from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Plot
     from ssl_mi.evaluation.geometry import Geometry, alignment, effective_rank, uniformity
-    from ssl_mi.evaluation.measurement import Row
+    from ssl_mi.evaluation.measurement import Measurement
     from ssl_mi.evaluation.mutual_information import MutualInformation
     from ssl_mi.evaluation.pictures import Pictures
     from ssl_mi.evaluation.probes import KNN, LinearProbe
@@ -24,9 +24,10 @@ __all__ = [  # noqa: RUF022 - grouped
     "MutualInformation",
     "Pictures",
     # to write others
-    "Bench",
     "Evaluation",
-    "Row",
+    "EvaluationContext",
+    "Measurement",
+    "Plot",
     # functions of embeddings
     "alignment",
     "effective_rank",
@@ -37,9 +38,9 @@ __getattr__, __dir__ = _lazy.attach(
     __name__,
     {
         "capture_ratio": ("Capture",),
-        "context": ("Bench", "Evaluation"),
+        "context": ("Evaluation", "EvaluationContext", "Plot"),
         "geometry": ("Geometry", "alignment", "effective_rank", "uniformity"),
-        "measurement": ("Row",),
+        "measurement": ("Measurement",),
         "mutual_information": ("MutualInformation",),
         "pictures": ("Pictures",),
         "probes": ("KNN", "LinearProbe"),

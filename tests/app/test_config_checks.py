@@ -90,6 +90,11 @@ def test_what_exists_is_accepted_as_it_is(overrides):
             "evaluation.evaluations.mi.projections.a.dim",
             3,
         ),
+        (
+            ["evaluation.evaluations={knn: null, again: {_target_: ssl_mi.evaluation.probes.KNN, k: 3}}"],
+            "evaluation.evaluations.again.k",
+            3,
+        ),
         (["ckpt_path=runs/epoch=2-step=12.ckpt"], "ckpt_path", "runs/epoch=2-step=12.ckpt"),
     ],
     ids=str,

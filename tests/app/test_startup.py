@@ -281,7 +281,7 @@ def test_flags_may_stand_between_overrides(main, tmp_path, capsys):
 
 
 def test_a_sweep_takes_the_keys_that_classes_take(main, tmp_path):
-    assert main(tmp_path, "-m", "optimizer.eps=1e-8,1e-7", f"hydra.sweep.dir={tmp_path}") == 0
+    assert main(tmp_path, "-m", "optimizer.eps=1e-8,1e-7", "schedule=glob(const*)", f"hydra.sweep.dir={tmp_path}") == 0
     for job, eps in enumerate((1e-8, 1e-7)):
         assert OmegaConf.load(tmp_path / str(job) / ".hydra" / "config.yaml").optimizer.eps == eps
     assert (tmp_path / "sweep.csv").is_file()

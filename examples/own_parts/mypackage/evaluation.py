@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ssl_mi.evaluation.context import Bench, Evaluation
-from ssl_mi.evaluation.measurement import Row
+from ssl_mi.evaluation import Evaluation, EvaluationContext, Measurement
 
 
 @dataclass
@@ -19,11 +18,12 @@ class ActiveUnits(Evaluation):
     limit: int | None = 1000
     name: str = field(default="units", init=False)
 
-    def collect(self, bench: Bench) -> None:
-        bench.features(bench.split, self.limit)
+    def embed(self, context: EvaluationContext) -> None:
+        context.features(context.split, self.limit)
 
-    def measure(self, bench: Bench) -> list[Row]:
-        h = bench.features(bench.split, self.limit).h
+    def compute(self, context: EvaluationContext) -> list[Measurement]:
+        h = context.features(context.split, self.limit).h
         deviation = h.double().std(0)
         share = (deviation > self.threshold * deviation.max()).double().mean().item()
-        return [bench.row(self.name, "active_units", "share of active units of h", share, ceiling=1.0, n=len(h))]
+        quantity = "share of active units of h"
+        return [context.measurement(self.name, "active_units", quantity, share, ceiling=1.0, n=len(h))]
