@@ -6,9 +6,8 @@ import pytest
 from conftest import CONF, NO_EVALUATION
 from omegaconf import OmegaConf
 
-from ssl_mi.app import config_checks as overrides
-from ssl_mi.app import startup as cli
-from ssl_mi.app.runner import Run
+from ssl_mi.app.config_checks import check_arguments
+from ssl_mi.app.train import run_training
 
 EXPERIMENTS = sorted(
     str(p.relative_to(CONF / "experiment").with_suffix("")) for p in (CONF / "experiment").rglob("*.yaml")
@@ -44,13 +43,10 @@ def test_an_experiment_trains_two_steps_on_a_few_images(configure, name):
     shortened = [*NO_EVALUATION, "trainer.max_steps=2", "schedule.warmup_epochs=0", *(FEW_PAIRS if known else [])]
     shortened += VIT if name == "mae_cifar" else []  # it takes no other
     cfg = configure(f"experiment={name}", *shortened, tiny=not known)
-    overrides.check_arguments(cfg)
+    check_arguments(cfg)
     for part in (cfg.towers, cfg.objective):
         shrink(part)
-    cli.start(cfg)
-    made = Run(cfg, cli.build(cfg, "data"), cli.build(cfg, "module"))
-    with made.reported():
-        made.trainer.fit(made.module, made.data)
+    made = run_training(cfg)
     assert made.trainer.global_step == 2
     assert math.isfinite(made.history.epochs[0]["train/loss"])
 
@@ -66,7 +62,7 @@ def test_an_experiment_says_paper_command_and_expectation(name):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_takes_only_arguments_that_exist_on_its_own_data(configure, name):
-    overrides.check_arguments(configure(f"experiment={name}", tiny=False))
+    check_arguments(configure(f"experiment={name}", tiny=False))
 
 
 @pytest.mark.parametrize("group", ["objective", "optimizer", "schedule", "augmentation", "encoder", "towers"])
@@ -75,7 +71,7 @@ def test_every_option_takes_only_arguments_that_exist(configure, group):
     for path in sorted((CONF / group).glob("*.yaml")):
         option = OmegaConf.load(path)
         if "defaults" in option:
-            overrides.check_arguments(configure(f"{group}={path.stem}", tiny=False))
+            check_arguments(configure(f"{group}={path.stem}", tiny=False))
         else:  # composing the page around each option would take most of the time
             cfg[group] = option
-            overrides.check_arguments(cfg)
+            check_arguments(cfg)

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +16,9 @@ from ssl_mi.app.api import short_run
 from ssl_mi.data.known.sprites import FACTORS
 from ssl_mi.evaluation.context import Bench
 from study import Row, Study, Verdict, main, over_seeds, pick
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 CONTENT = ("shape", "size")  # what the task asks for: which of 15 shapes and sizes
 TASK_NATS = sum(math.log(len(FACTORS[name])) for name in CONTENT)
@@ -120,48 +124,50 @@ def picture(rows: Sequence[Row], path: Path) -> None:
     figure = Figure(figsize=(13.5, 5.2), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.15])
-
     nats = [pick(rows, "nats", views=name, encoder="trained")[0] for name in names]
+    _accuracies(rows, left, names, nats)
+    _kept(rows, right, names, nats)
+    figure.savefig(path, dpi=110)
+
+
+def _accuracies(rows: Sequence[Row], panel: Axes, names: Sequence[str], nats: Sequence[float]) -> None:
     values = np.array([pick(rows, "accuracy", views=name, encoder="trained") for name in names])
-    left.plot(nats, values.mean(1), "-", color="tab:blue", lw=2, zorder=2)
+    panel.plot(nats, values.mean(1), "-", color="tab:blue", lw=2, zorder=2)
     for seed in range(values.shape[1]):
-        left.plot(nats, values[:, seed], "o", ms=4, color="tab:blue", alpha=0.45, zorder=3)
-    left.axvline(TASK_NATS, color="black", lw=1, ls=":")
+        panel.plot(nats, values[:, seed], "o", ms=4, color="tab:blue", alpha=0.45, zorder=3)
+    panel.axvline(TASK_NATS, color="black", lw=1, ls=":")
     random = np.mean(pick(rows, "accuracy", views="nothing", encoder="random"))
-    left.axhline(random, color="0.45", lw=1, ls="--")
-    edge = {"transform": left.get_yaxis_transform(), "ha": "right", "va": "bottom", "fontsize": 8, "color": "0.35"}
-    left.text(0.99, random + 0.006, "as initialised", **edge)
-    side = {"transform": left.get_xaxis_transform(), "va": "bottom", "fontsize": 8}
-    left.text(TASK_NATS + 0.1, 0.08, f"I(V; task) = ln 15 = {TASK_NATS:.2f}", **side)
+    panel.axhline(random, color="0.45", lw=1, ls="--")
+    edge = {"transform": panel.get_yaxis_transform(), "ha": "right", "va": "bottom", "fontsize": 8, "color": "0.35"}
+    panel.text(0.99, random + 0.006, "as initialised", **edge)
+    side = {"transform": panel.get_xaxis_transform(), "va": "bottom", "fontsize": 8}
+    panel.text(TASK_NATS + 0.1, 0.08, f"I(V; task) = ln 15 = {TASK_NATS:.2f}", **side)
     for place, (x, y) in enumerate(zip(nats, values.max(1), strict=True)):
         beside = (-7, 5) if x < TASK_NATS + 0.1 else (7, 5)
-        left.annotate(str(place), (x, y), beside, textcoords="offset points", fontsize=8, ha="center", color="0.2")
-    left.set(xlabel="I(V1; V2), exact, nats", ylabel="linear probe on h: which of 15 shapes and sizes")
-    left.set_title("how much should two views share?", fontsize=11)
-    left.spines[["top", "right"]].set_visible(False)
+        panel.annotate(str(place), (x, y), beside, textcoords="offset points", fontsize=8, ha="center", color="0.2")
+    panel.set(xlabel="I(V1; V2), exact, nats", ylabel="linear probe on h: which of 15 shapes and sizes")
+    panel.set_title("how much should two views share?", fontsize=11)
+    panel.spines[["top", "right"]].set_visible(False)
 
+
+def _kept(rows: Sequence[Row], panel: Axes, names: Sequence[str], nats: Sequence[float]) -> None:
     kept = np.array([[np.mean(pick(rows, f"nats_{f}", views=n, encoder="trained")) for f in FACTORS] for n in names])
     share = kept / [math.log(len(values)) for values in FACTORS.values()]
-    right.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    panel.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for i, name in enumerate(names):
         shared, partly = VIEWS[name]
         for j, factor in enumerate(FACTORS):
             tone = "white" if share[i, j] > 0.6 else "black"
-            right.text(j, i, f"{kept[i, j]:.2f}", ha="center", va="center", fontsize=8, color=tone)
+            panel.text(j, i, f"{kept[i, j]:.2f}", ha="center", va="center", fontsize=8, color=tone)
             if factor in shared or factor in partly:
                 style = "-" if factor in shared else ":"
                 box = {"fill": False, "edgecolor": "tab:orange", "lw": 2, "ls": style}
-                right.add_patch(_rectangle(j, i, **box))
-    right.set_xticks(
-        range(len(FACTORS)), [f"{f}\n(ln {len(v)} = {math.log(len(v)):.2f})" for f, v in FACTORS.items()], fontsize=8
-    )
-    right.set_yticks(
-        range(len(names)),
-        [f"{i}  {name}, {n:.2f}" for i, (name, n) in enumerate(zip(names, nats, strict=True))],
-        fontsize=8,
-    )
-    right.set_title("I(h; factor), nats; framed: shared by the views (dotted: in part)", fontsize=11)
-    figure.savefig(path, dpi=110)
+                panel.add_patch(_rectangle(j, i, **box))
+    factors = [f"{f}\n(ln {len(v)} = {math.log(len(v)):.2f})" for f, v in FACTORS.items()]
+    panel.set_xticks(range(len(FACTORS)), factors, fontsize=8)
+    views = [f"{i}  {name}, {n:.2f}" for i, (name, n) in enumerate(zip(names, nats, strict=True))]
+    panel.set_yticks(range(len(names)), views, fontsize=8)
+    panel.set_title("I(h; factor), nats; framed: shared by the views (dotted: in part)", fontsize=11)
 
 
 def _rectangle(j: int, i: int, **style):

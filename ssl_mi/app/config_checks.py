@@ -183,9 +183,12 @@ def _has_new_keys(page: DictConfig, setting: Override, keys: Collection[str]) ->
 
 def _first_value(setting: Override) -> Any:
     """The value of a setting, of a sweep the first."""
-    if setting.is_interval_sweep():
-        return setting.value().start
-    return next(setting.sweep_iterator()) if setting.is_sweep_override() else setting.value()
+    from hydra.core.override_parser.types import IntervalSweep
+
+    value = setting.value()
+    if isinstance(value, IntervalSweep):
+        return value.start
+    return next(setting.sweep_iterator()) if setting.is_sweep_override() else value
 
 
 def _set(page: DictConfig, setting: Override) -> None:

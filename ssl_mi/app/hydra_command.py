@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from ssl_mi.app.startup import check, clear_errors, first_process, print_error
 if TYPE_CHECKING:
     from ssl_mi.app.runner import Run
 
+FULL_ERROR = "HYDRA_FULL_ERROR"  # where it is 1, Hydra raises what it otherwise prints in its own way
 MOST_JOBS = 32  # of a sweep that are checked before the first begins; each takes about 0.2 s
 
 
@@ -54,7 +56,7 @@ def _checked(argv: Sequence[str]) -> list[str]:
 
     parser = get_args_parser()
     parser.prog = "ssl-mi train"
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     if args.hydra_help or args.shell_completion or args.experimental_rerun:
         return list(argv)
     sources = _sources(args)
@@ -64,11 +66,10 @@ def _checked(argv: Sequence[str]) -> list[str]:
     if not (args.help or args.cfg or args.info):
         for job in _jobs(overrides) if several else [overrides]:
             _check_job(sources, job)
-    new = dict(zip(args.overrides, overrides, strict=True))
+    flags = [word for word in argv if word not in args.overrides]
     if args.config_path is not None:  # Hydra would look for it beside this file
-        new[args.config_path] = str(sources.primary)
-        new[f"--config-path={args.config_path}"] = f"--config-path={sources.primary}"
-    return [new.get(word, word) for word in argv]
+        flags = [word.replace(args.config_path, str(sources.primary)) for word in flags]
+    return [*flags, *overrides]  # Hydra's parser wants them apart
 
 
 def _sources(args: argparse.Namespace) -> Sources:
@@ -102,13 +103,13 @@ def _check_job(sources: Sources, overrides: Sequence[str]) -> None:
     from omegaconf import open_dict, read_write
 
     page = sources.compose(overrides, with_hydra=True)
-    with read_write(page), open_dict(page):
-        page.hydra.runtime.output_dir = "."
-        page.hydra.job.update({"num": 0, "id": "0"})
-        HydraConfig.instance().set_config(page)  # for ${hydra:...}
-        OmegaConf.select(page, "hydra.run.dir")
-        del page["hydra"]
     try:
+        with read_write(page), open_dict(page):
+            page.hydra.runtime.output_dir = "."
+            page.hydra.job.update({"num": 0, "id": "0"})
+            HydraConfig.instance().set_config(page)  # for ${hydra:...}
+            OmegaConf.select(page, "hydra.run.dir")
+            del page["hydra"]
         check(page)
     finally:
         HydraConfig.instance().cfg = None
@@ -118,20 +119,38 @@ def _check_job(sources: Sources, overrides: Sequence[str]) -> None:
 
 
 def _hand_to_hydra(words: Sequence[str], prepare: Callable[[DictConfig], Run]) -> None:
+    """Call Hydra's own main function, which reads the command line, with errors raised and not printed."""
     import hydra
 
-    given = sys.argv
+    given, full_error = list(sys.argv), os.environ.get(FULL_ERROR)
 
     def job(cfg: DictConfig) -> None:
-        sys.argv = given  # Lightning starts further processes with the words that started this one
-        with clear_errors(), _no_folder_of_a_failed_start():
+        # Lightning starts further processes with the words and the environment that started this one.
+        with _command_line(given, full_error), clear_errors(), _no_folder_of_a_failed_start():
             prepare(cfg).fit()
 
-    sys.argv = [given[0], *words]
-    try:
+    with _command_line([given[0], *words], "1"):
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=PAGE)(job)()
+
+
+@contextmanager
+def _command_line(words: list[str], full_error: str | None) -> Iterator[None]:
+    """Within, the process was started with these words, and with this value of HYDRA_FULL_ERROR."""
+    before, sys.argv = sys.argv, words
+    error_before = os.environ.get(FULL_ERROR)
+    _set_environment(FULL_ERROR, full_error)
+    try:
+        yield
     finally:
-        sys.argv = given
+        sys.argv = before
+        _set_environment(FULL_ERROR, error_before)
+
+
+def _set_environment(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
 
 
 @contextmanager

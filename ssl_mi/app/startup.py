@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_mi.app.config_checks import check_arguments, entries, one_line
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # Torch and Lightning are imported where they are used: --help and a misspelt key answer at once.
 
@@ -45,7 +48,7 @@ def clear_errors() -> Iterator[None]:
         sys.exit(1)
 
 
-def users_mistake(error: Exception) -> str | None:
+def users_mistake(error: BaseException) -> str | None:
     """The message of an error that whoever uses this can mend; None for all others."""
     if isinstance(error, BrokenPipeError):  # whoever read the output has gone: nobody's mistake
         return None
@@ -136,43 +139,20 @@ def build(cfg: DictConfig, key: str) -> Any:
     return None if part is None else instantiate(part, _convert_="all")
 
 
-def check_checkpoint(path: str | Path, module, max_epochs: int | None, rate: float | None = None) -> None:
+def check_checkpoint(path: str | Path, module: nn.Module, max_epochs: int | None, rate: float | None = None) -> None:
     """Raise ValueError, listing keys, unless the checkpoint is of just this module; without running its code.
 
-    max_epochs: of the run that resumes. rate: its optimizer.lr, which a checkpoint would silently replace.
+    Args:
+        path: The file to resume from.
+        module: What it is to be loaded into.
+        max_epochs: Of the run that resumes.
+        rate: Its optimizer.lr, which a checkpoint would silently replace.
     """
-    import torch
-
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle raises whatever the bytes lead it to
-        # Of torch's lines the one that says what it met: the first advises to run the file's code.
-        said = str(error).splitlines()
-        why = next((line.strip() for line in said if "unsupported" in line.lower()), said[0] if said else "it is empty")
-        raise ValueError(
-            f"{path} can not be read as a checkpoint of plain tensors, and code in files is never run: "
-            f"{type(error).__name__}: {why}"
-        ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ValueError(f"{path} is no checkpoint of a run: it has no 'state_dict'; runs keep theirs in checkpoints/")
-    saved, own = checkpoint["state_dict"], module.state_dict()
-    problems = {
-        "missing in the file": [k for k in own if k not in saved],
-        "unknown to this run": [k for k in saved if k not in own],
-        "of another shape": [
-            f"{k} {list(saved[k].shape)} for {list(own[k].shape)}"
-            for k in own
-            if k in saved and saved[k].shape != own[k].shape
-        ],
-    }
-    problems = {what: keys for what, keys in problems.items() if keys}
+    checkpoint = _load_checkpoint(path)
+    problems = _misfits(checkpoint["state_dict"], module.state_dict())
     if problems:
-        lines = [
-            f"  {what}: {', '.join(keys[:8])}" + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
-            for what, keys in problems.items()
-        ]
         raise ValueError(
-            f"the checkpoint {path} does not fit this run:\n" + "\n".join(lines) + "\n"
+            f"the checkpoint {path} does not fit this run:\n" + "\n".join(problems) + "\n"
             "Resume with the overrides it was trained with; they are in .hydra/overrides.yaml of its run."
         )
     saved_rates = {
@@ -191,3 +171,36 @@ def check_checkpoint(path: str | Path, module, max_epochs: int | None, rate: flo
             f"the checkpoint {path} is at epoch {done} and trainer.max_epochs={max_epochs}: "
             "nothing is left to train; raise trainer.max_epochs"
         )
+
+
+def _load_checkpoint(path: str | Path) -> dict[str, Any]:
+    import torch
+
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle raises whatever the bytes lead it to
+        # Of torch's lines the one that says what it met: the first advises to run the file's code.
+        said = str(error).splitlines()
+        why = next((line.strip() for line in said if "unsupported" in line.lower()), said[0] if said else "it is empty")
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint of plain tensors, and code in files is never run: "
+            f"{type(error).__name__}: {why}"
+        ) from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"{path} is no checkpoint of a run: it has no 'state_dict'; runs keep theirs in checkpoints/")
+    return checkpoint
+
+
+def _misfits(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """A line for each way in which saved weights are not those of a module, with the first keys."""
+    shapes = {k: (list(saved[k].shape), list(own[k].shape)) for k in own if k in saved}
+    problems = {
+        "missing in the file": [k for k in own if k not in saved],
+        "unknown to this run": [k for k in saved if k not in own],
+        "of another shape": [f"{k} {there} for {here}" for k, (there, here) in shapes.items() if there != here],
+    }
+    return [
+        f"  {what}: {', '.join(keys[:8])}" + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+        for what, keys in problems.items()
+        if keys
+    ]

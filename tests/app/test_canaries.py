@@ -7,7 +7,8 @@ from conftest import CONF
 from omegaconf import OmegaConf
 
 from ssl_mi.app import canaries
-from ssl_mi.app import config_checks as overrides
+from ssl_mi.app.config_checks import check_arguments
+from ssl_mi.app.main import main
 
 LIST = OmegaConf.load(CONF / "canaries.yaml")
 
@@ -19,7 +20,7 @@ def test_every_objective_has_a_run():
 @pytest.mark.parametrize("name", ["cmc", "dino", "moco_v3"])
 def test_a_run_is_one_the_command_line_takes(configure, name):
     chosen = [f"objective={name}", *LIST.common, *LIST.runs[name].overrides]
-    overrides.check_arguments(configure(*chosen, tiny=False))
+    check_arguments(configure(*chosen, tiny=False))
 
 
 def test_a_run_fails_near_the_random_encoder_and_away_from_the_accuracy_written():
@@ -39,7 +40,32 @@ def test_a_run_reads_probe_geometry_and_information_of_the_last_evaluation(monke
     assert 1 <= found["rank_h"] <= 8
 
 
-def test_an_unknown_name_is_refused_with_those_there_are(capsys):
-    with pytest.raises(SystemExit):
-        canaries.main(["simcl"])
-    assert "no such run: simcl; there are simclr, infonce" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["simcl"], "no such run: simcl; there are simclr, infonce"),
+        ([], "name objectives (simclr, mine, ...), or give --all"),
+        (["trainer.max_epochs=1"], "name objectives"),
+        (["simclr", "--all"], "not both"),
+    ],
+    ids=str,
+)
+def test_wrong_usage_is_named_before_anything_runs(capsys, words, message):
+    with pytest.raises(SystemExit) as left:
+        main(["canaries", *words])
+    assert left.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_with_overrides_a_run_is_not_judged(monkeypatch, capsys):
+    asked = []
+
+    def measure(name, overrides):
+        asked.append((name, overrides[-2:]))
+        return {"probe": 0.1, "random": 0.9}
+
+    monkeypatch.setattr(canaries, "measure", measure)
+    assert main(["canaries", "simclr", "trainer.max_epochs=1", "--seed", "3"]) == 0
+    assert asked == [("simclr", ["seed=3", "trainer.max_epochs=1"])]
+    assert "not judged" in capsys.readouterr().out
+    assert main(["canaries", "simclr"]) == 1

@@ -11,82 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 from torch import nn
 
-from ssl_mi.app import startup as cli
-from ssl_mi.app.config_checks import UnknownOverride, find_unknown
+from ssl_mi.app import startup
 from ssl_mi.information.variational.bounds import InfoNCE
 from ssl_mi.module import JointEmbedding
 
 ROOT = Path(__file__).parents[2]
-CONF = ROOT / "conf"
-
-
-# Overrides
-
-
-@pytest.mark.parametrize(
-    ("override", "nearest"),
-    [
-        ("trainer.max_epoch=3", "did you mean 'trainer.max_epochs'"),
-        ("optimizer.learning_rate=1", "there is no key 'optimizer.learning_rate'"),
-        ("optimiser=sgd", "did you mean 'optimizer'"),
-        ("max_epochs=3", "did you mean 'trainer.max_epochs'"),  # the right word in the wrong place
-        ("encoder=resnet81", "did you mean 'resnet18'"),
-        ("objective=simclr,mnie", "did you mean 'mine'"),  # the second of a sweep
-        ("~objektive", "did you mean 'objective'"),
-        ("augmentation.views.0.ops.99.strength=1", "there is no key 'augmentation.views.0.ops.99.strength'"),
-        ("augmentation.views.0.ops.2.strenght=1", "did you mean 'augmentation.views.0.ops.2.strength'"),
-        ("just a word", "write key=value"),
-        ("teacher=null", "there are: ema, none; ~teacher leaves it out"),
-    ],
-)
-def test_what_does_not_exist_is_named_with_the_nearest_that_does(override, nearest):
-    with pytest.raises(UnknownOverride) as error:
-        find_unknown(CONF, [override])
-    assert nearest in str(error.value)
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "augmentation").glob("*.yaml")))
-def test_every_augmentation_can_be_chosen_on_the_command_line(name):
-    find_unknown(CONF, [f"augmentation={name}", "augmentation.views.0.count=2"])
-
-
-def test_a_misspelt_option_lists_all_there_are():
-    with pytest.raises(UnknownOverride, match=r"there are: .*mine.*simclr"):
-        find_unknown(CONF, ["objective=nothing_like_it"])
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ["augmentation.views.0.ops.2.strength=0.5"],
-        ["objective=simclr,mine", "seed=1,2,3"],
-        ["objective=glob(*)", "optimizer.lr=1e-3,1e-4"],
-        ["teacher=none,ema", "experiment=infonce_cifar,simclr_cifar"],
-        ["+new=1", "++trainer.new=2", "~evaluation.evaluations.knn", "~logger"],
-        ["experiment=mine_cifar", "data=image_folder", "data.root=somewhere"],
-        ["hydra.run.dir=elsewhere", "towers=independent", "towers.towers.0.projector.dims=[8,4]"],
-    ],
-    ids=" ".join,
-)
-def test_what_exists_is_accepted(overrides):
-    find_unknown(CONF, overrides)
-
-
-def test_a_number_inside_a_list_arrives():
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        cfg = compose("train", overrides=["augmentation.views.0.ops.2.strength=0.125"])
-    assert cfg.augmentation.views[0].ops[2].strength == 0.125
-
-
-def test_a_key_of_the_chosen_option_exists_and_of_another_does_not():
-    find_unknown(CONF, ["objective=mine", "objective.critic.hidden=[8]"])
-    with pytest.raises(UnknownOverride, match=r"objective\.critic\.hidden"):
-        find_unknown(CONF, ["objective=simclr", "objective.critic.hidden=[8]"])
 
 
 # Checkpoints
@@ -98,15 +31,15 @@ def saved(path, **changes):
 
 
 def test_a_checkpoint_of_just_this_module_is_accepted(tmp_path):
-    cli.check_checkpoint(saved(tmp_path / "a.ckpt"), nn.Linear(3, 2), max_epochs=6)
-    cli.check_checkpoint(saved(tmp_path / "a.ckpt"), nn.Linear(3, 2), max_epochs=-1)
+    startup.check_checkpoint(saved(tmp_path / "a.ckpt"), nn.Linear(3, 2), max_epochs=6)
+    startup.check_checkpoint(saved(tmp_path / "a.ckpt"), nn.Linear(3, 2), max_epochs=-1)
 
 
 def test_a_checkpoint_of_another_architecture_lists_its_keys(tmp_path):
     module = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
     state = {"0.weight": torch.zeros(5, 3), "0.bias": torch.zeros(2), "old.weight": torch.zeros(1)}
     with pytest.raises(ValueError, match="does not fit this run") as error:
-        cli.check_checkpoint(saved(tmp_path / "a.ckpt", state_dict=state), module, 6)
+        startup.check_checkpoint(saved(tmp_path / "a.ckpt", state_dict=state), module, 6)
     text = str(error.value)
     assert "missing in the file: 1.weight, 1.bias" in text
     assert "unknown to this run: old.weight" in text
@@ -116,12 +49,12 @@ def test_a_checkpoint_of_another_architecture_lists_its_keys(tmp_path):
 def test_many_keys_are_counted_and_not_all_printed(tmp_path):
     module = nn.Sequential(*(nn.Linear(1, 1) for _ in range(20)))
     with pytest.raises(ValueError, match="and 32 more"):
-        cli.check_checkpoint(saved(tmp_path / "a.ckpt", state_dict={}), module, 6)
+        startup.check_checkpoint(saved(tmp_path / "a.ckpt", state_dict={}), module, 6)
 
 
 def test_a_finished_run_has_nothing_left_to_train(tmp_path):
     with pytest.raises(ValueError, match=r"is at epoch 5 and trainer.max_epochs=5: nothing is left.*raise"):
-        cli.check_checkpoint(saved(tmp_path / "a.ckpt"), nn.Linear(3, 2), max_epochs=5)
+        startup.check_checkpoint(saved(tmp_path / "a.ckpt"), nn.Linear(3, 2), max_epochs=5)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -129,15 +62,15 @@ def test_a_finished_run_has_nothing_left_to_train(tmp_path):
 def test_what_is_no_checkpoint_is_named(tmp_path, content):
     path = tmp_path / "a.ckpt"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.ckpt (can not be read as a|is no) checkpoint"):
-        cli.check_checkpoint(path, nn.Linear(3, 2), 6)
+    with pytest.raises(ValueError, match=r"a\.ckpt (cannot be read as a|is no) checkpoint"):
+        startup.check_checkpoint(path, nn.Linear(3, 2), 6)
 
 
 @pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {"weights": torch.zeros(3)}])
 def test_a_file_of_something_else_is_no_checkpoint_of_a_run(tmp_path, content):
     torch.save(content, tmp_path / "a.ckpt")
     with pytest.raises(ValueError, match="no checkpoint of a run: it has no 'state_dict'"):
-        cli.check_checkpoint(tmp_path / "a.ckpt", nn.Linear(3, 2), 6)
+        startup.check_checkpoint(tmp_path / "a.ckpt", nn.Linear(3, 2), 6)
 
 
 class Code:
@@ -154,7 +87,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
     mark = tmp_path / "ran"
     saved(tmp_path / "a.ckpt", hyper=Code(mark))
     with pytest.raises(ValueError, match=r"code in files is never run: .*(?i:unsupported)") as error:
-        cli.check_checkpoint(tmp_path / "a.ckpt", nn.Linear(3, 2), 6)
+        startup.check_checkpoint(tmp_path / "a.ckpt", nn.Linear(3, 2), 6)
     assert not mark.exists()
     assert "weights_only" not in str(error.value)  # torch advises to turn the protection off; we do not
     torch.load(tmp_path / "a.ckpt", weights_only=False)
@@ -190,7 +123,7 @@ def main(monkeypatch):
         monkeypatch.setenv(name, os.environ.get(name, "0"))
 
     def run(folder, *overrides):
-        where = [f"run_dir={folder}", f"hydra.run.dir={folder}"]
+        where = [] if folder is None or "-m" in overrides else [f"run_dir={folder}", f"hydra.run.dir={folder}"]
         shapes = [] if any(o.startswith("data=") for o in overrides) else SHAPES
         monkeypatch.setattr(sys, "argv", ["train.py", *TINY, *shapes, *where, *overrides])
         GlobalHydra.instance().clear()
@@ -272,6 +205,88 @@ def test_bad_input_ends_with_one_clear_message_and_status_1(main, tmp_path, caps
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["name=${nope}"], "Interpolation key 'nope' not found"),
+        (["hydra.run.dirr=x"], "Could not override 'hydra.run.dirr'"),
+        (["experiment=simclr"], "there is no experiment=simclr: did you mean 'simclr_cifar'?"),
+        (["data.sets={_target_: os.system, command: ls}"], "os.system"),
+        (["objective={_target_: os.system, command: ls}", "~objective.critic"], "os.system"),
+        (["objective._target_=ssl_mi.nowhere.X"], "objective._target_=ssl_mi.nowhere.X cannot be loaded"),
+        (["seed=1,2"], "seed=1,2 is a sweep: `ssl-mi train -m`"),
+        (["ckpt_path=runs/epoch=2-step=12.ckpt"], "ckpt_path=runs/epoch=2-step=12.ckpt is not a file"),
+        (["--config-dir", "nowhere"], "there is no folder"),
+        (["--config-name", "other"], "there is no other.yaml in"),
+        (["hydra.run.dir=/dev/null/run"], "Not a directory"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_hydra_refuses_is_one_line_too(main, tmp_path, capfd, overrides, message):
+    assert main(tmp_path / "run", *overrides) == 1
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+    assert "HYDRA_FULL_ERROR" in lines[1]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["trainer.max_epoch=3"],
+        ["encoder.widths=[]"],
+        ["data=image_folder", "data.root=nowhere"],
+        ["data.batch_size=1000"],
+    ],
+    ids=" ".join,
+)
+def test_a_start_that_fails_leaves_no_folder(main, tmp_path, monkeypatch, overrides):
+    monkeypatch.chdir(tmp_path)
+    assert main(None, *overrides) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_start_that_fails_keeps_what_else_is_in_its_folder(main, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main(tmp_path, "encoder.widths=[]") == 1
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_leaves_no_log_that_says_nothing(main, tmp_path):
+    assert main(tmp_path, "hydra/job_logging=ssl_mi") == 0
+    assert not list(tmp_path.glob("*.log"))
+
+
+def test_keys_that_classes_take_arrive_and_the_run_can_be_resumed_from_a_name_with_equals_signs(main, tmp_path):
+    taken = ["optimizer.betas=[.8,.95]", "checkpoint.every_n_train_steps=1", "checkpoint.filename=null"]
+    assert main(tmp_path / "a", *taken) == 0
+    (last,) = (tmp_path / "a" / "checkpoints").glob("epoch=0-step=*.ckpt")
+    state = torch.load(last, weights_only=True)
+    assert {group["betas"] for group in state["optimizer_states"][0]["param_groups"]} == {(0.8, 0.95)}
+    assert main(tmp_path / "b", *taken, f"ckpt_path={last}", "trainer.max_epochs=2") == 0
+    assert report_of(tmp_path / "b")["history"][-1]["epoch"] == 2
+
+
+def test_a_sweep_whose_last_job_cannot_work_does_not_begin(main, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(None, "-m", "seed=0,-1") == 1
+    assert "seed=-1: a whole number" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_may_stand_between_overrides(main, tmp_path, capsys):
+    assert main(tmp_path, "seed=3", "--package", "seed", "--cfg", "job", "name=x") == 0
+    assert capsys.readouterr().out.strip().endswith("3")
+
+
+def test_a_sweep_takes_the_keys_that_classes_take(main, tmp_path):
+    assert main(tmp_path, "-m", "optimizer.eps=1e-8,1e-7", f"hydra.sweep.dir={tmp_path}") == 0
+    for job, eps in enumerate((1e-8, 1e-7)):
+        assert OmegaConf.load(tmp_path / str(job) / ".hydra" / "config.yaml").optimizer.eps == eps
+    assert (tmp_path / "sweep.csv").is_file()
+
+
 def test_a_loss_that_is_not_finite_stops_with_step_and_term_and_keeps_the_last_good_checkpoint(
     main, tmp_path, capsys, monkeypatch
 ):
@@ -315,9 +330,16 @@ def test_an_interrupted_run_keeps_what_it_has_and_says_how_to_go_on(main, tmp_pa
 # The real thing, where importing is what is tested
 
 
-def test_a_misspelt_key_ends_train_py_at_once():
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimiser=sgd", "there is no key 'optimiser': did you mean 'optimizer'?"),
+        ("encoder=resnet81", "there is no encoder=resnet81: did you mean 'resnet18'?"),
+    ],
+)
+def test_a_misspelt_part_ends_train_py_at_once(override, message):
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "train.py", "trainer.max_epoch=3"],
+        [sys.executable, "-X", "importtime", "train.py", override],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -325,8 +347,6 @@ def test_a_misspelt_key_ends_train_py_at_once():
     )
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
-    assert [line for line in lines if line.startswith("error:")] == [
-        "error: there is no key 'trainer.max_epoch': did you mean 'trainer.max_epochs'?"
-    ]
+    assert next(line for line in lines if line.startswith("error:")).startswith(f"error: {message}")
     assert "Traceback" not in done.stderr
     assert "| torch\n" not in done.stderr.replace("|   ", "| ")

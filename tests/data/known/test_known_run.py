@@ -7,8 +7,7 @@ import standins
 import torch
 from torch import nn
 
-from ssl_mi.app import startup as cli
-from ssl_mi.app.runner import Run
+from ssl_mi.app.train import run_training
 from ssl_mi.data.known.captions import Caption
 from ssl_mi.data.known.data import KnownData
 from ssl_mi.evaluation.context import Bench
@@ -52,10 +51,7 @@ def test_pairs_of_a_picture_and_a_sentence_are_embedded_by_two_towers_and_probed
 @pytest.mark.slow
 def test_a_run_on_pictures_and_sentences_reports_the_capture_ratio(configure):
     cfg = configure("experiment=known/caption", *FEW, tiny=False)
-    cli.start(cfg)
-    made = Run(cfg, cli.build(cfg, "data"), cli.build(cfg, "module"))
-    with made.reported():
-        made.trainer.fit(made.module, made.data)
+    made = run_training(cfg)
     report = json.loads((made.folder / "report.json").read_text())
     assert report["images"]["views_nats"] == made.data.nats
     val, test = (

@@ -73,12 +73,12 @@ def test_what_is_left_is_between_nothing_and_all():
 
 @pytest.mark.parametrize("name", list(augmentations.AUGMENTATIONS))
 def test_every_augmentation_is_one_the_command_line_takes(configure, name):
-    from ssl_mi.app import startup as cli
+    from ssl_mi.app.startup import build, check
 
     given = f"augmentation.views={augmentations.views(augmentations.AUGMENTATIONS[name])}"
     cfg = configure("data=sprites", given, tiny=False)
-    cli.check(cfg)
-    made = cli.build(cfg, "augmentation")
+    check(cfg)
+    made = build(cfg, "augmentation")
     assert made.n_views == 2
     assert len(made.views[0].ops) == len(augmentations.AUGMENTATIONS[name])
 
