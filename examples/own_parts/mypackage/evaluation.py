@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ssl_mi.evaluation.context import Bench, Evaluation
-from ssl_mi.evaluation.measurement import Row
+from ssl_mi.evaluation import Bench, Evaluation, Row
 
 
 @dataclass
