@@ -185,8 +185,10 @@ def short_run(overrides: Sequence[str]) -> Run:
     Raises:
         ValueError: What is raised on the command line.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        return _fitted(compose(overrides, run_dir=folder), quiet=True)
+    with tempfile.TemporaryDirectory() as folder, _silence():
+        run = _prepared(compose(overrides, run_dir=folder), quiet=True)
+        run.trainer.fit(run.module, run.data)  # without the report, which would be removed with the folder
+    return run
 
 
 def last_reading(run: Run) -> dict[tuple[str, str], float]:
@@ -307,14 +309,24 @@ def _arrays(data: Any) -> Any:
 # --------------------------------------------------------------------------------------------------------- the run
 
 
-def _fitted(cfg: DictConfig, quiet: bool = False, command: str | None = None) -> Run:
-    if quiet:
-        cfg.progress = "none"
-    with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
-        run = prepare(cfg)
-        run.quiet, run.command = quiet, command or run.command
+def _fitted(cfg: DictConfig, quiet: bool, command: str) -> Run:
+    with _silence() if quiet else contextlib.nullcontext():
+        run = _prepared(cfg, quiet)
+        run.command = command
         run.fit()
     return run
+
+
+def _prepared(cfg: DictConfig, quiet: bool) -> Run:
+    if quiet:
+        cfg.progress = "none"
+    run = prepare(cfg)
+    run.quiet = quiet
+    return run
+
+
+def _silence() -> contextlib.AbstractContextManager[Any]:
+    return contextlib.redirect_stdout(io.StringIO())
 
 
 def _override(key: str, value: Any) -> str:

@@ -331,7 +331,5 @@ def check_arguments(cfg: DictConfig) -> None:
         takes = parameters_of(target, where)
         for key in part:
             if not takes.open and not str(key).startswith("_") and key not in takes.names:
-                raise ValueError(
-                    f"{target} takes no '{key}' ({where}.{key}){_nearest(str(key), takes.names)}; "
-                    f"remove it with ~{where}.{key}"
-                )
+                there_are = _nearest(str(key), takes.names) or f"; it takes {', '.join(takes.names)}"
+                raise ValueError(f"{target} takes no '{key}' ({where}.{key}){there_are}; remove it with ~{where}.{key}")

@@ -162,6 +162,12 @@ def test_two_runs_have_a_folder_each(tmp_path, monkeypatch):
     ("overrides", "parts", "message"),
     [
         (["objectve=simclr"], {}, "there is no key 'objectve'.*did you mean 'objective'"),
+        (
+            ["objective.critic.temperature=1"],
+            {},
+            "no key 'objective.critic.temperature'; .*SimCLR takes dim, temperature",
+        ),
+        (["+objective.critic=1"], {}, "SimCLR takes no 'critic' .*; it takes dim, temperature; remove it"),
         ([], {"objective": "simclrr"}, "there is no objective=simclrr.*did you mean 'simclr'"),
         (["objective.temperature=1"], {"objective": SimCLR()}, r"'objective.temperature=1' and an argument.*both set"),
         (["objective=mine"], {"objective": "simclr"}, "both set objective: give one of the two"),

@@ -27,8 +27,8 @@ SOURCES = Sources(CONF)
         ("augmentation.views.0.ops.2.strenght=1", "did you mean 'augmentation.views.0.ops.2.strength'"),
         ("checkpoint.every_n_train_step=4", "did you mean 'checkpoint.every_n_train_steps'"),
         ("optimizer.beta=1", "did you mean 'optimizer.betas'"),
-        ("objective.critic.temprature=1", "did you mean 'objective.critic.temperature'"),
-        ("objective.critic={temprature: 1}", "did you mean 'objective.critic.temperature'"),
+        ("towers.projector.dimms=[8]", "did you mean 'towers.projector.dims'"),
+        ("towers.projector={dimms: [8]}", "did you mean 'towers.projector.dims'"),
         ("evaluation.evaluations.mi.projections.cca2.dims=1", "did you mean 'evaluation.evaluations.mi.projections.c"),
         ("module.optimizer.betas=[.9,.9]", "'module.optimizer' is a copy of ${optimizer}, so set 'optimizer.betas'"),
         ("just a word", "write key=value"),
@@ -76,8 +76,8 @@ def test_what_exists_is_accepted_as_it_is(overrides):
         (["checkpoint.every_n_train_steps=4"], "checkpoint.every_n_train_steps", 4),
         (["optimizer.betas=[.9,.95]"], "optimizer.betas", [0.9, 0.95]),  # of a partial part
         (["trainer.fast_dev_run=true"], "trainer.fast_dev_run", True),
-        (["objective.critic={learned: true, minimum: 0.2}"], "objective.critic.minimum", 0.2),
-        (["objective.critic.minimum=0.2"], "objective.critic.minimum", 0.2),
+        (["towers.projector={batch_norm: false, bias: false}"], "towers.projector.bias", False),
+        (["towers.projector.bias=false"], "towers.projector.bias", False),
         (["experiment=mine_cifar", "objective_optimizer.eps=1e-3"], "objective_optimizer.eps", 1e-3),
         (
             ["objective_optimizer._target_=torch.optim.SGD", "objective_optimizer.nesterov=true"],

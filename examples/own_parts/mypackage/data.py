@@ -2,7 +2,7 @@
 
 import torch
 
-from ssl_mi.data.sets import ImageSet, Sets
+from ssl_mi.data import ImageSet, Sets
 
 
 class Stripes:

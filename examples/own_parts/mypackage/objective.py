@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ssl_mi.objectives.objective import Loss, Objective, view_pairs
+from ssl_mi.objectives import Loss, Objective, view_pairs
 
 
 class AlignAndSpread(Objective):
