@@ -200,7 +200,7 @@ def test_resuming_with_another_rate_is_refused_rather_than_ignored(run, tmp_path
 
 
 def test_too_few_images_to_measure_are_refused_before_training(run):
-    with pytest.raises(ValueError, match="test images: 12 to read mutual information on"):
+    with pytest.raises(ValueError, match="test samples: 12 to estimate mutual information on"):
         run("data.sets.test=12", "data.sets.train=400", "trainer.max_epochs=1", evaluate=True)
 
 
