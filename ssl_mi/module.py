@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ssl_mi.distributed import gather, gather_views, synchronise_batch_norm, world
 from ssl_mi.optim import Together, parameter_groups
+from ssl_mi.resume import Resumable
 
 
 class NotFinite(RuntimeError):
     """A loss term is NaN or infinite."""
 
 
-class JointEmbedding(pl.LightningModule):
+class JointEmbedding(Resumable):
     """Two or more views, one or more towers, an objective over their embeddings.
 
     towers:    views -> Embeddings(h, z, maps), see networks/towers.py.
@@ -146,6 +146,7 @@ class JointEmbedding(pl.LightningModule):
                 f"weights are not finite after step {self.trainer.global_step}: {', '.join(ruined[:4])}; "
                 "the last good checkpoint is kept. Lower the learning rate, or train in float32."
             )
+        super().on_save_checkpoint(checkpoint)
 
     def on_train_epoch_start(self) -> None:
         # Randomness inside the networks (dropout) comes from (seed, epoch, rank), so that a run resumed

@@ -14,12 +14,13 @@ ALONE = {"information", "networks", "data", "distributed", "optim", "report"}
 MAY_IMPORT = {
     **{part: set() for part in ALONE},
     "objectives": {"information"},
-    "module": {"distributed", "optim"},
+    "module": {"distributed", "optim", "resume"},
+    "resume": {"distributed"},
     "masked": {"module", "distributed", "objectives"},
     "evaluation": {"information", "distributed", "report"},
     "callbacks": {"evaluation", "information", "distributed", "report"},
     # From here up everything meets; Hydra builds networks, objectives and data from the configuration.
-    "app": {"callbacks", "data", "evaluation", "module", "report"},
+    "app": {"callbacks", "data", "evaluation", "module", "report", "resume"},
     "studies": {"app", "callbacks", "data", "evaluation", "information", "networks", "objectives", "report"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
