@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import math
 import sys
@@ -25,6 +26,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.experimental.callback import Callback
+
+from ssl_mi import atomic
 
 READINGS = {  # column of sweep.csv -> metric of a run's last evaluation
     "true_nats": "mi_views_nats",
@@ -141,12 +144,11 @@ def write(lines: Sequence[Line], folder: Path) -> list[Path]:
     """sweep.csv and, where views of several known MI were swept, staircase.png: replaced as a whole; their paths."""
     if not lines:
         return []
-    partial, table = folder / "sweep.partial", folder / "sweep.csv"
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, Line._fields)
-        writer.writeheader()
-        writer.writerows(line._asdict() for line in lines)
-    partial.replace(table)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, Line._fields)
+    writer.writeheader()
+    writer.writerows(line._asdict() for line in lines)
+    table = atomic.write(folder / "sweep.csv", text.getvalue())
     known = [line for line in lines if not math.isnan(line.true_nats + line.captured_nats)]
     several = len({line.true_nats for line in known}) > 1
     return [table, picture(known, folder / "staircase.png")] if several else [table]
@@ -184,9 +186,7 @@ def picture(lines: Sequence[Line], path: Path) -> Path:
         panel.set_axis_off()
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return path
+    return atomic.write_figure(path, figure, dpi=110)
 
 
 def _stairs(panel, lines: Sequence[Line], top: float) -> None:

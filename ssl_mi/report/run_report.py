@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from ssl_mi import atomic
+
 PACKAGES = (
     "ssl_mi",
     "torch",
@@ -72,7 +74,7 @@ def write(
     """Write report.json, report.md and the plots into `folder`; returns the path of report.md."""
     folder.mkdir(parents=True, exist_ok=True)
     document = {"title": title, **facts, "history": list(history), "rows": list(rows), "config": config}
-    (folder / "report.json").write_text(json.dumps(_plain(document), indent=1, allow_nan=False))
+    atomic.write(folder / "report.json", json.dumps(_plain(document), indent=1, allow_nan=False))
     plots = {
         "Loss and bound": plot_training(history, rows, folder / "training.png"),
         "Mutual information over the epochs": plot_information(rows, folder / "information.png"),
@@ -92,9 +94,7 @@ def write(
     notes = sorted({f"- `{r['metric']}`: {r['note']}" for r in rows if r["note"] and r["epoch"] == _last(rows)})
     lines += ["", "## How each number was measured", "", *notes]
     lines += ["", "## Configuration", "", "```yaml", config.strip(), "```", ""]
-    path = folder / "report.md"
-    path.write_text("\n".join(lines))
-    return path
+    return atomic.write(folder / "report.md", "\n".join(lines))
 
 
 CHANGES = "The trained encoder on the same pairs of validation images each time; in brackets 95% intervals, paired ones"
@@ -213,8 +213,7 @@ def _figure(width: float, height: float, columns: int = 1):
 
 
 def _save(figure, path: Path) -> Path:
-    figure.savefig(path, dpi=110)
-    return path
+    return atomic.write_figure(path, figure, dpi=110)
 
 
 def _curve(rows: Sequence[Mapping[str, Any]], metric: str) -> list[Mapping[str, Any]]:
