@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol, cast
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ssl_mi.distributed import gather, gather_views, mean_over_processes, synchronise_batch_norm, world
 from ssl_mi.optim import CompositeOptimizer, parameter_groups
+from ssl_mi.resume import Resumable
 from ssl_mi.schedules import run_length
 
 #: The modules of this package by what they give an objective, for the message where the two do not fit.
@@ -83,7 +83,7 @@ class Teacher(Protocol):
         """As `Towers`, without gradients, and perhaps for the first views only."""
 
 
-class SelfSupervised(pl.LightningModule):
+class SelfSupervised(Resumable):
     """What the training modules share: optimizers, rate schedule, logging, checks, random state, batch norms.
 
     A subclass has a `gives`, in the words of `Objective.learns_from`, and a `loss(batch)`.
@@ -250,6 +250,7 @@ class SelfSupervised(pl.LightningModule):
                 f"weights are not finite after step {self.trainer.global_step}: {', '.join(ruined[:4])}; "
                 "the last good checkpoint is kept. Lower the learning rate, or train in float32."
             )
+        super().on_save_checkpoint(checkpoint)
 
     # Helpers
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ssl_mi"
-ALONE = {"_lazy", "information", "data", "distributed", "report"}
+ALONE = {"_lazy", "atomic", "information", "data", "distributed"}
 MAY_IMPORT = {
     **{part: set() for part in ALONE},
     "objectives": {"information"},
@@ -18,12 +18,14 @@ MAY_IMPORT = {
     "schedules": set(),
     "optim": {"schedules"},
     "networks": {"schedules"},
-    "module": {"distributed", "optim", "schedules"},
+    "report": {"atomic"},
+    "resume": {"distributed"},
+    "module": {"distributed", "optim", "resume", "schedules"},
     "masked": {"module", "distributed", "objectives"},
-    "evaluation": {"information", "distributed", "report"},
-    "callbacks": {"evaluation", "information", "distributed", "report", "optim", "schedules"},
+    "evaluation": {"atomic", "information", "distributed", "report"},
+    "callbacks": {"atomic", "evaluation", "information", "distributed", "report", "optim", "schedules"},
     # From here up everything meets; Hydra builds networks, objectives and data from the configuration.
-    "app": {"callbacks", "data", "evaluation", "module", "report"},
+    "app": {"atomic", "callbacks", "data", "evaluation", "module", "report", "resume"},
     "__main__": {"app"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

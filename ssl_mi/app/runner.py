@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ssl_mi import atomic
 from ssl_mi.app.startup import build, check_checkpoint, first_process
 
 
@@ -23,6 +24,7 @@ class Run:
         from hydra.utils import instantiate
         from pytorch_lightning.callbacks import LambdaCallback
 
+        from ssl_mi.callbacks.checkpoints import write_whole
         from ssl_mi.callbacks.history import History
         from ssl_mi.callbacks.loggers import Hyperparameters, as_loggers
         from ssl_mi.callbacks.progress import progress_bar
@@ -51,6 +53,9 @@ class Run:
             enable_progress_bar=bar is not None,
             _convert_="all",
         )
+        write_whole(self.trainer)
+        if first_process():
+            self._remove_orphans()
         sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
         if sweep and self.trainer.world_size > 1:
             raise ValueError(
@@ -109,10 +114,26 @@ class Run:
             # Lightning turns an interrupt into an exit.
             interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
             ended = "stopped: interrupted" if interrupted else f"stopped: {type(error).__name__}: {error}"
+            try:
+                self._report(ended)
+            except OSError as unwritten:  # what ended the run is told, not this
+                print(f"the report is not written: {unwritten}", file=sys.stderr)
             raise
-        finally:
-            if first_process() and self.started:
-                self._close(ended)
+        else:
+            self._report(ended)
+
+    def _report(self, ended: str) -> None:
+        if first_process() and self.started:
+            self._close(ended)
+
+    def _remove_orphans(self) -> None:
+        """What was being written when an earlier process in this folder, or beside this checkpoint, was killed."""
+        folders = {self.folder, self.folder / "checkpoints"}
+        folders |= {Path(c.dirpath) for c in self.trainer.checkpoint_callbacks if getattr(c, "dirpath", None)}
+        if self.cfg.ckpt_path is not None:
+            folders.add(Path(self.cfg.ckpt_path).parent)
+        for folder in folders:
+            atomic.remove_orphans(folder)
 
     def _print_facts(self) -> None:
         from rich.console import Console

@@ -155,6 +155,8 @@ def check_checkpoint(path: str | Path, module: nn.Module, max_epochs: int | None
         max_epochs: Of the run that resumes.
         rate: Its optimizer.lr, which a checkpoint would silently replace.
     """
+    from ssl_mi.resume import inside_epoch
+
     checkpoint = _load_checkpoint(path)
     problems = _misfits(checkpoint["state_dict"], module.state_dict())
     if problems:
@@ -170,9 +172,7 @@ def check_checkpoint(path: str | Path, module: nn.Module, max_epochs: int | None
             f"the checkpoint {path} was trained with optimizer.lr={max(saved_rates):g}, which a resumed run goes on "
             f"with, but this run has optimizer.lr={rate:g}: give it the same rate"
         )
-    loops = checkpoint.get("loops", {}).get("fit_loop", {})
-    whole = loops.get("epoch_loop.batch_progress", {}).get("is_last_batch", True)
-    done = checkpoint.get("epoch", -1) + (1 if whole else 0)
+    done = checkpoint.get("epoch", -1) + (0 if inside_epoch(checkpoint) else 1)
     if max_epochs is not None and 0 <= max_epochs <= done:
         raise ValueError(
             f"the checkpoint {path} is at epoch {done} and trainer.max_epochs={max_epochs}: "

@@ -8,12 +8,15 @@ neighbours can find in so many pairs.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ssl_mi import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,15 +123,14 @@ def write(lines: Sequence[Line], folder: Path) -> list[Path]:
     """sweep.csv and, where views of several known MI were swept, staircase.png: replaced as a whole; their paths."""
     if not lines:
         return []
-    partial, table = folder / "sweep.partial", folder / "sweep.csv"
     others = list(dict.fromkeys(name for line in lines for name in line.others))
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*(name for name in Line._fields if name != "others"), *others], math.nan)
-        writer.writeheader()
-        for line in lines:
-            columns = line._asdict()
-            writer.writerow({**columns.pop("others"), **columns})
-    partial.replace(table)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [*(name for name in Line._fields if name != "others"), *others], math.nan)
+    writer.writeheader()
+    for line in lines:
+        columns = line._asdict()
+        writer.writerow({**columns.pop("others"), **columns})
+    table = atomic.write(folder / "sweep.csv", text.getvalue())
     known = [line for line in lines if not math.isnan(line.true_nats + line.captured_nats)]
     several = len({line.true_nats for line in known}) > 1
     return [table, draw_staircase(known, folder / "staircase.png")] if several else [table]
@@ -166,9 +168,7 @@ def draw_staircase(lines: Sequence[Line], path: Path) -> Path:
         panel.set_axis_off()
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return path
+    return atomic.write_figure(path, figure, dpi=110)
 
 
 def _stairs(panel: Axes, lines: Sequence[Line], top: float) -> None:

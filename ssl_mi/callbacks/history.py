@@ -20,13 +20,18 @@ class History(pl.Callback):
     def __init__(self, lines: bool = False) -> None:
         self.epochs: list[dict[str, float]] = []
         self.lines = lines
-        self._started = 0.0
+        self._started = self._spent = 0.0
 
     def state_dict(self) -> dict:
-        return {"epochs": self.epochs}
+        return {"epochs": self.epochs, "seconds": time.perf_counter() - self._started if self._started else 0.0}
 
     def load_state_dict(self, state: dict) -> None:
         self.epochs = list(state["epochs"])
+        self._spent = state.get("seconds", 0.0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # An epoch that a checkpoint was made in does not start again: it has taken so long already.
+        self._started = time.perf_counter() - self._spent
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = time.perf_counter()

@@ -125,4 +125,4 @@ class EpochLoader:
                 "same batch size, or from a checkpoint made at the end of an epoch"
             )
         self.sampler.epoch = state["epoch"]
-        self.sampler.first = done if done < len(self.sampler) else 0
+        self.sampler.first = done  # after the last batch: nothing, until the epoch changes

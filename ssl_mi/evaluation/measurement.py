@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from ssl_mi import atomic
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,11 @@ BESIDE = [f.name for f in fields(Measurement) if f.default is math.nan]
 
 def write_csv(path: Path, rows: Sequence[Measurement]) -> None:
     """All rows, with a header, replacing the file in one step: a killed run leaves a whole file."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(Measurement)])
-        writer.writeheader()
-        writer.writerows(row.as_dict() | {"parts": _words(row.parts)} for row in rows)
-    partial.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [f.name for f in fields(Measurement)])
+    writer.writeheader()
+    writer.writerows(row.as_dict() | {"parts": _words(row.parts)} for row in rows)
+    atomic.write(path, text.getvalue())
 
 
 def _words(parts: tuple[tuple[float, ...], ...]) -> str:

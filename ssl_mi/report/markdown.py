@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssl_mi import atomic
 from ssl_mi.report.plots import draw_training
 from ssl_mi.report.rows import Rows, last_epoch
 from ssl_mi.report.tables import change_table, closing_table
@@ -44,7 +45,7 @@ def write(
     """
     folder.mkdir(parents=True, exist_ok=True)
     document = {"title": title, **facts, "history": list(history), "rows": list(rows), "config": config}
-    (folder / "report.json").write_text(json.dumps(_plain(document), indent=1, allow_nan=False))
+    atomic.write(folder / "report.json", json.dumps(_plain(document), indent=1, allow_nan=False))
     training = draw_training(history, rows, folder / "training.png")
     lines = [f"# {title}", ""]
     lines += [f"- **{name}**: {_text(value)}" for name, value in facts.items()]
@@ -57,9 +58,7 @@ def write(
     notes = sorted({f"- `{r['metric']}`: {r['note']}" for r in rows if r["note"] and r["epoch"] == last_epoch(rows)})
     lines += ["", "## How each number was measured", "", *notes]
     lines += ["", "## Configuration", "", "```yaml", config.strip(), "```", ""]
-    path = folder / "report.md"
-    path.write_text("\n".join(lines))
-    return path
+    return atomic.write(folder / "report.md", "\n".join(lines))
 
 
 def _markdown(header: list[str], lines: list[list[str]]) -> list[str]:

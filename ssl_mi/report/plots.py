@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ssl_mi import atomic
 from ssl_mi.report.rows import Row, Rows, curve, metrics_where
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Sequ
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, dpi=110)
-    return path
+    return atomic.write_figure(path, figure, dpi=110)
 
 
 def draw_training(history: Rows, rows: Rows, path: Path) -> Path | None:
