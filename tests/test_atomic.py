@@ -15,7 +15,7 @@ import torch
 
 from ssl_mi import atomic
 from ssl_mi.callbacks.checkpoints import AtomicCheckpointIO
-from ssl_mi.evaluation.measurement import Row, write_csv
+from ssl_mi.evaluation.measurement import Measurement, write_csv
 
 ROOT = Path(__file__).parents[1]
 
@@ -193,7 +193,7 @@ def test_partial_files_of_other_machines_go_when_they_are_a_day_old(tmp_path):
 
 def test_a_table_of_measurements_is_kept_when_the_disk_is_full(folder, full_disk):
     path = folder / "mi.csv"
-    row = Row("mi", 1, "val", "trained", "metric", "quantity", 1.5)
+    row = Measurement("mi", 1, "val", "trained", "metric", "quantity", 1.5)
     write_csv(path, [row])
     before = path.read_bytes()
     full_disk(3)
