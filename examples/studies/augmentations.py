@@ -114,20 +114,20 @@ def luma_nats(light: tuple[float, float]) -> float:
 
 
 ABOUT = f"""
-Two augmented views of one image share the information that the augmentation preserves. The rest does not lower the loss
-(Chen et al. 2020, [arXiv:2002.05709](https://arxiv.org/abs/2002.05709); von Kügelgen et al. 2021,
+Two augmented views of one image share the information that the augmentation preserves. The rest does not lower the
+loss (Chen et al. 2020, [arXiv:2002.05709](https://arxiv.org/abs/2002.05709); von Kügelgen et al. 2021,
 [arXiv:2106.04619](https://arxiv.org/abs/2106.04619)). This study measures it in nats. Images are sprites with six
 independent factors ({", ".join(f"{name} {len(values)}" for name, values in FACTORS.items())} values). A view is one
 augmentation of the image, and two views of an image are a pair (InfoNCE, cosine critic of learned temperature). Three
 quantities are estimated by mixed KSG on projections to 4 dimensions, fitted on other images:
 
-- **h of views**, I(h(V); factor): the information about a factor that passes through augmentation and encoder. By data
-  processing it is at most I(factor; V), the information that remains in a view; `examples/studies/augmentations.py`
-  derives the closed forms.
+- **h of views**, I(h(V); factor): the information about a factor that passes through augmentation and encoder. By
+  data processing it is at most I(factor; V), the information that remains in a view;
+  `examples/studies/augmentations.py` derives the closed forms.
 - **h of images**, I(h; factor) of images that are not augmented. It is not bounded by what remains in a view, but
   decreases where training made the representation invariant.
-- **z of images**, I(z; factor): the same for the embedding, which the loss is computed from. By data processing it is at
-  most I(h; factor).
+- **z of images**, I(z; factor): the same for the embedding, which the loss is computed from. By data processing it is
+  at most I(h; factor).
 """
 
 
@@ -203,7 +203,8 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
     excess = [nats(a, f, "views") - left for a, f, left in less]
     claims.append(
         over_seeds(
-            f"I(h of views; factor) minus the exact bound, largest of the {len(excess)} with a bound below H(factor), nats",
+            f"I(h of views; factor) minus the exact bound, largest of the {len(excess)} with a bound below H(factor), "
+            "nats",
             np.max(excess, axis=0),
             below=TOLERANCE,
         )
@@ -285,16 +286,17 @@ def seen(rows: Sequence[Row]) -> str:
     if shift in names:
         lines += [
             "Training with hue turns also removes colour from h of images: "
-            f"{at('clean', 'hue turn', 'colour'):.2f} nats, compared with {random[hue]:.2f} before training. Position is "
-            "not removed by wrap-around shifts: h of an image that is not shifted retains "
+            f"{at('clean', 'hue turn', 'colour'):.2f} nats, compared with {random[hue]:.2f} before training. Position "
+            "is not removed by wrap-around shifts: h of an image that is not shifted retains "
             f"{at('clean', shift, place):.2f} of 2.20 nats (before training "
             f"{random[factors.index(place)]:.2f}), z {at('clean_z', shift, place):.2f}. The loss does not reward "
             "information that the views do not share, but it does not remove it from h either.",
             "",
-            "Encoders learn the factors that identify a pair. After training with hue turns h contains more about shape "
-            f"and size ({at('clean', 'hue turn', 'shape'):.2f} and {at('clean', 'hue turn', 'size'):.2f} nats) than "
-            f"without augmentation ({at('clean', NONE, 'shape'):.2f} and {at('clean', NONE, 'size'):.2f}). Without "
-            "augmentation the two views are identical, and any property that differs between images identifies the pair.",
+            "Encoders learn the factors that identify a pair. After training with hue turns h contains more about "
+            f"shape and size ({at('clean', 'hue turn', 'shape'):.2f} and {at('clean', 'hue turn', 'size'):.2f} nats) "
+            f"than without augmentation ({at('clean', NONE, 'shape'):.2f} and {at('clean', NONE, 'size'):.2f}). Without "
+            "augmentation the two views are identical, and any property that differs between images identifies the "
+            "pair.",
         ]
     if "crop" in names:
         lines += [

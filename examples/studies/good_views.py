@@ -40,15 +40,16 @@ VIEWS: dict[str, tuple[Sequence[str], dict[str, float]]] = {
 }
 
 ABOUT = f"""
-Two views should share what a task needs and nothing else. If they share less, the encoder cannot learn all of the task. If
-they share more, it can learn something else instead. Accuracy as a function of I(V1; V2) should then be a reverse U with its
-maximum at I(V; task) ("What makes for good views for contrastive learning?", Tian et al. 2020,
-[arXiv:2005.10243](https://arxiv.org/abs/2005.10243), section 3). On photographs I(V1; V2) has to be estimated. Here it is
-known exactly: the views are sprites with six independent factors
+Two views should share what a task needs and nothing else. If they share less, the encoder cannot learn all of the
+task. If they share more, it can learn something else instead. Accuracy as a function of I(V1; V2) should then be a
+reverse U with its maximum at I(V; task) ("What makes for good views for contrastive learning?", Tian et al. 2020,
+[arXiv:2005.10243](https://arxiv.org/abs/2005.10243), section 3). On photographs I(V1; V2) has to be estimated. Here
+it is known exactly: the views are sprites with six independent factors
 ({", ".join(f"{f} {len(v)}" for f, v in FACTORS.items())} values), of which two views share none, some or all; in some
-settings a factor is shared in part, through a symmetric channel. The task is to predict which of 15 combinations of shape
-and size is shown, with I(V; task) = ln 15 = {TASK_NATS:.3f} nats, by a linear probe of the representation h. Encoder,
-objective (InfoNCE, cosine critic of learned temperature, batches of 128) and number of steps are the same in all settings.
+settings a factor is shared in part, through a symmetric channel. The task is to predict which of 15 combinations of
+shape and size is shown, with I(V; task) = ln 15 = {TASK_NATS:.3f} nats, by a linear probe of the representation h.
+Encoder, objective (InfoNCE, cosine critic of learned temperature, batches of 128) and number of steps are the same in
+all settings.
 """
 
 
@@ -192,9 +193,9 @@ def seen(rows: Sequence[Row]) -> str:
         "",
         "Right: the explanation. Shape is the factor that is hardest to extract. Of its 1.61 nats h contains "
         f"{mean('nats_shape', SWEET):.2f} when only shape and size lower the loss, and {mean('nats_shape', ALL):.2f} "
-        "when colour, position and background do too. A batch of 128 rewards at most ln 128 = 4.85 nats, and those three "
-        "factors provide 5.78. h contains the position and most of the background whether they are shared or not, as "
-        "does the untrained network.",
+        "when colour, position and background do too. A batch of 128 rewards at most ln 128 = 4.85 nats, and those "
+        "three factors provide 5.78. h contains the position and most of the background whether they are shared or "
+        "not, as does the untrained network.",
         "",
     ]
     if best != SWEET:

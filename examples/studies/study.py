@@ -181,13 +181,8 @@ def store(study: Study, rows: Sequence[Row], folder: Path, quick: bool = False) 
     for v in verdicts:
         word, claim = "PASS" if v.passed else "**FAIL**", v.claim.replace("|", r"\|")
         lines.append(f"| {word} | {claim} | {v.value:.3f} | {v.low:.3f} .. {v.high:.3f} |")
-    lines += [
-        "",
-        "95% intervals by Student's t over seeds. A claim passes if its whole interval satisfies it.",
-        "",
-        "## Run",
-        "",
-    ]
+    lines += ["", "95% intervals by Student's t over seeds. A claim passes if its whole interval satisfies it."]
+    lines += ["", "## Run", ""]
     if quick:
         lines += ["**Quick: hardly trained, the numbers mean nothing.**", ""]
     lines += [f"- **{name}**: {value}" for name, value in facts.items()]

@@ -38,24 +38,26 @@ WEIGHT, AGAINST_ROWS, RIDGE = 3.0, 512, 0.01  # of the adversary
 PILOT = 0  # the seed that chooses a pair
 
 ABOUT = f"""
-Some self-supervised losses are bounds on the mutual information of two views. Does a tighter bound, or more information,
-give a better representation? Tschannen et al. 2020 ([arXiv:1907.13625](https://arxiv.org/abs/1907.13625)) answer no: an
-invertible encoder retains all information whatever its weights, and critics with a higher bound can give a worse
-representation. They could not compute the mutual information. Here it is known exactly. X is the top half of a real 8 x 8
-digit and Y the bottom half of a digit of the same class, drawn independently, each with ink and paper exchanged at random.
-I(X; Y) = ln 10 = {NATS:.3f} nats, because no two of these halves are equal. Both encoders are affine coupling layers (32 pixels in, 32
-coordinates out, invertible), so I(f(X); g(Y)) = ln 10 before, during and after training. They are trained on half of the
-digits, drawn separately for each seed. Accuracy (the mean over linear probes of f(X) and g(Y) for the digit) and bounds are
+Some self-supervised losses are bounds on the mutual information of two views. Does a tighter bound, or more
+information, give a better representation? Tschannen et al. 2020
+([arXiv:1907.13625](https://arxiv.org/abs/1907.13625)) answer no: an invertible encoder retains all information
+whatever its weights, and critics with a higher bound can give a worse representation. They could not compute the
+mutual information. Here it is known exactly. X is the top half of a real 8 x 8 digit and Y the bottom half of a digit
+of the same class, drawn independently, each with ink and paper exchanged at random. I(X; Y) = ln 10 = {NATS:.3f}
+nats, because no two of these halves are equal. Both encoders are affine coupling layers (32 pixels in, 32 coordinates
+out, invertible), so I(f(X); g(Y)) = ln 10 before, during and after training. They are trained on half of the digits,
+drawn separately for each seed. Accuracy (the mean over linear probes of f(X) and g(Y) for the digit) and bounds are
 evaluated on the other half. Batches of {BATCH}, {STEPS} steps of Adam.
 
-(a) The bilinear critic is trained with InfoNCE and with NWJ. In a third run, after {STEPS} steps with a separable critic, an
-adversarial term is added for {AGAINST} steps: {WEIGHT:g} times the share of the variance of the class that ridge regression
-explains from each embedding. It hides the labels from linear probes without changing the mutual information.
+(a) The bilinear critic is trained with InfoNCE and with NWJ. In a third run, after {STEPS} steps with a separable
+critic, an adversarial term is added for {AGAINST} steps: {WEIGHT:g} times the share of the variance of the class that
+ridge regression explains from each embedding. It hides the labels from linear probes without changing the mutual
+information.
 
 (b) Every critic is combined with every bound, with equal encoders, data and steps, and equal, known information. Seed
 {PILOT} is a pilot: it selects the pair (A, B) with the largest lead of A's bound and of B's accuracy in ranks, and is
-excluded from all verdicts. Kendall's tau compares two orders of the settings: by the bounds, or the accuracies, of one seed,
-and by the mean accuracies of the other seeds.
+excluded from all verdicts. Kendall's tau compares two orders of the settings: by the bounds, or the accuracies, of
+one seed, and by the mean accuracies of the other seeds.
 """
 
 
@@ -251,8 +253,8 @@ def seen(rows: Sequence[Row]) -> str:
     if not gap.passed:
         lines[4:4] = [
             "For the pair chosen in the pilot the difference between the bounds is not significant: "
-            f"{gap.value:.3f} nats, which is within the variation over seeds. The order of the bounds does differ from that "
-            "of the accuracies.",
+            f"{gap.value:.3f} nats, which is within the variation over seeds. The order of the bounds does differ "
+            "from that of the accuracies.",
             "",
         ]
     train = final(rows, "nats_train")
