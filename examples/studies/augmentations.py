@@ -294,9 +294,9 @@ def seen(rows: Sequence[Row]) -> str:
             "",
             "Encoders learn the factors that identify a pair. After training with hue turns h contains more about "
             f"shape and size ({at('clean', 'hue turn', 'shape'):.2f} and {at('clean', 'hue turn', 'size'):.2f} nats) "
-            f"than without augmentation ({at('clean', NONE, 'shape'):.2f} and {at('clean', NONE, 'size'):.2f}). Without "
-            "augmentation the two views are identical, and any property that differs between images identifies the "
-            "pair.",
+            f"than without augmentation ({at('clean', NONE, 'shape'):.2f} and {at('clean', NONE, 'size'):.2f}). "
+            "Without augmentation the two views are identical, and any property that differs between images identifies "
+            "the pair.",
         ]
     if "crop" in names:
         lines += [
