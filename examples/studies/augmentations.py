@@ -114,19 +114,20 @@ def luma_nats(light: tuple[float, float]) -> float:
 
 
 ABOUT = f"""
-Two augmentations of one image share what the augmentation leaves of it, and training has no use for the rest (Chen et
-al. 2020, [arXiv:2002.05709](https://arxiv.org/abs/2002.05709); von Kügelgen et al. 2021,
-[arXiv:2106.04619](https://arxiv.org/abs/2106.04619)). What that is can be said in nats: images are sprites of six
-independent factors ({", ".join(f"{name} {len(values)}" for name, values in FACTORS.items())} values), a view is one
-augmentation of the image, and two views of an image are a pair (InfoNCE, cosine critic of learned temperature). By
-mixed KSG on projections to 4 dimensions, fitted on other images, three things are read:
+Two augmented views of one image share the information that the augmentation preserves. The rest does not lower the
+loss (Chen et al. 2020, [arXiv:2002.05709](https://arxiv.org/abs/2002.05709); von Kügelgen et al. 2021,
+[arXiv:2106.04619](https://arxiv.org/abs/2106.04619)). This study measures it in nats. Images are sprites with six
+independent factors ({", ".join(f"{name} {len(values)}" for name, values in FACTORS.items())} values). A view is one
+augmentation of the image, and two views of an image are a pair (InfoNCE, cosine critic of learned temperature). Three
+quantities are estimated by mixed KSG on projections to 4 dimensions, fitted on other images:
 
-- **h of views**, I(h(V); factor): how much of a factor gets through augmentation and encoder. By data processing no
-  more than I(factor; V), what the augmentation leaves; the closed forms are argued for in
-  `examples/studies/augmentations.py`.
-- **h of images** as they are, I(h; factor): not bounded by what is left, but where training made the representation
-  invariant, what was changed is gone from here too.
-- **z of images**, I(z; factor): the same of the embedding, which the loss sees. Nothing is in z that is not in h.
+- **h of views**, I(h(V); factor): the information about a factor that passes through augmentation and encoder. By
+  data processing it is at most I(factor; V), the information that remains in a view;
+  `examples/studies/augmentations.py` derives the closed forms.
+- **h of images**, I(h; factor) of images that are not augmented. It is not bounded by what remains in a view, but
+  decreases where training made the representation invariant.
+- **z of images**, I(z; factor): the same for the embedding, which the loss is computed from. By data processing it is
+  at most I(h; factor).
 """
 
 
@@ -191,7 +192,9 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
 
     compared = [(a, f, "views") for a, f in TARGETS] + list(INVARIANT)
     claims = [
-        over_seeds(f"{f} under {a}, {WORDS[c]}, less under none, nats", nats(a, f, c) - nats(NONE, f, c), below=0)
+        over_seeds(
+            f"{f} under {a}, {WORDS[c]}, minus without augmentation, nats", nats(a, f, c) - nats(NONE, f, c), below=0
+        )
         for a, f, c in compared
         if a in names
     ]
@@ -200,7 +203,8 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
     excess = [nats(a, f, "views") - left for a, f, left in less]
     claims.append(
         over_seeds(
-            f"I(h of views; factor) less what is left, largest of the {len(excess)} where not all is left, nats",
+            f"I(h of views; factor) minus the exact bound, largest of the {len(excess)} with a bound below H(factor), "
+            "nats",
             np.max(excess, axis=0),
             below=TOLERANCE,
         )
@@ -266,7 +270,7 @@ def seen(rows: Sequence[Row]) -> str:
     def at(column: str, augmentation: str, factor: str) -> float:
         return means[column][names.index(augmentation), factors.index(factor)]
 
-    lines = ["| | left in a view, exact | h of views | h of images | z of images | h of images, no augmentation |"]
+    lines = ["| | remaining in a view, exact | h of views | h of images | z of images | h of images, no augmentation |"]
     lines.append("|---|---|---|---|---|---|")
     for a, f in TARGETS:
         if a in names:
@@ -281,24 +285,26 @@ def seen(rows: Sequence[Row]) -> str:
     shift, place, hue = "wrap-around shift", "position", factors.index("colour")
     if shift in names:
         lines += [
-            f"Colour goes from h of the images too: {at('clean', 'hue turn', 'colour'):.2f} nats after training with "
-            f"hue turns, {random[hue]:.2f} as initialised. Position does not: after training with wrap-around shifts "
-            f"h of an image that is not shifted still has {at('clean', shift, place):.2f} of its 2.20 nats (as "
-            f"initialised {random[factors.index(place)]:.2f}), z {at('clean_z', shift, place):.2f}. Training has no "
-            "use for what the views do not share, but nothing makes h forget it.",
+            "Training with hue turns also removes colour from h of images: "
+            f"{at('clean', 'hue turn', 'colour'):.2f} nats, compared with {random[hue]:.2f} before training. Position "
+            "is not removed by wrap-around shifts: h of an image that is not shifted retains "
+            f"{at('clean', shift, place):.2f} of 2.20 nats (before training "
+            f"{random[factors.index(place)]:.2f}), z {at('clean_z', shift, place):.2f}. The loss does not reward "
+            "information that the views do not share, but it does not remove it from h either.",
             "",
-            "What is left tells pairs apart, and is learned: under hue turns more is read of shape and size "
-            f"({at('clean', 'hue turn', 'shape'):.2f} and {at('clean', 'hue turn', 'size'):.2f} nats) than with no "
-            f"augmentation ({at('clean', NONE, 'shape'):.2f} and {at('clean', NONE, 'size'):.2f}), where the two views "
-            "are one and whatever differs from image to image will do.",
+            "Encoders learn the factors that identify a pair. After training with hue turns h contains more about "
+            f"shape and size ({at('clean', 'hue turn', 'shape'):.2f} and {at('clean', 'hue turn', 'size'):.2f} nats) "
+            f"than without augmentation ({at('clean', NONE, 'shape'):.2f} and {at('clean', NONE, 'size'):.2f}). "
+            "Without augmentation the two views are identical, and any property that differs between images identifies "
+            "the pair.",
         ]
     if "crop" in names:
         lines += [
             "",
-            "Crops were expected to take the position out of z (the verdict below says whether they do). They lower "
-            f"it in the views ({at('views', 'crop', place):.2f} nats in h of them), but what they leave is worth "
-            f"learning: z of an image that is not cropped has {at('clean_z', 'crop', place):.2f} of 2.20 nats, with "
-            f"no augmentation {at('clean_z', NONE, place):.2f}.",
+            "The claim that cropping removes position from z is tested below. Crops reduce the position in the views "
+            f"({at('views', 'crop', place):.2f} nats in h of views), but the remaining position helps to identify the "
+            f"pair: z of an image that is not cropped contains {at('clean_z', 'crop', place):.2f} of 2.20 nats, "
+            f"{at('clean_z', NONE, place):.2f} without augmentation.",
         ]
     return "\n".join(lines)
 

@@ -40,14 +40,16 @@ VIEWS: dict[str, tuple[Sequence[str], dict[str, float]]] = {
 }
 
 ABOUT = f"""
-Two views should share what a task needs and nothing else: with less there is something the encoder can not learn, with
-more there is something else it can learn instead. Accuracy over I(V1; V2) is then a reverse U with its top at
-I(V; task) ("What makes for good views for contrastive learning?", Tian et al. 2020,
-[arXiv:2005.10243](https://arxiv.org/abs/2005.10243), section 3). On photographs I(V1; V2) has to be estimated; here it
-is exact. The views are sprites of six independent factors ({", ".join(f"{f} {len(v)}" for f, v in FACTORS.items())}
-values), of which they share none, some, or all, and some through a symmetric channel, in part. The task: which of 15
-shapes and sizes it is, I(V; task) = ln 15 = {TASK_NATS:.3f} nats, by a linear probe of the representation h. Encoder,
-objective (InfoNCE, cosine critic of learned temperature, batches of 128) and number of steps are the same everywhere.
+Two views should share what a task needs and nothing else. If they share less, the encoder cannot learn all of the
+task. If they share more, it can learn something else instead. Accuracy as a function of I(V1; V2) should then be a
+reverse U with its maximum at I(V; task) ("What makes for good views for contrastive learning?", Tian et al. 2020,
+[arXiv:2005.10243](https://arxiv.org/abs/2005.10243), section 3). On photographs I(V1; V2) has to be estimated. Here
+it is known exactly: the views are sprites with six independent factors
+({", ".join(f"{f} {len(v)}" for f, v in FACTORS.items())} values), of which two views share none, some or all; in some
+settings a factor is shared in part, through a symmetric channel. The task is to predict which of 15 combinations of
+shape and size is shown, with I(V; task) = ln 15 = {TASK_NATS:.3f} nats, by a linear probe of the representation h.
+Encoder, objective (InfoNCE, cosine critic of learned temperature, batches of 128) and number of steps are the same in
+all settings.
 """
 
 
@@ -105,9 +107,9 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
     top = accuracy(SWEET)
     return [
         over_seeds(
-            "accuracy, sharing just what the task needs less sharing nothing", top - accuracy("nothing"), above=0
+            "accuracy, sharing just what the task needs minus sharing nothing", top - accuracy("nothing"), above=0
         ),
-        over_seeds("accuracy, sharing just what the task needs less sharing everything", top - accuracy(ALL), above=0),
+        over_seeds("accuracy, sharing just what the task needs minus sharing everything", top - accuracy(ALL), above=0),
     ]
 
 
@@ -185,14 +187,15 @@ def seen(rows: Sequence[Row]) -> str:
     accuracy = {name: mean("accuracy", name) for name in names}
     best = max(accuracy, key=accuracy.__getitem__)
     lines = [
-        f"Left: accuracy is {accuracy['nothing']:.3f} where the views share nothing, {accuracy[SWEET]:.3f} where they "
-        f"share just what the task asks for, and {accuracy[ALL]:.3f} where they share everything; it is highest, "
-        f"{accuracy[best]:.3f}, where they share {best}. Numbers at the points are rows of the right panel.",
+        f"Left: accuracy is {accuracy['nothing']:.3f} when the views share nothing, {accuracy[SWEET]:.3f} when they "
+        f"share just what the task needs, and {accuracy[ALL]:.3f} when they share everything. It is highest, "
+        f"{accuracy[best]:.3f}, when they share {best}. The numbers at the points are rows of the right panel.",
         "",
-        f"Right: why. Shape is the hardest factor to see. Of its 1.61 nats h has {mean('nats_shape', SWEET):.2f} "
-        f"where only shape and size lower the loss, and {mean('nats_shape', ALL):.2f} where colour, position and "
-        "background do too: a batch of 128 asks for no more than ln 128 = 4.85 nats, and these give 5.78. That h knows "
-        "the position and most of the background, shared or not, is no wonder: so does the network as initialised.",
+        "Right: the explanation. Shape is the factor that is hardest to extract. Of its 1.61 nats h contains "
+        f"{mean('nats_shape', SWEET):.2f} when only shape and size lower the loss, and {mean('nats_shape', ALL):.2f} "
+        "when colour, position and background do too. A batch of 128 rewards at most ln 128 = 4.85 nats, and those "
+        "three factors provide 5.78. h contains the position and most of the background whether they are shared or "
+        "not, as does the untrained network.",
         "",
     ]
     if best != SWEET:
@@ -200,10 +203,11 @@ def seen(rows: Sequence[Row]) -> str:
         gap = over_seeds("", more)
         lines += [
             f"The highest mean is not at I(V; task) = {TASK_NATS:.2f} nats, where it would be if every encoder learned "
-            f"all that its views share and nothing more, but at {mean('nats', best):.2f}, by {gap.value:.3f} "
-            f"({gap.low:.3f} .. {gap.high:.3f}{', which may be none' if gap.low < 0 else ''}). None of these "
-            f"encoders is at the end of its training: I(h; shape) is {mean('nats_shape', SWEET):.2f} at the one and "
-            f"{mean('nats_shape', best):.2f} at the other, of 1.61 nats.",
+            f"all that its views share and nothing more, but at {mean('nats', best):.2f} nats. The difference is "
+            f"{gap.value:.3f} ({gap.low:.3f} .. {gap.high:.3f}"
+            f"{', not significant' if gap.low < 0 else ''}). These encoders are not fully trained: I(h; shape) is "
+            f"{mean('nats_shape', SWEET):.2f} at the former and {mean('nats_shape', best):.2f} at the latter, of 1.61 "
+            "nats.",
             "",
         ]
     lines += ["| the views share | I(V1; V2), nats | accuracy, mean ± sd over seeds | I(h; shape) | I(h; size) |"]

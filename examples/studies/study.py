@@ -171,8 +171,8 @@ def store(study: Study, rows: Sequence[Row], folder: Path, quick: bool = False) 
         "command": f"`{command}`",
         "commit": ", ".join(dict.fromkeys(str(row["commit"]) for row in rows)),
         "seeds": ", ".join(map(str, seeds)),
-        "seconds": f"{total('seconds'):.0f} by the clock for all trainings and readings, "
-        f"{total('cpu_seconds'):.0f} of computing",
+        "seconds": f"{total('seconds'):.0f} elapsed for all trainings and evaluations, "
+        f"{total('cpu_seconds'):.0f} of CPU time",
         "machine": told["machine"] + f", {_threads()} of torch",
         "versions": f"python {told['python']}, " + ", ".join(f"{k} {v}" for k, v in told["versions"].items()),
     }
@@ -181,7 +181,8 @@ def store(study: Study, rows: Sequence[Row], folder: Path, quick: bool = False) 
     for v in verdicts:
         word, claim = "PASS" if v.passed else "**FAIL**", v.claim.replace("|", r"\|")
         lines.append(f"| {word} | {claim} | {v.value:.3f} | {v.low:.3f} .. {v.high:.3f} |")
-    lines += ["", "Student's t over seeds; a claim passes where its whole interval does.", "", "## Run", ""]
+    lines += ["", "95% intervals by Student's t over seeds. A claim passes if its whole interval satisfies it."]
+    lines += ["", "## Run", ""]
     if quick:
         lines += ["**Quick: hardly trained, the numbers mean nothing.**", ""]
     lines += [f"- **{name}**: {value}" for name, value in facts.items()]

@@ -103,6 +103,7 @@ ELSEWHERE = {
     "fits-disagree",
     "heavy-tail",
     "narrow-density",
+    "too-few-labels",
     "zero-by-choice",
 }
 

@@ -94,9 +94,9 @@ def test_the_pilot_chooses_and_the_other_seeds_are_judged(tmp_path):
     assert (a, b) == (0, 6)  # its bound is 11 - 5 ranks lower, its accuracy 6 - 0 higher
     claims = {claim.claim.split(":")[0]: claim for claim in bounds.verdicts(rows)}
     assert not claims[
-        "(b) bound of A (bilinear critic, InfoNCE) less that of B (separable critic, InfoNCE), nats"
+        "(b) bound of A (bilinear critic, InfoNCE) minus that of B (separable critic, InfoNCE), nats"
     ].passed
-    assert claims["(b) accuracy of A less that of B"].passed
+    assert claims["(b) accuracy of A minus that of B"].passed
     assert not claims["(b) Kendall's tau with the accuracies of other seeds"].passed  # one order for both
     against = {claim.claim.split(":")[0]: claim for claim in bounds.verdicts(made_up(order, order[::-1]))}
     assert all(claim.passed for claim in against.values()), against
