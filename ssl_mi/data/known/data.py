@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ssl_mi.data.augmentations import Augmentation, View
 from ssl_mi.data.batch import Batch, Source
+from ssl_mi.data.images.augmentations import Augmentation, View
 from ssl_mi.data.known.images import first_views
 from ssl_mi.data.known.views import KnownViews, Pairs
 from ssl_mi.data.modules import SPLITS, ImageModule, evaluation_epoch
