@@ -22,7 +22,8 @@ import torchvision.transforms as v1
 from torchvision.transforms import v2
 from torchvision.transforms.functional import to_pil_image
 
-from ssl_mi.data.augmentations import (
+from ssl_mi.data.batch import Source
+from ssl_mi.data.images.augmentations import (
     Augmentation,
     ColorJitter,
     GaussianBlur,
@@ -31,7 +32,6 @@ from ssl_mi.data.augmentations import (
     RandomResizedCrop,
     View,
 )
-from ssl_mi.data.batch import Source
 
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
 STRENGTH = 0.5

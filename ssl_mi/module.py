@@ -264,8 +264,9 @@ class SelfSupervised(Resumable):
         arguments = {"dim": self.towers.out_dim, **self.objective_arguments()}
         made = objective if isinstance(objective, nn.Module) else objective(**arguments)
         self._check_kind(made)
-        if hasattr(made, "build"):  # what depends on the width of an embedding, unless it was made before
-            made.build(self.towers.out_dim)
+        build = getattr(made, "build", None)
+        if callable(build):  # what depends on the width of an embedding, unless it was made before
+            build(self.towers.out_dim)
         return made
 
     def _check_kind(self, objective: Any) -> None:

@@ -35,9 +35,9 @@ from torch import Tensor
 
 from measures import NO_EVALUATION, factor_nats
 from ssl_mi.app.api import short_run
-from ssl_mi.data.colour import LUMA
+from ssl_mi.data.images.colour import LUMA
+from ssl_mi.data.images.shapes import colour
 from ssl_mi.data.known.sprites import CHROMA, FACTORS, INK, PAPER
-from ssl_mi.data.shapes import colour
 from ssl_mi.evaluation.context import EvaluationContext
 from ssl_mi.evaluation.embed import untouched
 from study import Row, Study, Verdict, main, over_seeds, pick
@@ -46,7 +46,7 @@ ENTROPY = {name: math.log(len(values)) for name, values in FACTORS.items()}
 GEOMETRIC = ("shape", "size", "position", "orientation")
 NONE = "none"
 
-# Ops of ssl_mi/data/augmentations.py, done to both views of an image with draws of their own.
+# Ops of ssl_mi/data/images/augmentations.py, done to both views of an image with draws of their own.
 AUGMENTATIONS: dict[str, list[dict]] = {
     NONE: [],
     "hue turn": [{"_target_": "ColorJitter", "brightness": 0, "contrast": 0, "saturation": 0, "hue": 0.5, "p": 1.0}],
@@ -157,7 +157,7 @@ def measure(job: Row, seed: int, quick: bool) -> list[Row]:
 
 def views(ops: Sequence[Mapping]) -> str:
     """augmentation.views of the configuration, as Hydra's command line has it: one kind of view, twice."""
-    package = "ssl_mi.data.augmentations"
+    package = "ssl_mi.data.images.augmentations"
     named = [{**op, "_target_": f"{package}.{op['_target_']}"} for op in ops]
     return _text([{"_target_": f"{package}.View", "count": 2, "ops": named}])
 

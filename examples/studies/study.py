@@ -217,7 +217,7 @@ def read_rows(path: Path) -> list[Row]:
     """What `write_rows` wrote, numbers as numbers; no file: no rows. A cell that a row had nothing for is absent."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return [{k: _value(v) for k, v in line.items() if v != ""} for line in csv.DictReader(file)]
 
 

@@ -8,7 +8,7 @@ out, and the other optimizer has its own defaults. What the command line itself 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -53,7 +53,7 @@ class _Page:
         self.name = name or (HydraConfig.get().job.config_name if HydraConfig.initialized() else "train")
         if overrides is None:
             overrides = HydraConfig.get().overrides.task
-        self.loader = GlobalHydra.instance().config_loader()
+        self.loader = cast(Any, GlobalHydra.instance().config_loader())  # its base class lacks what is used of it
         self.overrides = list(overrides)
         self.parsed = OverridesParser.create().parse_overrides(self.overrides)
         # Where files are looked for is said by overrides too (hydra.searchpath).
@@ -120,6 +120,8 @@ def _drop_foreign_bodies(cfg: DictConfig, page: _Page) -> str:
     if not foreign:
         return ""
     own = page.block([f"{GROUP}={page.choice}"])
+    if own is None:
+        return ""
     with open_dict(own):
         for _, written_for, body in bodies:
             if written_for == page.choice:
@@ -142,14 +144,15 @@ def _follow_target(cfg: DictConfig, block: str, page: _Page) -> None:
 
 def _replace(cfg: DictConfig, block: str, own: DictConfig, page: _Page) -> None:
     """The block `own`, with what the command line says of this block."""
-    own = OmegaConf.create(OmegaConf.to_container(own, resolve=False))
+    said = cast(dict[str, Any], OmegaConf.to_container(cfg[block], resolve=False))
+    made = cast(DictConfig, OmegaConf.create(OmegaConf.to_container(own, resolve=False)))
     for key in page.explicit(block):
         if OmegaConf.is_missing(cfg[block], key) or OmegaConf.select(cfg[block], key) is not None:
-            OmegaConf.update(own, key, OmegaConf.to_container(cfg[block], resolve=False)[key])
+            OmegaConf.update(made, key, said[key])
         else:
-            own.pop(key, None)
+            made.pop(key, None)
     with open_dict(cfg):
-        cfg[block] = own
+        cfg[block] = made
 
 
 def _note(cfg: DictConfig, page: _Page) -> str:

@@ -62,7 +62,7 @@ def lines_of(folders: Sequence[str | Path]) -> list[Line]:
 def line_of(path: Path) -> Line:
     """A run's report.json -> its line. ValueError where it is something else."""
     try:
-        report = json.loads(path.read_text())
+        report = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(report, dict) or not {"rows", "ended", "seconds"} <= set(report):

@@ -11,9 +11,18 @@ if TYPE_CHECKING:
     from ssl_mi.callbacks.history import History
     from ssl_mi.callbacks.loggers import Hyperparameters
     from ssl_mi.callbacks.progress import progress_bar
-    from ssl_mi.callbacks.schedule import Freeze, Milestones, Schedule
+    from ssl_mi.callbacks.schedule import Freeze, Milestones, Schedule, Scheduled
 
-__all__ = ["Evaluate", "Freeze", "History", "Hyperparameters", "Milestones", "Schedule", "progress_bar"]
+__all__ = [
+    "Evaluate",
+    "Freeze",
+    "History",
+    "Hyperparameters",
+    "Milestones",
+    "Schedule",
+    "Scheduled",
+    "progress_bar",
+]
 
 __getattr__, __dir__ = _lazy.attach(
     __name__,
@@ -22,6 +31,6 @@ __getattr__, __dir__ = _lazy.attach(
         "history": ("History",),
         "loggers": ("Hyperparameters",),
         "progress": ("progress_bar",),
-        "schedule": ("Freeze", "Milestones", "Schedule"),
+        "schedule": ("Freeze", "Milestones", "Schedule", "Scheduled"),
     },
 )

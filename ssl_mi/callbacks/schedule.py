@@ -2,7 +2,7 @@
 
     schedules:
       temperature:
-        _target_: ssl_mi.callbacks.schedule.Schedule
+        _target_: ssl_mi.callbacks.Schedule
         target: objective.critic.temperature
         start: 0.5
         end: 0.1

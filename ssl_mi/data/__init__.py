@@ -11,20 +11,20 @@ from ssl_mi import _lazy
 
 if TYPE_CHECKING:
     from ssl_mi.data import known
-    from ssl_mi.data.augmentations import Augmentation, View, local_size
     from ssl_mi.data.batch import Batch, Source
-    from ssl_mi.data.colour import Chrominance, ColorJitter, Grayscale, Luminance, Solarize
-    from ssl_mi.data.digits import Digits
     from ssl_mi.data.draws import Draws
-    from ssl_mi.data.folder import ImageFolder
-    from ssl_mi.data.geometry import GaussianBlur, HorizontalFlip, RandomResizedCrop, Rotation, WrapShift
-    from ssl_mi.data.image_arrays import ImageArrays
-    from ssl_mi.data.memory import TensorImages
+    from ssl_mi.data.images.augmentations import Augmentation, View, local_size
+    from ssl_mi.data.images.colour import Chrominance, ColorJitter, Grayscale, Luminance, Solarize
+    from ssl_mi.data.images.digits import Digits
+    from ssl_mi.data.images.folder import ImageFolder
+    from ssl_mi.data.images.geometry import GaussianBlur, HorizontalFlip, RandomResizedCrop, Rotation, WrapShift
+    from ssl_mi.data.images.image_arrays import ImageArrays
+    from ssl_mi.data.images.memory import TensorImages
+    from ssl_mi.data.images.ops import Op
+    from ssl_mi.data.images.shapes import EmbeddedShapes, draw_shapes
+    from ssl_mi.data.images.torchvision_sets import TorchvisionSet
     from ssl_mi.data.modules import DataModule, ImageData
-    from ssl_mi.data.ops import Op
     from ssl_mi.data.sets import ImageSet, SampleSet, Sets
-    from ssl_mi.data.shapes import EmbeddedShapes, draw_shapes
-    from ssl_mi.data.torchvision_sets import TorchvisionSet
 
 __all__ = [  # noqa: RUF022 - grouped
     # sources of images
@@ -66,20 +66,20 @@ __all__ = [  # noqa: RUF022 - grouped
 __getattr__, __dir__ = _lazy.attach(
     __name__,
     {
-        "augmentations": ("Augmentation", "View", "local_size"),
+        "images.augmentations": ("Augmentation", "View", "local_size"),
         "batch": ("Batch", "Source"),
-        "colour": ("Chrominance", "ColorJitter", "Grayscale", "Luminance", "Solarize"),
-        "digits": ("Digits",),
+        "images.colour": ("Chrominance", "ColorJitter", "Grayscale", "Luminance", "Solarize"),
+        "images.digits": ("Digits",),
         "draws": ("Draws",),
-        "folder": ("ImageFolder",),
-        "geometry": ("GaussianBlur", "HorizontalFlip", "RandomResizedCrop", "Rotation", "WrapShift"),
-        "image_arrays": ("ImageArrays",),
-        "memory": ("TensorImages",),
+        "images.folder": ("ImageFolder",),
+        "images.geometry": ("GaussianBlur", "HorizontalFlip", "RandomResizedCrop", "Rotation", "WrapShift"),
+        "images.image_arrays": ("ImageArrays",),
+        "images.memory": ("TensorImages",),
         "modules": ("DataModule", "ImageData"),
-        "ops": ("Op",),
+        "images.ops": ("Op",),
         "sets": ("ImageSet", "SampleSet", "Sets"),
-        "shapes": ("EmbeddedShapes", "draw_shapes"),
-        "torchvision_sets": ("TorchvisionSet",),
+        "images.shapes": ("EmbeddedShapes", "draw_shapes"),
+        "images.torchvision_sets": ("TorchvisionSet",),
     },
     ("known",),
 )

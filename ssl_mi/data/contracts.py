@@ -131,7 +131,7 @@ class Data(Protocol):
 class Views(Protocol):
     """Draws the views of a batch. `Augmentation` is one."""
 
-    def __call__(self, source: Any, seed: int) -> list[Tensor]:
+    def __call__(self, source: Any, /, seed: int) -> list[Tensor]:
         """Every view of every sample, `[n, ...]` each, on the source's device: a function of the seed and of the
         source's split, epoch and index alone."""
 

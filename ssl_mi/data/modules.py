@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ssl_mi.data.augmentations import Augmentation
 from ssl_mi.data.batch import Batch, Source
 from ssl_mi.data.contracts import Known, Views
-from ssl_mi.data.memory import TensorImages
+from ssl_mi.data.images.augmentations import Augmentation
+from ssl_mi.data.images.memory import TensorImages
 from ssl_mi.data.sampler import EpochBatches, EpochLoader, check_batch_size, this_process
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
 

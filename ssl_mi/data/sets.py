@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ssl_mi.data.contracts import Images, Split
-from ssl_mi.data.memory import TensorImages
+from ssl_mi.data.images.memory import TensorImages
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,14 @@ from torch import Tensor
 
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext
 from ssl_mi.evaluation.contracts import Estimator, EvaluationData, Known
-from ssl_mi.evaluation.estimators import as_estimates, check_estimator, estimator_name, in_words
+from ssl_mi.evaluation.estimators import (
+    COLLAPSE,
+    as_estimates,
+    check_estimator,
+    estimator_name,
+    in_words,
+    nothing_to_estimate,
+)
 from ssl_mi.evaluation.measurement import Measurement
 from ssl_mi.evaluation.mutual_information import estimate_columns
 from ssl_mi.evaluation.probes import tuned_linear, wilson
@@ -114,9 +121,7 @@ class Capture(Evaluation):
 
     def _estimate(self, context: EvaluationContext, x: Tensor, y: Tensor) -> Estimate:
         if any((side == side[:1]).all() for side in (x, y)):
-            return Estimate(
-                0.0, n=len(x), estimator="nothing to estimate", warnings=("a collapse: all rows are equal",)
-            )
+            return nothing_to_estimate(len(x), COLLAPSE)
         if self.estimator is not None:
             return as_estimates(self.estimator)(x.numpy(), y.numpy())
         learned = context.final or self.learned_during

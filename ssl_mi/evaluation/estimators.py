@@ -8,10 +8,19 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ssl_mi.evaluation.contracts import Estimator
+from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
+
+COLLAPSE = Caution("collapse", "a collapse: one side is the same in all rows")
+
+
+def nothing_to_estimate(n: int, why: Caution) -> Estimate:
+    """0 nats of `n` rows that no estimator was given, and the reason."""
+    return Estimate(0.0, n=n, estimator="nothing to estimate", warnings=(why,))
 
 
 def estimator_name(estimator: Estimator) -> str:
@@ -69,11 +78,11 @@ def as_estimates(estimator: Estimator) -> Callable[..., Estimate]:
         try:
             found = estimator(x, y, **settings)
         except ValueError as error:
-            raise ValueError(f"{name} on {len(x)} rows: {error}") from error  # type: ignore[arg-type]
+            raise ValueError(f"{name} on {np.shape(x)[0]} rows: {error}") from error
         if isinstance(found, Estimate):
             return found
         if isinstance(found, numbers.Real) or getattr(found, "shape", None) == ():
-            return Estimate(float(found), n=len(x), estimator=name)  # type: ignore[arg-type]
+            return Estimate(float(found), n=np.shape(x)[0], estimator=name)
         raise TypeError(f"{name} returned {type(found).__name__}: an estimator returns an Estimate or a number in nats")
 
     return estimate

@@ -29,7 +29,15 @@ from torch import Tensor
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Plot
 from ssl_mi.evaluation.contracts import Estimator, EvaluationData, Projection
 from ssl_mi.evaluation.embed import Pairs, untouched
-from ssl_mi.evaluation.estimators import as_estimates, check_estimator, estimator_name, in_words, neighbours
+from ssl_mi.evaluation.estimators import (
+    COLLAPSE,
+    as_estimates,
+    check_estimator,
+    estimator_name,
+    in_words,
+    neighbours,
+    nothing_to_estimate,
+)
 from ssl_mi.evaluation.factors import OntoValues, can_be_estimated, halves, known_values, label_halves, rare_labels
 from ssl_mi.evaluation.measurement import Measurement
 from ssl_mi.information.core.caution import Caution
@@ -227,8 +235,8 @@ class MutualInformation(Evaluation):
         if discrete and not all(can_be_estimated(fit, held_out) for _, fit, _, held_out in sides):
             n = sum(len(held_out) for *_, held_out in sides)
             text = "0 by default: this needs two labels where the projection learns, and one that occurs twice"
-            nothing = Estimate(0.0, n=n, estimator="nothing to estimate", warnings=(Caution("too-few-labels", text),))
-            return _Estimated(CrossFitted(nothing), "h", (note,))
+            nothing = CrossFitted(nothing_to_estimate(n, Caution("too-few-labels", text)))
+            return _Estimated(nothing, "h", (note,))
         default = partial(mixed_ksg_ross if discrete else ksg, k=self.k)
         estimator = default if self.factor_estimator is None else self.factor_estimator
         found = self._estimate(context, OntoValues(self.factor_dim), estimator, sides, "h", labelled=discrete)
@@ -247,7 +255,8 @@ class MutualInformation(Evaluation):
     ) -> _Estimated:
         """The estimate over the folds in `sides`, and what it is of."""
         if _collapsed(*(side for fold in sides for side in fold)):
-            return _Estimated(CrossFitted(_nothing(sum(len(fold[2]) for fold in sides))), name)
+            n = sum(len(held_out) for _, _, held_out, _ in sides)
+            return _Estimated(CrossFitted(nothing_to_estimate(n, COLLAPSE)), name)
         folds: list[tuple[Any, Any]] = [(x, y) for _, _, x, y in sides]
         of = "the embeddings themselves"
         if projection is not None:
@@ -348,12 +357,6 @@ def _varying(x: Tensor) -> Tensor:
 def _collapsed(*sides: Tensor) -> bool:
     """Whether one of them is the same in every row: nothing can be projected, and nothing is shared."""
     return not all(_varying(x).any() for x in sides)
-
-
-def _nothing(n: int) -> Estimate:
-    return Estimate(
-        0.0, n=n, estimator="nothing to estimate", warnings=("a collapse: one side is the same in all rows",)
-    )
 
 
 def _constant_columns(space: str, *views: Tensor) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.error import URLError
 
 import torch
-import torchvision  # type: ignore[import-untyped]
+import torchvision
 from torch import Tensor, nn
 
 

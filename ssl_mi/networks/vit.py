@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer  # type: ignore[import-untyped]
+from torchvision.models import VisionTransformer
 
 from ssl_mi.networks.encoders import check_images
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.vision_transformer import EncoderBlock  # type: ignore[import-untyped]
+from torchvision.models.vision_transformer import EncoderBlock
 
 from ssl_mi.objectives.stepped import SteppedObjective
 

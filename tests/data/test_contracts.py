@@ -18,10 +18,10 @@ from ssl_mi.app.runner import Run
 from ssl_mi.callbacks.evaluate import Evaluate
 from ssl_mi.callbacks.history import History
 from ssl_mi.data.contracts import Data, Images, Samples, Split
-from ssl_mi.data.folder import ImageFiles
+from ssl_mi.data.images.folder import ImageFiles
+from ssl_mi.data.images.memory import TensorImages
 from ssl_mi.data.known.data import KnownData
 from ssl_mi.data.known.sprites import Sprites
-from ssl_mi.data.memory import TensorImages
 from ssl_mi.evaluation import contracts as needed
 from ssl_mi.evaluation.geometry import Geometry
 from ssl_mi.evaluation.mutual_information import MutualInformation
@@ -197,5 +197,5 @@ def test_the_modules_of_data_import_each_other_in_no_circle():
     for name, path in files.items():
         nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)]
         arrows[name] = {n.module for n in nodes if n.module in files}
-    assert "ssl_mi.data.sets" in arrows["ssl_mi.data.folder"]
+    assert "ssl_mi.data.sets" in arrows["ssl_mi.data.images.folder"]
     list(TopologicalSorter(arrows).static_order())  # raises CycleError, which names the circle

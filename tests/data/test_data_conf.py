@@ -12,8 +12,8 @@ from ssl_mi.data.modules import ImageData
 CONF = Path(__file__).parents[2] / "conf" / "data"
 FILES = sorted(CONF.glob("*.yaml"))
 VIEWS = {
-    "_target_": "ssl_mi.data.augmentations.Augmentation",
-    "views": [{"_target_": "ssl_mi.data.augmentations.View", "ops": [], "count": 2}],
+    "_target_": "ssl_mi.data.images.augmentations.Augmentation",
+    "views": [{"_target_": "ssl_mi.data.images.augmentations.View", "ops": [], "count": 2}],
     "size": "${data.size}",
     "mean": "${data.mean}",
     "std": "${data.std}",

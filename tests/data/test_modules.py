@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 
 from ssl_mi.data import modules
-from ssl_mi.data.augmentations import Augmentation, ColorJitter, HorizontalFlip, RandomResizedCrop, View
-from ssl_mi.data.folder import ImageFolder
+from ssl_mi.data.images.augmentations import Augmentation, ColorJitter, HorizontalFlip, RandomResizedCrop, View
+from ssl_mi.data.images.folder import ImageFolder
 from ssl_mi.data.modules import ImageData
 from ssl_mi.data.sets import ImageSet, Sets
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ssl_mi.data.digits import Digits
+from ssl_mi.data.images.digits import Digits
 from ssl_mi.data.sets import ImageSet, rare_classes, stratified_order
 
 LABELS = torch.tensor([0] * 600 + [1] * 300 + [2] * 100)

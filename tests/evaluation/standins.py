@@ -8,8 +8,8 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from ssl_mi.data.augmentations import Augmentation, HorizontalFlip, RandomResizedCrop, View
 from ssl_mi.data.batch import Batch, Source
+from ssl_mi.data.images.augmentations import Augmentation, HorizontalFlip, RandomResizedCrop, View
 from ssl_mi.data.modules import SPLITS, ImageData
 from ssl_mi.data.sets import ImageSet, Sets
 from ssl_mi.evaluation.context import EvaluationContext

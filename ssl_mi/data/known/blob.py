@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ssl_mi.data.images.shapes import colour
 from ssl_mi.data.known.channel import integers
 from ssl_mi.data.known.paint import between, paint
 from ssl_mi.data.known.sphere import gaussians
 from ssl_mi.data.known.views import SHARED, KnownViews, Pairs, check_nats, check_size
-from ssl_mi.data.shapes import colour
 
 LATENTS = ("x", "y", "size", "colour")
 MIDDLE = (0.34, 0.66)  # of the centre, in image widths

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ssl_mi.data.augmentations import Augmentation, View
 from ssl_mi.data.batch import Batch, Source
+from ssl_mi.data.images.augmentations import Augmentation, View
 from ssl_mi.data.known.images import first_views
 from ssl_mi.data.known.views import KnownViews, Pairs
 from ssl_mi.data.modules import SPLITS, ImageModule, evaluation_epoch
@@ -30,15 +30,32 @@ class Rendered(Augmentation):
         self.known = known
 
     @torch.no_grad()
-    def __call__(self, source: Source, seed: int) -> list[Tensor]:
-        """Both views of the pairs `source.index` of this split and epoch, on the index's device: float32
-        [n, 3, size, size], and int64 [n, length] for text. The source's images are not looked at."""
-        pairs = Pairs(seed, source.split, source.epoch, source.index)
+    def __call__(
+        self, images: Source | Tensor | np.ndarray, seed: int | None = None, step: int | None = None
+    ) -> list[Tensor]:
+        """Both views of the pairs of a source, drawn anew: the source's images are not looked at.
+
+        Args:
+            images: A `Source`, whose split, epoch and index name the pairs.
+            seed: Of the pairs.
+            step: None; the source has its epoch.
+
+        Returns:
+            float32 [n, 3, size, size], and int64 [n, length] for text, on the device of the index.
+
+        Raises:
+            ValueError: For images, which a generator has no use for, and for a source without its seed.
+        """
+        if not isinstance(images, Source) or seed is None or step is not None:
+            raise ValueError(
+                f"{self.known.name}: pairs are drawn from a Source and its seed, not from images or a step"
+            )
+        pairs = Pairs(seed, images.split, images.epoch, images.index)
         rows = _CPU_ROWS if pairs.index.device.type == "cpu" else _DEVICE_ROWS
-        parts = [self._draw(pairs._replace(index=some)) for some in pairs.index.split(rows)]
+        parts = [self._render(pairs._replace(index=some)) for some in pairs.index.split(rows)]
         return [torch.cat(view) for view in zip(*parts, strict=True)]
 
-    def _draw(self, pairs: Pairs) -> list[Tensor]:
+    def _render(self, pairs: Pairs) -> list[Tensor]:
         # Autocast would round colours to 8 bits of mantissa.
         with torch.autocast(pairs.index.device.type, enabled=False):
             views = [self.known.render(u, pairs, v) for v, u in enumerate(self.known.latents(pairs))]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from ssl_mi.data.images.memory import TensorImages
 from ssl_mi.data.known.views import KnownViews, Pairs
-from ssl_mi.data.memory import TensorImages
 from ssl_mi.data.sets import ImageSet, Sets
 
 _ROWS = 256  # drawn at a time

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ssl_mi.data.draws import Draws
+from ssl_mi.data.images.shapes import CHROMA, DARK, LIGHT, colour
 from ssl_mi.data.known.channel import integers
-from ssl_mi.data.shapes import CHROMA, DARK, LIGHT, colour
 
 
 def place(maps: Tensor, top: Tensor, left: Tensor, size: int, outside: float = 0) -> Tensor:

@@ -11,9 +11,9 @@ from scipy.special import gammaln, ive
 from torch import Tensor
 
 from ssl_mi.data.draws import Draws
+from ssl_mi.data.images.shapes import colour
 from ssl_mi.data.known.paint import anywhere, between, paint, place
 from ssl_mi.data.known.views import SHARED, KnownViews, Pairs, check_nats, check_size
-from ssl_mi.data.shapes import colour
 
 LARGEST = 1500.0  # kappa: at 1 / sqrt(kappa) = 0.026 the directions differ 20 times what a picture is unsure of
 

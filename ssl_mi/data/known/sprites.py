@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ssl_mi.data.images.shapes import CLASSES, colour, coverage
 from ssl_mi.data.known.channel import channel_error, channel_nats, integers
 from ssl_mi.data.known.paint import between, paint, place
 from ssl_mi.data.known.views import SHARED, KnownViews, Pairs, check_size
-from ssl_mi.data.shapes import CLASSES, colour, coverage
 
 SHAPES = tuple(name for name in CLASSES if name != "disc")  # a disc has no orientation
 HUES = ("red", "yellow", "green", "cyan", "blue", "magenta")  # 60 degrees apart

@@ -162,7 +162,7 @@ def load(path: Path) -> list[BenchmarkRow]:
 
     ValueError if the columns are others, or a line in the middle is short.
     """
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
     if tuple(reader.fieldnames or ()) != BenchmarkRow._fields:
         raise ValueError(f"{path} has columns {reader.fieldnames}, not a benchmark's; choose another file")
@@ -178,7 +178,7 @@ def _append(path: Path, row: BenchmarkRow) -> None:
     fresh = not path.exists() or path.stat().st_size == 0
     if not fresh:
         _drop_torn_line(path)
-    with path.open("a", newline="") as file:
+    with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         if fresh:
             writer.writerow(BenchmarkRow._fields)

@@ -56,7 +56,7 @@ def over_seeds(rows: Sequence[Step], estimator: str, critic: str) -> dict[float,
 def write(rows: Sequence[Step], path: Path) -> None:
     """A line each, under the names of the fields."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(Step._fields)
         writer.writerows(rows)
@@ -66,7 +66,7 @@ def read_csv(path: Path) -> list[Step]:
     """Rows that `write` has written."""
     kinds: dict[str, Callable[[str], Any]] = {"estimator": str, "critic": str}
     kinds |= dict.fromkeys(("seed", "batch_size", "batches", "steps"), int)
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return [Step(**{k: kinds.get(k, float)(v) for k, v in line.items()}) for line in csv.DictReader(file)]
 
 

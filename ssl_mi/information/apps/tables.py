@@ -154,7 +154,7 @@ class ParquetColumns(Columns):
 
     def __init__(self, file: Path) -> None:
         try:
-            import pyarrow  # type: ignore[import-untyped]
+            import pyarrow
             from pyarrow import parquet
         except ImportError:
             raise ValueError(f"{file}: reading .parquet needs pyarrow; pip install 'ssl_mi[parquet]'") from None

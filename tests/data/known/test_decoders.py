@@ -11,6 +11,7 @@ import torch
 from scipy import ndimage
 from torch.nn.functional import pad
 
+from ssl_mi.data.images.shapes import HUE_COS, HUE_SIN
 from ssl_mi.data.known.blob import FINEST, HUE, MIDDLE, WIDTH, GaussianBlob
 from ssl_mi.data.known.captions import PHRASES, Caption
 from ssl_mi.data.known.circle import Rotation, Shift
@@ -20,7 +21,6 @@ from ssl_mi.data.known.halves import Halves
 from ssl_mi.data.known.sphere import Sphere
 from ssl_mi.data.known.sprites import FACTORS, Sprites
 from ssl_mi.data.known.views import Pairs
-from ssl_mi.data.shapes import HUE_COS, HUE_SIN
 
 
 def shown(generator, n=64, epoch=3):

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import augmentations
-from ssl_mi.data.augmentations import ColorJitter, Grayscale, HorizontalFlip
 from ssl_mi.data.draws import Draws
+from ssl_mi.data.images.augmentations import ColorJitter, Grayscale, HorizontalFlip
+from ssl_mi.data.images.shapes import colour
 from ssl_mi.data.known.paint import between
 from ssl_mi.data.known.sprites import CHROMA, FACTORS, INK, PAPER, Sprites
-from ssl_mi.data.shapes import colour
 from ssl_mi.information import discrete_mi
 
 

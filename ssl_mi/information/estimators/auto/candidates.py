@@ -274,7 +274,7 @@ def independent(u: np.ndarray, reach: int) -> bool:
     u = np.ascontiguousarray(u[:LOCAL_ROWS])
     shared = [ksg_pointwise(u[:, :reach], u[:, [c]], 3).mean() for c in range(reach, u.shape[1])]
     # Noise of such an estimate is about 0.03 nats; a function of the rest shares tenths of nats.
-    return max(shared) < 0.12 and float(np.mean(shared)) < 0.03
+    return bool(max(shared) < 0.12 and np.mean(shared) < 0.03)
 
 
 def gaussian_nats(u: np.ndarray, v: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
-from ssl_mi.data.memory import TensorImages
+from ssl_mi.data.images.memory import TensorImages
 from ssl_mi.data.sets import ImageSet, Sets
 
 NAMES = ("CIFAR10", "CIFAR100", "STL10")

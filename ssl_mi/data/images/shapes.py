@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_mi.data.memory import TensorImages
+from ssl_mi.data.images.memory import TensorImages
 from ssl_mi.data.sets import ImageSet, Sets
 
 # name -> (points, inner / outer radius)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_mi.data.draws import Draws
-from ssl_mi.data.ops import Op, active, between, change_where, check_chance, positive_interval, refuse
+from ssl_mi.data.images.ops import Op, active, between, change_where, check_chance, positive_interval, refuse
 
 
 class RandomResizedCrop(Op):

@@ -8,7 +8,8 @@ import torch
 import torchvision.transforms.v2.functional as TF
 from omegaconf import OmegaConf
 
-from ssl_mi.data.augmentations import (
+from ssl_mi.data.batch import Source
+from ssl_mi.data.images.augmentations import (
     Augmentation,
     Chrominance,
     ColorJitter,
@@ -22,9 +23,8 @@ from ssl_mi.data.augmentations import (
     View,
     local_size,
 )
-from ssl_mi.data.batch import Source
 
-CONF = Path(__file__).parents[2] / "conf" / "augmentation"
+CONF = Path(__file__).parents[3] / "conf" / "augmentation"
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
 # Of normalised float32 pixels from other kernels: ten ops off by 1e-7 each, times 1.8 for each of three changes of
 # contrast, times 1 / 0.2 for the normalisation.

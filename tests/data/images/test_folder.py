@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_mi.data.folder import ImageFiles, ImageFolder, UnreadableImage, decode, list_images
+from ssl_mi.data.images.folder import ImageFiles, ImageFolder, UnreadableImage, decode, list_images
 
 
 def noise(seed, height=16, width=16, channels=3):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_mi.data.draws import Draws
-from ssl_mi.data.ops import Op, active, between, change_where, check_chance, refuse
+from ssl_mi.data.images.ops import Op, active, between, change_where, check_chance, refuse
 
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601 as torchvision rounds it: sums to 0.9999
 

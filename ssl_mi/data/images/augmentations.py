@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_mi.data.batch import Source
-from ssl_mi.data.colour import Chrominance, ColorJitter, Grayscale, Luminance, Solarize
 from ssl_mi.data.draws import Draws
-from ssl_mi.data.geometry import GaussianBlur, HorizontalFlip, RandomResizedCrop, Rotation, WrapShift
-from ssl_mi.data.image_arrays import as_batch
-from ssl_mi.data.ops import Op
+from ssl_mi.data.images.colour import Chrominance, ColorJitter, Grayscale, Luminance, Solarize
+from ssl_mi.data.images.geometry import GaussianBlur, HorizontalFlip, RandomResizedCrop, Rotation, WrapShift
+from ssl_mi.data.images.image_arrays import as_batch
+from ssl_mi.data.images.ops import Op
 
 __all__ = [
     "Augmentation",

@@ -5,8 +5,8 @@ import torch
 import torchvision.transforms.v2.functional as TF
 from scipy import stats
 
-from ssl_mi.data.colour import Chrominance, ColorJitter, Grayscale, Luminance, Solarize, turn_hue
 from ssl_mi.data.draws import Draws
+from ssl_mi.data.images.colour import Chrominance, ColorJitter, Grayscale, Luminance, Solarize, turn_hue
 
 STEPS = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision import datasets
 
-from ssl_mi.data.torchvision_sets import TorchvisionSet
+from ssl_mi.data.images.torchvision_sets import TorchvisionSet
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)
 LABELS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]

@@ -5,8 +5,8 @@ import pytest
 import torch
 from matplotlib.path import Path as Outline
 
-from ssl_mi.data import shapes
-from ssl_mi.data.shapes import CLASSES, EmbeddedShapes, coverage, draw_shapes
+from ssl_mi.data.images import shapes
+from ssl_mi.data.images.shapes import CLASSES, EmbeddedShapes, coverage, draw_shapes
 
 ALL = torch.tensor(list(CLASSES.values()), dtype=torch.float32)
 

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from ssl_mi.data.contracts import Crops, Images
-from ssl_mi.data.memory import TensorImages
+from ssl_mi.data.images.memory import TensorImages
 from ssl_mi.data.sampler import this_process
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
-from ssl_mi.data.memory import TensorImages
+from ssl_mi.data.images.memory import TensorImages
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
 
 
