@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "evaluation": {"information", "distributed", "report"},
     "callbacks": {"evaluation", "information", "distributed", "report", "optim", "schedules"},
     # From here up everything meets; Hydra builds networks, objectives and data from the configuration.
-    "app": {"callbacks", "data", "evaluation", "module", "report"},
+    "app": {"callbacks", "data", "evaluation", "module", "networks", "report"},
     "__main__": {"app"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from ssl_mi.callbacks.history import History
     from ssl_mi.callbacks.loggers import Hyperparameters
     from ssl_mi.callbacks.progress import progress_bar
+    from ssl_mi.callbacks.provenance import Provenance
 
-__all__ = ["Evaluate", "History", "Hyperparameters", "progress_bar"]
+__all__ = ["Evaluate", "History", "Hyperparameters", "Provenance", "progress_bar"]
 
 __getattr__, __dir__ = _lazy.attach(
     __name__,
@@ -21,5 +22,6 @@ __getattr__, __dir__ = _lazy.attach(
         "history": ("History",),
         "loggers": ("Hyperparameters",),
         "progress": ("progress_bar",),
+        "provenance": ("Provenance",),
     },
 )
