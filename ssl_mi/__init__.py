@@ -1,6 +1,7 @@
 """Train encoders without labels, and measure in nats what two learned views share.
 
     ssl_mi.train("experiment=simclr_cifar")      a whole run: trained, evaluated, written to a folder
+    ssl_mi.load("runs/simclr_cifar/...")         the trained encoder with its preprocessing: `.encode(folder)`
     ssl_mi.JointEmbedding(towers, objective)     the LightningModule, for a Trainer of one's own
     ssl_mi.mutual_information(x, y)              an `Estimate` of I(X; Y) of two arrays, in nats
 
@@ -25,6 +26,7 @@ from ssl_mi import _lazy
 if TYPE_CHECKING:
     from ssl_mi import callbacks, data, evaluation, information, networks, objectives, optim
     from ssl_mi.app.api import train
+    from ssl_mi.app.encoder import LoadedEncoder, load
     from ssl_mi.information import Estimate, mutual_information
     from ssl_mi.masked import MaskedAutoencoder
     from ssl_mi.module import JointEmbedding
@@ -32,12 +34,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Estimate",
     "JointEmbedding",
+    "LoadedEncoder",
     "MaskedAutoencoder",
     "__version__",
     "callbacks",
     "data",
     "evaluation",
     "information",
+    "load",
     "mutual_information",
     "networks",
     "objectives",
@@ -54,6 +58,7 @@ __getattr__, __dir__ = _lazy.attach(
     __name__,
     {
         "app.api": ("train",),
+        "app.encoder": ("LoadedEncoder", "load"),
         "information": ("Estimate", "mutual_information"),
         "masked": ("MaskedAutoencoder",),
         "module": ("JointEmbedding",),

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "evaluation": {"atomic", "information", "distributed", "report"},
     "callbacks": {"atomic", "evaluation", "information", "distributed", "report", "optim", "schedules"},
     # From here up everything meets; Hydra builds networks, objectives and data from the configuration.
-    "app": {"atomic", "callbacks", "data", "evaluation", "module", "report", "resume"},
+    "app": {"atomic", "callbacks", "data", "evaluation", "module", "networks", "report", "resume"},
     "__main__": {"app"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -312,7 +312,7 @@ def _arrays(data: Any) -> Any:
 def _fitted(cfg: DictConfig, quiet: bool, command: str) -> Run:
     with _silence() if quiet else contextlib.nullcontext():
         run = _prepared(cfg, quiet)
-        run.command = command
+        run.command = run.provenance.command = command
         run.fit()
     return run
 

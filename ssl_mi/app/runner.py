@@ -28,6 +28,7 @@ class Run:
         from ssl_mi.callbacks.history import History
         from ssl_mi.callbacks.loggers import Hyperparameters, as_loggers
         from ssl_mi.callbacks.progress import progress_bar
+        from ssl_mi.callbacks.provenance import Provenance
 
         self.cfg, self.data, self.module = cfg, data, module
         self.folder = Path(cfg.run_dir)
@@ -42,8 +43,9 @@ class Run:
         announce = LambdaCallback(on_fit_start=lambda trainer, module: self._print_facts())
         config: Any = OmegaConf.to_container(cfg, resolve=True)
         parameters = Hyperparameters(config)
+        self.provenance = Provenance(config, self.command)
         checkpoint = build(cfg, "checkpoint")
-        parts = [*self.schedules, announce, parameters, self.history, self.evaluate, checkpoint, bar]
+        parts = [*self.schedules, announce, parameters, self.provenance, self.history, self.evaluate, checkpoint, bar]
         callbacks = [part for part in parts if part is not None]
         logger = as_loggers(build(cfg, "logger"))
         self.trainer = instantiate(

@@ -157,8 +157,8 @@ def check_checkpoint(path: str | Path, module: nn.Module, max_epochs: int | None
     """
     from ssl_mi.resume import inside_epoch
 
-    checkpoint = _load_checkpoint(path)
-    problems = _misfits(checkpoint["state_dict"], module.state_dict())
+    checkpoint = load_checkpoint(path)
+    problems = misfits(checkpoint["state_dict"], module.state_dict())
     if problems:
         raise ValueError(
             f"the checkpoint {path} does not fit this run:\n" + "\n".join(problems) + "\n"
@@ -180,8 +180,11 @@ def check_checkpoint(path: str | Path, module: nn.Module, max_epochs: int | None
         )
 
 
-def _load_checkpoint(path: str | Path) -> dict[str, Any]:
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint of plain tensors and containers; code in the file is never run, and another format is refused."""
     import torch
+
+    from ssl_mi.callbacks.provenance import KEY, description_of
 
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -195,10 +198,12 @@ def _load_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path} is no checkpoint of a run: it has no 'state_dict'; runs keep theirs in checkpoints/")
+    if KEY in checkpoint:
+        description_of(checkpoint, path)
     return checkpoint
 
 
-def _misfits(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+def misfits(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
     """A line for each way in which saved weights are not those of a module, with the first keys."""
     shapes = {k: (list(saved[k].shape), list(own[k].shape)) for k in own if k in saved}
     problems = {

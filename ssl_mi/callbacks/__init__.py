@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ssl_mi.callbacks.history import History
     from ssl_mi.callbacks.loggers import Hyperparameters
     from ssl_mi.callbacks.progress import progress_bar
+    from ssl_mi.callbacks.provenance import Provenance
     from ssl_mi.callbacks.schedule import Freeze, Milestones, Schedule, Scheduled
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "History",
     "Hyperparameters",
     "Milestones",
+    "Provenance",
     "Schedule",
     "Scheduled",
     "progress_bar",
@@ -31,6 +33,7 @@ __getattr__, __dir__ = _lazy.attach(
         "history": ("History",),
         "loggers": ("Hyperparameters",),
         "progress": ("progress_bar",),
+        "provenance": ("Provenance",),
         "schedule": ("Freeze", "Milestones", "Schedule", "Scheduled"),
     },
 )

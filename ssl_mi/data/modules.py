@@ -258,6 +258,25 @@ class ImageModule(DataModule):
         """Normalised images `[n, c, h, w]` -> `[n, h, w, c]` in [0, 1]."""
         return self.augmentation.denormalize(view).permute(0, 2, 3, 1).cpu().numpy()
 
+    def preprocessing(self) -> dict[str, Any]:
+        """How images reach the encoder, in plain values: what a checkpoint keeps.
+
+        Returns:
+            "size" (pixels), "mean" and "std" (per channel, of images in [0, 1]), and "views": for each view the names
+            of the ops that say what it shows (luminance, chrominance); None for a view that is no image.
+        """
+        views = [
+            [type(op).__name__ for op in view.ops if op.selects]
+            for view in self.augmentation.views
+            for _ in range(view.count)
+        ]
+        return {
+            "size": int(self.size),
+            "mean": [float(m) for m in self.mean],
+            "std": [float(s) for s in self.std],
+            "views": views,
+        }
+
     def report(self) -> dict[str, Any]:
         """What a report records of the images."""
         labelled: ImageSet = self._split("labelled")

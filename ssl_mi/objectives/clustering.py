@@ -168,6 +168,7 @@ class DINO(Objective):
 
     name = "dino"
     teacher = "required"
+    evaluated = "teacher"  # section 4.1: better than the student throughout training
     information = "no estimate: centre and temperature hold the entropy of the assignments by feedback"
 
     def __init__(

@@ -73,6 +73,7 @@ class Objective(nn.Module):
             where maps[v][s] is [n, locations, d], the local embeddings of view v at scale s.
         teacher: Whether a teacher makes the targets: "required", "optional", or "unused" where `forward` ignores
             `target` and a teacher would cost time for nothing.
+        evaluated: Which weights the method's paper evaluates where there is a teacher: "online" or "teacher".
         min_views: The least number of views.
         information: One line on how the loss is related to mutual information, for objectives that do not estimate it.
         dim: The width d that the objective was built for; None before.
@@ -82,6 +83,7 @@ class Objective(nn.Module):
     learns_from: str = "embeddings"
     requires: tuple[str, ...] = ()
     teacher: Literal["required", "optional", "unused"] = "optional"
+    evaluated: Literal["online", "teacher"] = "online"
     min_views: int = 2
     information: str = "estimated by none of the loss"
 

@@ -157,6 +157,11 @@ class KnownData(ImageModule):
         """The image once per view; where view 1 is text, once: an image comes without a sentence."""
         return super().clean_views(source)[: 2 if self.known.words is None else 1]
 
+    def preprocessing(self) -> dict[str, Any]:
+        """As of any images; view 1 is none where it is text."""
+        found = super().preprocessing()
+        return found if self.known.words is None else {**found, "views": [found["views"][0], None]}
+
     def to_display(self, view: Tensor) -> np.ndarray | list[str]:
         """Images `[n, h, w, c]` in [0, 1], or the sentences that tokens (int64 `[n, length]`) stand for."""
         if self.known.words is not None and not view.is_floating_point():

@@ -1,0 +1,495 @@
+"""A trained encoder on its own: `ssl_mi.load` gives it from a run or a checkpoint, with the preprocessing it needs.
+
+encoder = ssl_mi.load("runs/simclr_cifar/2026-01-01_12-00-00-000")
+features = encoder.encode("photos")       features.h [n, d], features.files, features.labels
+h = encoder(encoder.transform(images))    in a loop of one's own
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ssl_mi.app.startup import load_checkpoint, misfits
+from ssl_mi.callbacks.provenance import description_of
+from ssl_mi.data import Augmentation, View
+from ssl_mi.data.folder import UnreadableImage, decode, list_images
+from ssl_mi.data.image_arrays import as_batch
+
+GIVEN = "ssl_mi.app.api.given"
+_BATCH_PIXELS = 2**21  # of images at once, by default: 2048 of 32 x 32, 41 of 224 x 224
+
+
+class Features(NamedTuple):
+    """Images encoded: row i of each is one image.
+
+    Attributes:
+        h: Representations, float32 `[n, h_dim]`, on the CPU.
+        z: Embeddings, float32 `[n, z_dim]`; None unless they were asked for.
+        files: The file of each row, of images that were read from files; else empty.
+        labels: int64 `[n]` into `class_names`, of folders with a folder per class and of loaders with labels; else
+            None.
+        class_names: What the labels stand for; empty where they are numbers only.
+        unreadable: (file, reason) of the files that could not be decoded; they have no row.
+    """
+
+    h: Tensor
+    z: Tensor | None = None
+    files: tuple[str, ...] = ()
+    labels: Tensor | None = None
+    class_names: tuple[str, ...] = ()
+    unreadable: tuple[tuple[str, str], ...] = ()
+
+
+class _Part(NamedTuple):
+    """Some images, normalised `[n, c, size, size]`, with what is known of them."""
+
+    x: Tensor
+    files: tuple[str, ...] = ()
+    labels: Tensor | None = None
+    unreadable: tuple[tuple[str, str], ...] = ()
+
+
+class LoadedEncoder(nn.Module):
+    """An encoder in eval mode, with the preprocessing that it was trained with. `load` makes it.
+
+    `encoder(x)` maps a normalised batch `[n, c, size, size]`, as `transform` gives it, to h `[n, out_dim]`. It is an
+    `nn.Module` like any other: it can be moved, fine-tuned, and put into an `nn.Sequential`.
+
+    Args:
+        encoder: Normalised images to h, with an int `out_dim`.
+        projector: h to z; None where there is none.
+        preprocessing: "size", "mean", "std" and "views", see `ImageModule.preprocessing`; None where the encoder
+            takes no images.
+        class_names: Of the data that it was trained on.
+        view: The view that it is for.
+        provenance: Where it is from.
+
+    Attributes:
+        out_dim: Width of h.
+        size: Side of an image, in pixels.
+        mean, std: Per channel, of images in [0, 1].
+        class_names: Of the data that it was trained on; empty without labels.
+        provenance: Where it is from, and which of several weights these are: plain values by name.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        projector: nn.Module | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
+        class_names: Sequence[str] = (),
+        view: int = 0,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.projector = encoder, projector
+        self.preprocessing = None if preprocessing is None else dict(preprocessing)
+        self.class_names, self.view = tuple(class_names), view
+        self.provenance = dict(provenance or {})
+        self.eval()
+
+    @property
+    def out_dim(self) -> int:
+        width: Any = self.encoder.out_dim
+        return width
+
+    @property
+    def size(self) -> int:
+        return int(self._images()["size"])
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        return tuple(self._images()["mean"])
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        return tuple(self._images()["std"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images `[n, c, size, size]` -> h `[n, out_dim]`."""
+        return self.encoder(x)
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised images `[n, c, size, size]` -> (h, z).
+
+        Raises:
+            ValueError: If there is no projector.
+        """
+        if self.projector is None:
+            raise ValueError("this encoder has no projector, so no z: its h is all there is")
+        h = self.encoder(x)
+        return h, self.projector(h)
+
+    def transform(self, images: Any) -> Tensor:
+        """Images as the encoder takes them: the shorter side resized to `size`, the centre kept, normalised.
+
+        A run that reads images of many sizes from files rounds them to 8 bits after resizing; here nothing is rounded.
+
+        Args:
+            images: uint8, or floats in [0, 1], as a tensor or array: [n, c, h, w], [n, h, w, c], or one image without
+                n; a PIL image, or a sequence of PIL images of any sizes.
+
+        Returns:
+            float32 `[n, c, size, size]`, on the device of the images.
+
+        Raises:
+            ValueError: On images of another shape, type or range, or an encoder that takes no images.
+        """
+        clean = self._clean()
+        if isinstance(images, Image.Image):
+            return self.transform([images])
+        if isinstance(images, Tensor | np.ndarray):
+            batch = torch.as_tensor(images)
+            batch = batch[None] if batch.ndim == 3 else batch
+            return clean(as_batch(batch, len(self.mean), "transform"))
+        if isinstance(images, Sequence) and images and all(isinstance(image, Image.Image) for image in images):
+            mode = "RGB" if len(self.mean) == 3 else "L"
+            arrays = [np.array(image.convert(mode)).reshape(1, image.height, image.width, -1) for image in images]
+            return torch.cat([clean(as_batch(array, len(self.mean), "transform")) for array in arrays])
+        raise ValueError(
+            f"transform takes a tensor, an array, a PIL image or a list of PIL images, not {type(images).__name__}; "
+            "encode takes files and folders too"
+        )
+
+    def encode(self, images: Any, batch_size: int | None = None, z: bool = False) -> Features:
+        """Encode images, whatever they come as, on the device of the encoder, in eval mode.
+
+        Args:
+            images: What `transform` takes; a folder of images, with or without a folder per class; a file or a
+                sequence of files; or a `DataLoader` of batches: images that `transform` takes, alone or first in a
+                tuple whose second is labels.
+            batch_size: Images at once; None: about two million pixels. A loader has its own.
+            z: Give the projector's embeddings too.
+
+        Returns:
+            The features in the order of the images. A file that cannot be decoded is left out and named in
+            `unreadable`.
+
+        Raises:
+            ValueError: On images of no kind that is listed, and where no image can be encoded.
+            FileNotFoundError: If a folder is not there or holds no images.
+        """
+        paths, labels, names = self._files(images)
+        if paths is None:
+            found = list(self._encoded(self._parts(images, batch_size), z))
+        else:
+            found = list(self.encode_files(paths, batch_size, z, labels))
+        if not found or not sum(len(some.h) for some in found):
+            unreadable = [reason for some in found for _, reason in some.unreadable]
+            raise ValueError(f"there is no image to encode{': ' + unreadable[0] if unreadable else ''}")
+        return joined(found, names)
+
+    def encode_files(
+        self, paths: Sequence[str], batch_size: int | None = None, z: bool = False, labels: Tensor | None = None
+    ) -> Iterator[Features]:
+        """`encode` for files, a batch at a time: for progress, and for more features than memory holds.
+
+        Args:
+            paths: Image files.
+            batch_size: Files at once.
+            z: Give the projector's embeddings too.
+            labels: int64, one per file.
+
+        Yields:
+            The features of the next `batch_size` files.
+        """
+        step = batch_size or self._batch()
+
+        def parts() -> Iterator[_Part]:
+            for start in range(0, len(paths), step):
+                yield self._read(paths[start : start + step], None if labels is None else labels[start : start + step])
+
+        return self._encoded(parts(), z)
+
+    # Images
+
+    def _images(self) -> dict[str, Any]:
+        if self.preprocessing is None or self.preprocessing["views"][self._shown()] is None:
+            raise ValueError(
+                f"the encoder of view {self.view} takes no images: it has neither size, mean, std nor transform; give "
+                "it what it was trained on, encoder(x)"
+            )
+        return self.preprocessing
+
+    def _shown(self) -> int:
+        views = (self.preprocessing or {}).get("views", ())
+        return min(self.view, len(views) - 1)
+
+    def _clean(self) -> Callable[[Tensor], Tensor]:
+        """What evaluation shows of images, by the code of evaluation."""
+        how = self._images()
+        ops = [[_op(name) for name in (names or ())] for names in how["views"][: self._shown() + 1]]
+        augmentation = Augmentation([View(some) for some in ops], how["size"], how["mean"], how["std"])
+        return lambda images: augmentation.clean_views(images)[-1]
+
+    def _batch(self) -> int:
+        return max(8, min(512, _BATCH_PIXELS // self.size**2))
+
+    def _files(self, images: Any) -> tuple[list[str] | None, Tensor | None, tuple[str, ...]]:
+        """(files, labels, class names) of images that are files; files is None for others."""
+        if isinstance(images, str | Path):
+            where = Path(images).expanduser()
+            if where.is_file():
+                return [str(where)], None, ()
+            return files_of(where, self.class_names)
+        if isinstance(images, Sequence) and images and all(isinstance(path, str | Path) for path in images):
+            return [str(path) for path in images], None, ()
+        return None, None, ()
+
+    def _read(self, paths: Sequence[str], labels: Tensor | None) -> _Part:
+        from concurrent.futures import ThreadPoolExecutor
+
+        def one(path: str) -> Tensor | str:
+            try:
+                return self.transform(Image.fromarray(decode(path)))
+            except UnreadableImage as error:
+                return str(error.__cause__ or error)
+
+        with ThreadPoolExecutor(min(8, len(paths))) as pool:
+            images = list(pool.map(one, paths))
+        good = [i for i, image in enumerate(images) if isinstance(image, Tensor)]
+        pixels = [image for image in images if isinstance(image, Tensor)]
+        return _Part(
+            torch.cat(pixels) if pixels else torch.empty(0, len(self.mean), self.size, self.size),
+            tuple(paths[i] for i in good),
+            None if labels is None else labels[good],
+            tuple((path, image) for path, image in zip(paths, images, strict=True) if isinstance(image, str)),
+        )
+
+    def _parts(self, images: Any, batch_size: int | None) -> Iterator[_Part]:
+        """Images that are no files, some at a time."""
+        if isinstance(images, Image.Image):
+            images = [images]
+        if isinstance(images, Tensor | np.ndarray) and images.ndim == 3:
+            images = images[None]
+        if isinstance(images, Tensor | np.ndarray | Sequence):
+            step = batch_size or self._batch()
+            for start in range(0, len(images), step):
+                yield _Part(self.transform(images[start : start + step]))
+        elif isinstance(images, Iterable):
+            for batch in images:
+                several = isinstance(batch, list | tuple) and not isinstance(batch[0], Image.Image)
+                labels = batch[1] if several and len(batch) > 1 and isinstance(batch[1], Tensor) else None
+                yield _Part(self.transform(batch[0] if several else batch), labels=labels)
+        else:
+            self.transform(images)  # which says what it takes
+
+    @torch.no_grad()
+    def _encoded(self, parts: Iterable[_Part], z: bool) -> Iterator[Features]:
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        modes = [(module, module.training) for module in self.modules()]
+        try:
+            self.eval()
+            for part in parts:
+                if not len(part.x):
+                    yield Features(torch.empty(0, self.out_dim), unreadable=part.unreadable)
+                    continue
+                h, embedded = self.embed(part.x.to(device)) if z else (self(part.x.to(device)), None)
+                cpu = None if embedded is None else embedded.float().cpu()
+                labels = None if part.labels is None else part.labels.cpu()
+                yield Features(h.float().cpu(), cpu, part.files, labels, (), part.unreadable)
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+def joined(parts: Sequence[Features], class_names: Sequence[str] = ()) -> Features:
+    """The features of parts, one after the other; parts without rows only add what was unreadable."""
+    some = [part for part in parts if len(part.h)] or list(parts[:1])
+    z = [part.z for part in some if part.z is not None]
+    labels = [part.labels for part in some if part.labels is not None]
+    return Features(
+        torch.cat([part.h for part in some]),
+        torch.cat(z) if z else None,
+        tuple(path for part in some for path in part.files),
+        torch.cat(labels) if labels else None,
+        tuple(class_names),
+        tuple(pair for part in parts for pair in part.unreadable),
+    )
+
+
+def files_of(folder: Path, known: Sequence[str] = ()) -> tuple[list[str], Tensor | None, tuple[str, ...]]:
+    """The images of a folder, with labels where it has a folder per class.
+
+    Args:
+        folder: Images alone, or a folder per class.
+        known: Class names whose numbers the labels keep, where they have all classes of the folder.
+
+    Returns:
+        (files, labels: int64 [n] or None, class names).
+
+    Raises:
+        FileNotFoundError: If it is not there or holds no images.
+        ValueError: If it holds splits: train, test.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder.absolute()} is neither a folder nor an image file")
+    paths, class_of, names = list_images(folder)
+    if not names:
+        return paths, None, ()
+    if set(names) <= {"train", "val", "test"}:
+        raise ValueError(f"{folder} holds the splits {', '.join(names)}, not classes: name one, {folder / names[0]}")
+    kept = tuple(known) if set(names) <= set(known) else names
+    return paths, torch.tensor([kept.index(names[c]) for c in class_of]), kept
+
+
+def _op(name: str) -> Any:
+    """An op that selects what a view shows, by its name in a checkpoint."""
+    from ssl_mi.data import colour
+
+    made = getattr(colour, name, None)
+    if not (isinstance(made, type) and getattr(made, "selects", False)):
+        raise ValueError(f"the checkpoint names the view op '{name}', which is none of ssl_mi.data's")
+    return made()
+
+
+# ------------------------------------------------------------------------------------------------------------- loading
+
+
+def load(
+    run_or_checkpoint: str | Path,
+    which: str | None = None,
+    view: int = 0,
+    encoder: nn.Module | None = None,
+    trust: bool = False,
+) -> LoadedEncoder:
+    """The trained encoder of a run, ready for use. No code in the file is executed.
+
+    Args:
+        run_or_checkpoint: The folder of a run, or a checkpoint file.
+        which: Of a method with a teacher: "online" or "teacher". None: what the method's paper evaluates, which is the
+            teacher of DINO and the online encoder of all others. `provenance["which"]` says which it is.
+        view: Of a method with a tower per view: the tower of this view.
+        encoder: A module to fill, for a run whose encoder was given as an object in Python: one that is built alike.
+        trust: Import and build the parts of other packages that the checkpoint names. Parts of ssl_mi and torch.nn
+            need no trust.
+
+    Returns:
+        The encoder in eval mode, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint.
+        ValueError: If it cannot be read, is of another format, does not fit, or names parts of other packages.
+    """
+    path = checkpoint_of(run_or_checkpoint)
+    checkpoint = load_checkpoint(path)
+    description = description_of(checkpoint, path)
+    which = _which(which, description, path)
+    prefix = ("teacher." if which == "teacher" else "") + _tower(view, description, path) + "."
+    state = {key.removeprefix(prefix): x for key, x in checkpoint["state_dict"].items() if key.startswith(prefix)}
+    if encoder is None:
+        tower = _built(description["config"], path, trust).for_view(view)
+        _fill(tower, state, path)
+        built, projector = tower.encoder, tower.projector
+    else:
+        own = {key.removeprefix("encoder."): x for key, x in state.items() if key.startswith("encoder.")}
+        _fill(encoder, own, path)
+        built, projector = encoder, None
+    provenance = {key: value for key, value in description.items() if key not in ("preprocessing", "class_names")}
+    provenance |= {"checkpoint": str(path), "which": which, "view": view, "epoch": checkpoint.get("epoch", -1) + 1}
+    return LoadedEncoder(built, projector, description["preprocessing"], description["class_names"], view, provenance)
+
+
+def checkpoint_of(run_or_checkpoint: str | Path) -> Path:
+    """The checkpoint file of a run's folder, or the file itself.
+
+    Raises:
+        FileNotFoundError: If there is none, or several of which none is `last.ckpt`.
+    """
+    path = Path(run_or_checkpoint).expanduser()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} is neither the folder of a run nor a checkpoint")
+    last = path / "checkpoints" / "last.ckpt"
+    found = [last] if last.is_file() else sorted((path / "checkpoints").glob("*.ckpt"))
+    if len(found) != 1:
+        there = f"several: name one of {', '.join(map(str, found[:5]))}" if found else f"none in {path / 'checkpoints'}"
+        raise FileNotFoundError(f"{path} has no checkpoints/last.ckpt but {there}")
+    return found[0]
+
+
+def _which(which: str | None, description: Mapping[str, Any], path: Path) -> str:
+    if which not in (None, "online", "teacher"):
+        raise ValueError(f"which={which!r}: choose 'online' or 'teacher', or None for what the paper evaluates")
+    if which == "teacher" and not description["teacher"]:
+        raise ValueError(f"{path}: '{description['objective']}' was trained without a teacher; use which='online'")
+    return which or (description["evaluated"] if description["teacher"] else "online")
+
+
+def _tower(view: int, description: Mapping[str, Any], path: Path) -> str:
+    """The name of the tower of a view in the state dict; one tower sees all views."""
+    names = description["towers"]
+    if view < 0 or (view >= len(names) and len(names) > 1):
+        raise ValueError(f"{path} has {len(names)} towers, one per view: use view=0 to {len(names) - 1}, not {view}")
+    return names[view if len(names) > 1 else 0]
+
+
+def _built(config: Mapping[str, Any] | None, path: Path, trust: bool) -> Any:
+    """The towers that a configuration describes, with random weights."""
+    part = None if config is None else config.get("towers")
+    if part is None:
+        raise ValueError(f"{path} was trained from Python objects: build its encoder alike and give load(encoder=...)")
+    targets = _targets(part)
+    if GIVEN in targets:
+        raise ValueError(
+            f"{path}: a part of the towers was given as an object in Python, which a checkpoint does not hold: build "
+            "the encoder alike and give load(encoder=...)"
+        )
+    foreign = sorted(target for target in targets if not _is_known(target))
+    if foreign and not trust:
+        raise ValueError(
+            f"{path} names parts of another package, {', '.join(foreign)}: if you know where the file is from, allow "
+            "it to import them with trust=True (on the command line --trust)"
+        )
+    from hydra.utils import instantiate
+
+    return instantiate(_without_weights(part), _convert_="all")
+
+
+def _is_known(target: str) -> bool:
+    """Whether it is a public part of ssl_mi.networks or a layer of torch: what a checkpoint may name unasked.
+
+    A module holds more than its own names (ssl_mi.networks.encoders.torch.hub.load), so whole names are compared.
+    """
+    from ssl_mi import networks
+
+    home, _, name = target.rpartition(".")
+    layer = getattr(nn, name, None) if home == "torch.nn" else None
+    return (home == "ssl_mi.networks" and name in networks.__all__) or (
+        isinstance(layer, type) and issubclass(layer, nn.Module)
+    )
+
+
+def _targets(part: Any) -> set[str]:
+    """Every class and function that a part of a configuration names."""
+    inner = part.values() if isinstance(part, Mapping) else part if isinstance(part, list | tuple) else ()
+    own = {str(part["_target_"])} if isinstance(part, Mapping) and "_target_" in part else set()
+    return own.union(*map(_targets, inner))
+
+
+def _without_weights(part: Any) -> Any:
+    """The part without the weights it started from: they are in the checkpoint, and their file may be gone."""
+    if isinstance(part, list | tuple):
+        return [_without_weights(inner) for inner in part]
+    if not isinstance(part, Mapping):
+        return part
+    kept = {key: _without_weights(value) for key, value in part.items()}
+    if _is_known(str(kept.get("_target_", ""))):
+        kept |= {key: None if key == "weights" else False for key in ("weights", "pretrained") if key in kept}
+    return kept
+
+
+def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load all weights, or none and raise ValueError with the keys."""
+    problems = misfits(state, module.state_dict())
+    if problems:
+        raise ValueError(f"{path}: its weights do not fit {type(module).__name__}:\n" + "\n".join(problems))
+    module.load_state_dict(dict(state))

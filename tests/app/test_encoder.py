@@ -1,0 +1,223 @@
+"""A checkpoint is complete by itself, and `ssl_mi.load` makes an encoder of it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CONVNET, NO_EVALUATION, TINY
+from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
+
+import ssl_mi
+from ssl_mi.callbacks.provenance import FORMAT, KEY
+from ssl_mi.evaluation.embed import features
+from ssl_mi.networks import ConvNet
+
+ROOT = Path(__file__).parents[2]
+SHORT = [*TINY, *NO_EVALUATION, "evaluation.evaluations.capture=null", "trainer.max_epochs=1"]
+
+
+def train(folder, *overrides, **parts):
+    encoder = [] if "encoder" in parts else CONVNET
+    return ssl_mi.train(*SHORT, *encoder, *overrides, run_dir=folder, quiet=True, **parts)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("simclr") / "run")
+
+
+@pytest.fixture(scope="module")
+def dino(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("dino") / "run", "objective=dino", "towers=prototypes", "teacher=ema")
+
+
+def images(n=7, size=32, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (n, 3, size, size), dtype=np.uint8))
+
+
+def write(folder, pixels, names):
+    for image, name in zip(pixels, names, strict=True):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
+
+
+# ------------------------------------------------------------------------------------------------------- checkpoints
+
+
+def test_a_checkpoint_is_read_without_code_and_says_how_its_encoder_is_built_and_fed(trained):
+    found = torch.load(trained.folder / "checkpoints" / "last.ckpt", weights_only=True)[KEY]
+    assert found["format"] == FORMAT
+    assert found["config"]["encoder"]["widths"] == [8, 16]
+    assert found["config"]["run_dir"] == str(trained.folder)  # resolved
+    assert found["preprocessing"]["size"] == 32
+    assert found["preprocessing"]["mean"] == list(trained.data.mean)
+    assert found["class_names"] == list(trained.data.class_names)
+    assert {"torch", "ssl_mi"} <= set(found["versions"])
+    assert found["commit"]
+    assert found["command"].startswith("ssl_mi.train(")
+
+
+def test_a_checkpoint_of_another_format_is_refused_by_name_when_loaded_and_when_resumed(trained, tmp_path):
+    checkpoint = torch.load(trained.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint[KEY] |= {"format": FORMAT + 1, "versions": {"ssl_mi": "9.9"}}
+    path = tmp_path / "later.ckpt"
+    torch.save(checkpoint, path)
+    message = rf"later.ckpt is a checkpoint of format {FORMAT + 1} .* reads format {FORMAT}: .*ssl_mi 9\.9"
+    with pytest.raises(ValueError, match=message):
+        ssl_mi.load(path)
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path / "run", f"ckpt_path={path}")
+
+
+def test_a_checkpoint_without_a_description_is_refused(trained, tmp_path):
+    checkpoint = torch.load(trained.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    del checkpoint[KEY]
+    torch.save(checkpoint, tmp_path / "bare.ckpt")
+    with pytest.raises(ValueError, match="does not describe its networks"):
+        ssl_mi.load(tmp_path / "bare.ckpt")
+
+
+@pytest.mark.parametrize(
+    "target", ["os.system", "ssl_mi.networks.encoders.torch.hub.load", "torch.nn.functional.importlib.import_module"]
+)
+def test_a_checkpoint_cannot_name_code_of_others_unless_trusted(trained, tmp_path, target):
+    checkpoint = torch.load(trained.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint[KEY]["config"]["towers"]["encoder"] = {"_target_": target}
+    torch.save(checkpoint, tmp_path / "odd.ckpt")
+    with pytest.raises(ValueError, match=f"names parts of another package, {target}: .*trust=True"):
+        ssl_mi.load(tmp_path / "odd.ckpt")
+
+
+# ----------------------------------------------------------------------------------------------------------- loading
+
+
+def test_the_loaded_encoder_gives_what_the_run_evaluated(trained):
+    encoder = ssl_mi.load(trained.folder)
+    expected = features(trained.run.module, trained.data, "test")
+    pixels = trained.data.test.images.pixels
+    assert not encoder.training
+    assert torch.allclose(encoder.encode(pixels).h, expected.h, atol=1e-5)
+    assert torch.allclose(encoder(encoder.transform(pixels)), expected.h, atol=1e-5)
+    assert (encoder.size, encoder.out_dim) == (32, 16)
+    assert encoder.class_names == trained.data.class_names
+
+
+def test_images_of_any_form_are_the_same_images(trained):
+    encoder = ssl_mi.load(trained.folder)
+    pixels = images()
+    expected = encoder.transform(pixels)
+    channels_last = pixels.permute(0, 2, 3, 1).numpy()
+    pictures = [Image.fromarray(image) for image in channels_last]
+    for form in (channels_last, pixels / 255, pictures):
+        assert torch.allclose(encoder.transform(form), expected, atol=1e-6)
+    assert torch.allclose(encoder.transform(pictures[0]), expected[:1], atol=1e-6)
+    assert torch.allclose(encoder.transform(pixels[0]), expected[:1], atol=1e-6)
+
+
+def test_images_of_another_size_are_resized_and_cropped_to_the_encoders(trained):
+    encoder = ssl_mi.load(trained.folder)
+    wide = Image.fromarray(np.full((40, 90, 3), 128, np.uint8))
+    x = encoder.transform([wide, wide.resize((20, 64))])
+    assert x.shape == (2, 3, 32, 32)
+    mean, std = torch.tensor(encoder.mean), torch.tensor(encoder.std)
+    assert torch.allclose(x[0, :, 0, 0], (128 / 255 - mean) / std, atol=1e-5)
+
+
+def test_floats_beyond_0_and_1_and_other_things_are_refused(trained):
+    encoder = ssl_mi.load(trained.folder)
+    with pytest.raises(ValueError, match=r"float images must be in \[0, 1\]"):
+        encoder.encode(torch.full((2, 3, 32, 32), 200.0))
+    with pytest.raises(ValueError, match="not dict"):
+        encoder.transform({})
+    with pytest.raises(FileNotFoundError, match="neither a folder nor an image file"):
+        encoder.encode("no such folder")
+
+
+def test_rows_of_a_folder_are_traced_to_files_and_unreadable_ones_are_named(trained, tmp_path):
+    encoder = ssl_mi.load(trained.folder)
+    first, second = encoder.class_names[2], encoder.class_names[0]
+    pixels = images(4)
+    write(tmp_path, pixels, [f"{first}/a.png", f"{first}/b.png", f"{second}/a.png", f"{second}/c.png"])
+    (tmp_path / first / "broken.png").write_bytes(b"no image")
+    found = encoder.encode(tmp_path, batch_size=2)
+    names = [Path(path).relative_to(tmp_path).as_posix() for path in found.files]
+    order = sorted([f"{first}/a.png", f"{first}/b.png", f"{second}/a.png", f"{second}/c.png"])
+    assert names == order
+    assert [Path(path).name for path, _ in found.unreadable] == ["broken.png"]
+    # The numbers of the classes are those of the training data.
+    assert [encoder.class_names[label] for label in found.labels] == [name.split("/")[0] for name in names]
+    alone = encoder.encode(found.files[3])
+    assert torch.allclose(alone.h[0], found.h[3], atol=1e-5)
+
+
+def test_a_loader_gives_its_labels(trained):
+    encoder = ssl_mi.load(trained.folder)
+    pixels, labels = images(), torch.arange(7)
+    loader = DataLoader(TensorDataset(pixels, labels), batch_size=3)
+    found = encoder.encode(loader, z=True)
+    assert torch.equal(found.labels, labels)
+    assert torch.allclose(found.h, encoder.encode(pixels).h, atol=1e-5)
+    assert found.z.shape == (7, 128)
+
+
+def test_dino_gives_its_teacher_and_the_online_encoder_where_asked(dino):
+    module, x = dino.run.module.eval(), torch.randn(3, 3, 32, 32)
+    teacher, online = module.teacher.towers.for_view(0).encoder, module.towers.for_view(0).encoder
+    assert not torch.equal(teacher(x), online(x))
+    for which, expected, name in ((None, teacher, "teacher"), ("online", online, "online")):
+        encoder = ssl_mi.load(dino.folder, which=which)
+        assert torch.allclose(encoder(x), expected(x), atol=1e-5)
+        assert encoder.provenance["which"] == name
+
+
+def test_a_method_without_a_teacher_has_none_to_give(trained):
+    with pytest.raises(ValueError, match="trained without a teacher; use which='online'"):
+        ssl_mi.load(trained.folder, which="teacher")
+
+
+def test_each_of_two_towers_is_loaded_with_what_its_view_shows(tmp_path):
+    run = train(tmp_path / "run", "objective=infonce", "towers=independent", "augmentation=colour_luminance")
+    module, pixels = run.run.module.eval(), images()
+    clean = run.data.augmentation.clean_views(pixels)
+    for view in (0, 1):
+        encoder = ssl_mi.load(run.folder, view=view)
+        assert torch.allclose(encoder.transform(pixels), clean[view], atol=1e-6)
+        assert torch.allclose(encoder(clean[view]), module.towers.for_view(view).encoder(clean[view]), atol=1e-5)
+    with pytest.raises(ValueError, match="has 2 towers, one per view: use view=0 to 1, not 2"):
+        ssl_mi.load(run.folder, view=2)
+
+
+def test_an_encoder_given_as_an_object_is_filled_where_one_built_alike_is_given(tmp_path):
+    run = train(tmp_path / "run", encoder=ConvNet(widths=[4, 8]))
+    with pytest.raises(ValueError, match=r"given as an object in Python.*load\(encoder=...\)"):
+        ssl_mi.load(run.folder)
+    with pytest.raises(ValueError, match="do not fit ConvNet"):
+        ssl_mi.load(run.folder, encoder=ConvNet(widths=[4, 9]))
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.allclose(ssl_mi.load(run.folder, encoder=ConvNet(widths=[4, 8]))(x), run.encoder(x), atol=1e-5)
+
+
+def test_loading_needs_neither_the_run_folder_nor_the_data(trained, tmp_path):
+    """A process elsewhere, with nothing but the file."""
+    path = tmp_path / "alone.ckpt"
+    path.write_bytes((trained.folder / "checkpoints" / "last.ckpt").read_bytes())
+    program = f"import ssl_mi, torch; print(ssl_mi.load({str(path)!r}).encode(torch.zeros(2, 3, 32, 32)).h.shape)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "torch.Size([2, 16])", done.stderr[-2000:]
+
+
+def test_a_folder_of_splits_is_not_taken_for_classes(trained, tmp_path):
+    write(tmp_path, images(2), ["train/a.png", "test/a.png"])
+    with pytest.raises(ValueError, match="holds the splits test, train, not classes"):
+        ssl_mi.load(trained.folder).encode(tmp_path)
