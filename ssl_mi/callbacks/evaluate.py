@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from ssl_mi.distributed import world
 from ssl_mi.evaluation.context import Bench, Evaluation
 from ssl_mi.evaluation.measurement import Row, write_csv
 from ssl_mi.evaluation.probes import _Probe
+from ssl_mi.evaluation.wide import reduced_pixels
 
 
 class Evaluate(pl.Callback):
@@ -84,7 +86,13 @@ class Evaluate(pl.Callback):
         self._evaluate(trainer, pl_module, split, epoch)
         pixels = _Pixels(pl_module.device)
         probes = [e for e in self.evaluations if isinstance(e, _Probe)]
+        first = len(self.rows)
         self._evaluate(trainer, pixels, split, epoch, encoder="pixels", evaluations=probes)
+        if pixels.note:
+            noted = [replace(row, note=f"{row.note}; {pixels.note}") for row in self.rows[first:]]
+            self.rows = self.rows[:first] + noted
+            if world()[0] == 0:
+                self._write()
 
     # How
 
@@ -130,15 +138,20 @@ class _towers:
 
 
 class _Pixels(nn.Module):
-    """A module whose representation is the image itself."""
+    """A module whose representation is the image itself, reduced to 32 x 32 pixels where it is larger.
+
+    `note` says so where larger ones were reduced.
+    """
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
         self.device = device
         self.towers = SimpleNamespace(represent=self.flat)
+        self.note = ""
 
-    @staticmethod
-    def flat(views: list[Tensor]) -> Tensor:
+    def flat(self, views: list[Tensor]) -> Tensor:
         """All that the views show of an image: views of one kind are one picture, of two kinds are two."""
         kinds = [x for v, x in enumerate(views) if not any(torch.equal(x, earlier) for earlier in views[:v])]
-        return torch.cat([x.flatten(1) for x in kinds], 1)
+        reduced = [reduced_pixels(x) for x in kinds]
+        self.note = next((note for _, note in reduced if note), "")
+        return torch.cat([x.flatten(1) for x, _ in reduced], 1)

@@ -10,7 +10,7 @@ at most 1 by data processing. Z is read by the default estimator, on pairs that 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch import Tensor
 from ssl_mi.evaluation.context import Bench, Evaluation
 from ssl_mi.evaluation.measurement import Row
 from ssl_mi.evaluation.probes import tuned_linear, wilson
+from ssl_mi.evaluation.wide import narrow
 from ssl_mi.information import mutual_information
 from ssl_mi.information.core.estimate import Estimate
 
@@ -96,7 +97,11 @@ class Capture(Evaluation):
             )
         learned = bench.final or self.learned_during
         permutations = self.permutations if bench.final else 0
-        return mutual_information(x, y, learned=learned, permutations=permutations, seed=self.seed)
+        # Each side by itself, without looking at the other: nothing is invented.
+        ((x,), note_x), ((y,), note_y) = narrow(x), narrow(y)
+        estimate = mutual_information(x, y, learned=learned, permutations=permutations, seed=self.seed)
+        note = note_x or note_y
+        return replace(estimate, warnings=(*estimate.warnings, note)) if note else estimate
 
     def _row(self, bench: Bench, metric: str, quantity: str, estimate: Estimate) -> Row:
         low, high = estimate.ci or (math.nan, math.nan)
@@ -132,6 +137,8 @@ class Capture(Evaluation):
     def _probes(self, bench: Bench) -> list[Row]:
         """u from h of other images, linearly."""
         fit, read = bench.features("labelled", self.probe_limit), bench.features(bench.split)
+        (fit_h, read_h), _ = narrow(fit.h, read.h)
+        fit, read = fit._replace(h=fit_h), read._replace(h=read_h)
         rows, labels = [], bench.data.labelled.labels
         for name, values in getattr(bench.data, bench.split).factors.items():
             if labels is not None and torch.equal(bench.data.labelled.factors[name], labels):

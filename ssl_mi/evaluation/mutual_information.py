@@ -31,6 +31,7 @@ from torch import Tensor
 from ssl_mi.evaluation.context import Bench, Evaluation
 from ssl_mi.evaluation.embed import untouched
 from ssl_mi.evaluation.measurement import Row
+from ssl_mi.evaluation.wide import narrow
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.core.inputs import read_labels
 from ssl_mi.information.estimators.ksg import ksg, mixed_ksg_ross
@@ -38,6 +39,7 @@ from ssl_mi.information.inference import strata
 from ssl_mi.information.inference.cross_fitting import Reading, difference, read_folds
 from ssl_mi.information.projections.linear import CCA, Linear
 
+MOST_LABELS = 1024  # that a projection of h is fitted to predict
 SPACES = {"z": "I(Z_X; Z_Y)", "h": "I(H_X; H_Y)"}
 
 
@@ -113,13 +115,15 @@ class MutualInformation(Evaluation):
                 sides = [(fit_x, fit_y, x, y)]
             else:
                 sides = [(x[a], y[a], x[b], y[b]) for a, b in _halves(len(x))]
+            constant = _constant(space, x, y)
+            sides, narrowed = _narrowed(sides)
             # h is read through the first shared projection only: z is what the objective raised.
             names = list(self.projections)[:1] if space == "h" else list(self.projections)
             for name in names:
                 reading, of = self._read(bench, self.projections[name], partial(ksg, k=self.k), sides, name)
                 prefix = "mi" if space == "z" else f"mi_{space}"
                 metric, words = f"{prefix}_ksg_{name}_nats", f"{quantity} by KSG on {name}"
-                rows.append(self._row(bench, metric, words, reading, of, *_constant(space, x, y)))
+                rows.append(self._row(bench, metric, words, reading, of + narrowed, *constant))
         return rows + self._own_bound(bench, *read_on.z)
 
     def _own_bound(self, bench: Bench, x: Tensor, y: Tensor) -> list[Row]:
@@ -151,19 +155,22 @@ class MutualInformation(Evaluation):
         read_on = bench.features(bench.split, self._limit(bench))
         fit_on = bench.features("val", None) if bench.final else read_on
         read_set, fit_set = getattr(bench.data, bench.split), bench.data.val
+        (fit_h, h), narrowed = (read_on.h, read_on.h), ""
+        if bench.final:
+            (fit_h, h), narrowed = _narrow(fit_on.h, read_on.h)
         rows = []
         for name, of in _known(bench, bench.split).items():
             if name != "label" and not bench.final:
                 continue
             values, fit_values = of(read_set)[read_on.index], of(fit_set)[fit_on.index]
             if bench.final:
-                sides = [(fit_on.h, fit_values, read_on.h, values)]
-            else:
-                sides = [(read_on.h[a], values[a], read_on.h[b], values[b]) for a, b in _label_halves(values)]
+                sides = [(fit_h, fit_values, h, values)]
+            else:  # of the label only
+                sides, narrowed = _narrowed([(h[a], values[a], h[b], values[b]) for a, b in _label_halves(values)])
             names = bench.data.class_names if name == "label" else ()
             reading, of, *notes = self._read_known(bench, sides, names)
             notes += _constant("h", read_on.h)
-            rows.append(self._row(bench, f"mi_h_{name}_nats", f"I(h; {name})", reading, of, *notes))
+            rows.append(self._row(bench, f"mi_h_{name}_nats", f"I(h; {name})", reading, of + narrowed, *notes))
         return rows
 
     def _read_known(self, bench: Bench, sides: list[tuple], names: Sequence[str]) -> tuple[Reading, str, str]:
@@ -228,6 +235,22 @@ class MutualInformation(Evaluation):
         projections = [(name, type(p).__name__, _plain(p)) for name, p in self.projections.items()]
         way = (projections, self.k, self.subsets, self.repeats, self.factor_dim, self.seed)
         return f"{zlib.crc32(repr((bench.split, getattr(bench.data, 'seed', None), rows, way)).encode()):08x}"
+
+
+def _narrowed(sides: list[tuple]) -> tuple[list[tuple], str]:
+    """The same with wide embeddings in the span of images that projections learn from, and a note of what was done."""
+    found, notes = [], []
+    for fit_x, fit_y, x, y in sides:
+        (fit_x, x), note_x = _narrow(fit_x, x)
+        (fit_y, y), note_y = _narrow(fit_y, y) if fit_y.ndim == 2 else ((fit_y, y), "")
+        found.append((fit_x, fit_y, x, y))
+        notes.append(note_x or note_y)
+    return found, notes[0]
+
+
+def _narrow(fit: Tensor, read: Tensor) -> tuple[Sequence[Tensor], str]:
+    narrowed, note = narrow(fit, read)
+    return narrowed, note and f" of {note}"
 
 
 @dataclass(frozen=True)
@@ -335,16 +358,20 @@ def _factor(images, name: str) -> Tensor:
 def _targets(values: Tensor, like: Tensor | None = None) -> Tensor:
     """What a linear projection is to predict: one-hot of a discrete factor; f, f^2 of a continuous one."""
     if not values.is_floating_point():
-        classes = int((values if like is None else like).max()) + 1
-        codes = values.long().clamp(max=classes - 1)
-        return torch.nn.functional.one_hot(codes, classes).double().reshape(len(values), -1)
+        known, counts = (values if like is None else like).unique(return_counts=True)
+        if len(known) > MOST_LABELS:  # an indicator for each of the most frequent
+            known = known[counts.argsort(descending=True, stable=True)[:MOST_LABELS]].sort().values
+        return (values.reshape(len(values), -1, 1) == known).double().reshape(len(values), -1)
     columns = values.double().reshape(len(values), -1)
     return torch.cat([columns, columns**2], 1)
 
 
 def _varying(x: Tensor) -> Tensor:
     """Which columns are not constant: bool [d]."""
-    return (x != x[:1]).any(0)
+    found = torch.zeros(x.shape[1:], dtype=torch.bool)
+    for piece in x.split(4096):
+        found |= (piece != x[:1]).any(0)
+    return found
 
 
 def _collapsed(*sides: Tensor) -> bool:

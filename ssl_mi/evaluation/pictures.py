@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssl_mi.evaluation.context import Bench, Evaluation
 from ssl_mi.evaluation.measurement import Row
+from ssl_mi.evaluation.wide import narrow
 from ssl_mi.report.run_report import draw_map, draw_views
 
 
@@ -37,7 +38,8 @@ class Pictures(Evaluation):
         if bench.final:
             read = bench.features(bench.split)
             labels = None if read.labels is None else read.labels[: self.points].numpy()
-            draw_map(read.h[: self.points].numpy(), labels, bench.data.class_names, folder / "map.png")
+            (h,), _ = narrow(read.h[: self.points])  # distances and angles stay
+            draw_map(h.numpy(), labels, bench.data.class_names, folder / "map.png")
         return []
 
 
