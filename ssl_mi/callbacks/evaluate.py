@@ -6,6 +6,7 @@ import copy
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from ssl_mi.distributed import world
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Plot
 from ssl_mi.evaluation.contracts import EvaluationData
 from ssl_mi.evaluation.measurement import Measurement, write_csv
+from ssl_mi.evaluation.wide import reduced_pixels
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +115,13 @@ class Evaluate(pl.Callback):
         self._evaluate(trainer, pl_module, split, epoch)
         pixels = _Pixels(pl_module.device)
         wanted = [e for e in self.evaluations if e.wants_pixels]
+        first = len(self.rows)
         self._evaluate(trainer, pixels, split, epoch, encoder="pixels", evaluations=wanted)
+        if pixels.note:
+            noted = [replace(row, note=f"{row.note}; {pixels.note}") for row in self.rows[first:]]
+            self.rows = self.rows[:first] + noted
+            if world()[0] == 0:
+                self._write()
         self._log_pictures(trainer)
 
     # How
@@ -191,15 +199,20 @@ class _towers:
 
 
 class _Pixels(nn.Module):
-    """A module whose representation is the sample itself."""
+    """A module whose representation is the sample itself, an image reduced to 32 x 32 pixels where it is larger.
+
+    `note` says so where larger ones were reduced.
+    """
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
         self.device = device
         self.towers = SimpleNamespace(represent=self.flat)
+        self.note = ""
 
-    @staticmethod
-    def flat(views: Sequence[Tensor]) -> Tensor:
+    def flat(self, views: Sequence[Tensor]) -> Tensor:
         """All that the views show of a sample, `[n, d]`: views of one kind are one picture, of two kinds are two."""
         kinds = [x for v, x in enumerate(views) if not any(torch.equal(x, earlier) for earlier in views[:v])]
-        return torch.cat([x.flatten(1) for x in kinds], 1)
+        reduced = [reduced_pixels(x) for x in kinds]
+        self.note = next((note for _, note in reduced if note), "")
+        return torch.cat([x.flatten(1) for x, _ in reduced], 1)

@@ -10,7 +10,7 @@ trained on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -28,7 +28,9 @@ from ssl_mi.evaluation.estimators import (
 from ssl_mi.evaluation.measurement import Measurement
 from ssl_mi.evaluation.mutual_information import estimate_columns
 from ssl_mi.evaluation.probes import tuned_linear, wilson
+from ssl_mi.evaluation.wide import narrow
 from ssl_mi.information import mutual_information
+from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
 
 KEY = "evaluation.evaluations.capture"
@@ -122,6 +124,13 @@ class Capture(Evaluation):
     def _estimate(self, context: EvaluationContext, x: Tensor, y: Tensor) -> Estimate:
         if any((side == side[:1]).all() for side in (x, y)):
             return nothing_to_estimate(len(x), COLLAPSE)
+        # Each side by itself, without looking at the other: nothing is invented.
+        ((x,), note_x), ((y,), note_y) = narrow(x), narrow(y)
+        note = note_x or note_y
+        estimate = self._of_narrow(context, x, y)
+        return replace(estimate, warnings=(*estimate.warnings, Caution("narrowed", note))) if note else estimate
+
+    def _of_narrow(self, context: EvaluationContext, x: Tensor, y: Tensor) -> Estimate:
         if self.estimator is not None:
             return as_estimates(self.estimator)(x.numpy(), y.numpy())
         learned = context.final or self.learned_during
@@ -164,6 +173,8 @@ class Capture(Evaluation):
     def _probes(self, context: EvaluationContext) -> list[Measurement]:
         """u from h of other samples, linearly."""
         fit, held_out = context.features("labelled", self.probe_limit), context.features(context.split)
+        (fit_h, held_out_h), _ = narrow(fit.h, held_out.h)
+        fit, held_out = fit._replace(h=fit_h), held_out._replace(h=held_out_h)
         labelled, split = context.data.labelled, getattr(context.data, context.split)
         rows = []
         for name, values in split.factors.items():

@@ -17,6 +17,8 @@ from ssl_mi.information.projections.linear import CCA, Linear
 
 Rows = Tensor | slice
 
+MOST_LABELS = 1024  # that a projection of h is fitted to predict
+
 
 @dataclass(frozen=True)
 class OntoValues:
@@ -100,8 +102,9 @@ def rare_labels(sides: Sequence[tuple], names: Sequence[str], enough: int, shown
 def _targets(values: Tensor, like: Tensor | None = None) -> Tensor:
     """What a linear projection is to predict: one-hot of a discrete factor; f, f^2 of a continuous one."""
     if not values.is_floating_point():
-        classes = int((values if like is None else like).max()) + 1
-        codes = values.long().clamp(max=classes - 1)
-        return torch.nn.functional.one_hot(codes, classes).double().reshape(len(values), -1)
+        known, counts = (values if like is None else like).unique(return_counts=True)
+        if len(known) > MOST_LABELS:  # an indicator for each of the most frequent
+            known = known[counts.argsort(descending=True, stable=True)[:MOST_LABELS]].sort().values
+        return (values.reshape(len(values), -1, 1) == known).double().reshape(len(values), -1)
     columns = values.double().reshape(len(values), -1)
     return torch.cat([columns, columns**2], 1)

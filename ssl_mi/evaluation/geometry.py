@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext
 from ssl_mi.evaluation.embed import Pairs
 from ssl_mi.evaluation.measurement import Measurement
+from ssl_mi.evaluation.wide import PIECE, narrow, singular_values
 
 
 def effective_rank(x: Tensor) -> float:
@@ -19,7 +20,7 @@ def effective_rank(x: Tensor) -> float:
     References:
         Roy & Vetterli 2007. RankMe: Garrido et al. 2023, arXiv:2210.02885, eq. 1, here after centring.
     """
-    s = torch.linalg.svdvals((x - x.mean(0)).double())
+    s = singular_values(x)
     p = s / s.sum().clamp_min(torch.finfo(s.dtype).tiny)
     return torch.special.entr(p).sum().exp().item()
 
@@ -30,7 +31,10 @@ def alignment(x: Tensor, y: Tensor) -> float:
     References:
         Wang & Isola 2020, arXiv:2005.10242, section 4.1.1.
     """
-    return (normalize(x, dim=1) - normalize(y, dim=1)).square().sum(1).mean().item()
+    size = max(1, PIECE // x.shape[1])
+    pairs = zip(x.split(size), y.split(size), strict=True)
+    apart = [(normalize(a, dim=1) - normalize(b, dim=1)).square().sum(1) for a, b in pairs]
+    return torch.cat(apart).mean().item()
 
 
 def uniformity(x: Tensor, t: float = 2.0) -> float:
@@ -39,6 +43,7 @@ def uniformity(x: Tensor, t: float = 2.0) -> float:
     References:
         Wang & Isola 2020, arXiv:2005.10242, section 4.1.2.
     """
+    (x,), _ = narrow(x)  # lengths and angles stay
     x = normalize(x, dim=1)
     return torch.pdist(x).square().mul(-t).exp().mean().log().item()
 

@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Plot
@@ -40,6 +41,7 @@ from ssl_mi.evaluation.estimators import (
 )
 from ssl_mi.evaluation.factors import OntoValues, can_be_estimated, halves, known_values, label_halves, rare_labels
 from ssl_mi.evaluation.measurement import Measurement
+from ssl_mi.evaluation.wide import narrow
 from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.estimators.ksg import ksg, mixed_ksg_ross
@@ -260,9 +262,11 @@ class MutualInformation(Evaluation):
         folds: list[tuple[Any, Any]] = [(x, y) for _, _, x, y in sides]
         of = "the embeddings themselves"
         if projection is not None:
+            sides, narrowed = _narrowed(sides)
+            folds = [(x, y) for _, _, x, y in sides]
             fitted = [projection.fit(fit_x, fit_y, seed=self.seed) for fit_x, fit_y, _, _ in sides]
             folds = [projected(x, y) for projected, (x, y) in zip(fitted, folds, strict=True)]
-            of = " and ".join(dict.fromkeys(projected.name for projected in fitted))
+            of = " and ".join(dict.fromkeys(projected.name for projected in fitted)) + narrowed
         result = cross_fit(
             as_estimates(estimator),
             folds,
@@ -351,7 +355,10 @@ def _plain_settings(projection: Projection | None) -> dict[str, Any]:
 
 def _varying(x: Tensor) -> Tensor:
     """Which columns are not constant: bool [d]."""
-    return (x != x[:1]).any(0)
+    found = torch.zeros(x.shape[1:], dtype=torch.bool)
+    for piece in x.split(4096):
+        found |= (piece != x[:1]).any(0)
+    return found
 
 
 def _collapsed(*sides: Tensor) -> bool:
@@ -363,3 +370,14 @@ def _constant_columns(space: str, *views: Tensor) -> tuple[str, ...]:
     """A warning about constant columns, which projections leave out."""
     constant, width = max((int((~_varying(x)).sum()), x.shape[1]) for x in views)
     return (f"{constant} of {width} columns of {space} are constant",) if constant else ()
+
+
+def _narrowed(sides: Sides) -> tuple[Sides, str]:
+    """The same with wide embeddings in the span of samples that projections learn from, and a note of what was done."""
+    found, notes = [], []
+    for fit_x, fit_y, x, y in sides:
+        (fit_x, x), note_x = narrow(fit_x, x)
+        (fit_y, y), note_y = narrow(fit_y, y) if fit_y.ndim == 2 else ([fit_y, y], "")
+        found.append((fit_x, fit_y, x, y))
+        notes.append(note_x or note_y)
+    return found, notes[0] and f" of {notes[0]}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Plot
 from ssl_mi.evaluation.measurement import Measurement
+from ssl_mi.evaluation.wide import narrow
 from ssl_mi.report.plots import draw_map, draw_views
 
 CAPTIONS = {
@@ -52,7 +53,8 @@ class Pictures(Evaluation):
             features = context.features(context.split)
             labels = None if features.labels is None else features.labels[: self.points].numpy()
             names = context.data.labelled.class_names
-            draw_map(features.h[: self.points].numpy(), labels, names, folder / "map.png")
+            (h,), _ = narrow(features.h[: self.points])  # distances and angles stay
+            draw_map(h.numpy(), labels, names, folder / "map.png")
         return []
 
     def plots(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> Iterable[Plot]:

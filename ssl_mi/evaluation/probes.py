@@ -8,22 +8,26 @@ the rows it is judged on; what is reported is the last epoch, never the best.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, linear, normalize, one_hot
+from torch.nn.functional import cross_entropy, linear, normalize
 
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Plot
 from ssl_mi.evaluation.embed import Features
 from ssl_mi.evaluation.measurement import Measurement
+from ssl_mi.evaluation.wide import PIECE, WIDEST, Span, narrow
 from ssl_mi.report.plots import draw_accuracies
 
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 PANEL = "accuracy"  # of probes.png
+COPIED = 2**26  # numbers of features that are copied; of more, a piece at a time
+WEIGHTS = 2**22  # of a classifier; where there would be more, features are narrowed first
+HISTORY = 2**25  # numbers that L-BFGS remembers, twice over
 
 
 class LinearClassifier(NamedTuple):
@@ -44,7 +48,8 @@ class LinearClassifier(NamedTuple):
     loss: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        return linear((x - self.mean) / self.scale, self.weight, self.bias)
+        parts = x.split(max(1, PIECE // x.shape[1]))
+        return torch.cat([linear((part - self.mean) / self.scale, self.weight, self.bias) for part in parts])
 
 
 class _Rotated(NamedTuple):
@@ -56,54 +61,148 @@ class _Rotated(NamedTuple):
     axes: Tensor
     variance: Tensor
 
+    def fit(self, rows: Tensor | slice, labels: Tensor, classes: int, decay: float) -> LinearClassifier:
+        # W = V diag(root): in V the Hessian is nearly the identity, which saves some 15 times the evaluations.
+        root = (self.variance + decay + 1e-4).rsqrt()
+        white = self.x[rows] * root
+        labels = labels[rows]
+        v = torch.zeros(classes, white.shape[1], dtype=white.dtype, device=white.device, requires_grad=True)
+        bias = torch.zeros(classes, dtype=white.dtype, device=white.device, requires_grad=True)
 
-def _rotate(x: Tensor) -> _Rotated:
+        def objective() -> Tensor:
+            return cross_entropy(linear(white, v, bias), labels) + decay / 2 * (v * root).square().sum()
+
+        def gradients() -> Tensor:
+            v.grad = bias.grad = None
+            loss = objective()
+            loss.backward()
+            return loss
+
+        _minimise([v, bias], gradients)
+        with torch.no_grad():
+            weight = (v * root) @ self.axes.T
+            return LinearClassifier(self.mean, self.scale, weight, bias.detach(), decay, objective().item())
+
+
+class _Spanned(NamedTuple):
+    """Standardised features of fewer rows than columns, in the span of the rows: the optimum lies there."""
+
+    inside: _Rotated
+    span: Span
+
+    def fit(self, rows: Tensor | slice, labels: Tensor, classes: int, decay: float) -> LinearClassifier:
+        found = self.inside.fit(rows, labels, classes, decay)
+        # inside: (coordinates - mean) @ weight.T, where the features themselves have mean 0.
+        weight = self.span.back(found.weight)
+        bias = found.bias - found.weight @ found.mean
+        return LinearClassifier(self.span.shift, 1 / self.span.gain, weight, bias, decay, found.loss)
+
+
+class _Streamed(NamedTuple):
+    """Features that are too many to be copied: standardised a piece at a time, whenever they are needed.
+
+    W = V M with M symmetric: the inverse root of the covariance along some axes, a number across them. That brings
+    the Hessian nearer to the identity; the optimum is the same for any M.
+    """
+
+    x: Tensor
+    mean: Tensor
+    scale: Tensor
+    axes: Tensor  # [d, r]
+    variance: Tensor  # [r], along them
+    rest: float  # variance of a direction across them, on average
+
+    def fit(self, rows: Tensor | slice, labels: Tensor, classes: int, decay: float) -> LinearClassifier:
+        if isinstance(rows, slice):
+            rows = torch.arange(len(self.x), device=self.x.device)
+        root, rest = (self.variance + decay + 1e-4).rsqrt(), (self.rest + decay + 1e-4) ** -0.5
+
+        def whitened(v: Tensor) -> Tensor:
+            return rest * v + (v @ self.axes * (root - rest)) @ self.axes.T
+
+        v, bias = self.x.new_zeros(classes, self.x.shape[1]), self.x.new_zeros(classes)
+        pieces = rows.split(max(1, PIECE // max(self.x.shape[1], classes)))
+
+        def gradients() -> Tensor:
+            weight = whitened(v)
+            loss, v.grad, bias.grad = decay / 2 * weight.square().sum(), decay * weight, torch.zeros_like(bias)
+            for piece in pieces:
+                x = (self.x[piece] - self.mean) / self.scale
+                logits = linear(x, weight, bias)
+                loss += cross_entropy(logits, labels[piece], reduction="sum") / len(rows)
+                errors = logits.softmax(1)
+                errors[torch.arange(len(piece), device=x.device), labels[piece]] -= 1
+                v.grad += errors.T @ x / len(rows)
+                bias.grad += errors.sum(0) / len(rows)
+            v.grad = whitened(v.grad)
+            return loss
+
+        with torch.no_grad():
+            _minimise([v, bias], gradients)
+            return LinearClassifier(self.mean, self.scale, whitened(v), bias, decay, gradients().item())
+
+
+def _minimise(parameters: list[Tensor], gradients: Callable[[], Tensor]) -> None:
+    """L-BFGS. gradients: sets the parameters' `.grad` and gives the loss."""
+    numbers = sum(p.numel() for p in parameters)
+    optimizer = torch.optim.LBFGS(
+        parameters,
+        max_iter=40,
+        max_eval=50,  # near the optimum a line search in float32 would go on for nothing
+        history_size=min(20, max(3, HISTORY // numbers)),
+        tolerance_grad=1e-5,
+        tolerance_change=1e-7,
+        line_search_fn="strong_wolfe",
+    )
+    with torch.enable_grad():
+        optimizer.step(gradients)
+
+
+def _prepared(x: Tensor) -> _Rotated | _Spanned | _Streamed:
     mean = x.mean(0)
     scale = x.std(0, correction=0)
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    n, d = x.shape
+    if d > WIDEST and n <= WIDEST:
+        span = Span.of(x, mean, 1 / scale)
+        return _Spanned(_rotate(span(x), torch.zeros(span.dim).to(x), torch.ones(span.dim).to(x)), span)
+    if d <= WIDEST and n * d <= COPIED:
+        return _rotate(x, mean, scale)
+    return _streamed(x, mean, scale)
+
+
+def _rotate(x: Tensor, mean: Tensor, scale: Tensor) -> _Rotated:
     x = (x - mean) / scale
     variance, axes = torch.linalg.eigh(x.T @ x / len(x))
     return _Rotated(x @ axes, mean, scale, axes, variance.clamp_min(0))
 
 
-def _fit(features: _Rotated, rows: Tensor | slice, labels: Tensor, classes: int, decay: float) -> LinearClassifier:
-    # W = V diag(root): in V the Hessian is nearly the identity, which saves some 15 times the evaluations.
-    root = (features.variance + decay + 1e-4).rsqrt()
-    white = features.x[rows] * root
-    labels = labels[rows]
-    v = torch.zeros(classes, white.shape[1], dtype=white.dtype, device=white.device, requires_grad=True)
-    bias = torch.zeros(classes, dtype=white.dtype, device=white.device, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [v, bias],
-        max_iter=40,
-        max_eval=50,  # near the optimum a line search in float32 would go on for nothing
-        history_size=20,
-        tolerance_grad=1e-5,
-        tolerance_change=1e-7,
-        line_search_fn="strong_wolfe",
-    )
-
-    def objective() -> Tensor:
-        return cross_entropy(linear(white, v, bias), labels) + decay / 2 * (v * root).square().sum()
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = objective()
-        loss.backward()
-        return loss
-
-    with torch.enable_grad():
-        optimizer.step(closure)
-    with torch.no_grad():
-        weight = (v * root) @ features.axes.T
-        return LinearClassifier(features.mean, features.scale, weight, bias.detach(), decay, objective().item())
+def _streamed(x: Tensor, mean: Tensor, scale: Tensor) -> _Streamed:
+    n, d = x.shape
+    if d <= WIDEST:
+        gram = x.new_zeros(d, d)
+        for piece in x.split(max(1, PIECE // d)):
+            piece = (piece - mean) / scale
+            gram += piece.T @ piece / n
+        variance, axes = torch.linalg.eigh(gram)
+        return _Streamed(x, mean, scale, axes, variance.clamp_min(0), 0.0)
+    # The principal axes of some of the rows: they need not be exact.
+    some = (x[: max(64, min(WIDEST, n, COPIED // d))] - mean) / scale
+    squares, left = torch.linalg.eigh(some @ some.T)
+    kept = squares > 1e-6 * squares[-1]
+    axes = some.T @ (left[:, kept] / squares[kept].sqrt())
+    # Of a total variance of d, what the sample does not explain is spread over the other directions.
+    variance = squares[kept] / len(some)
+    rest = max(0.0, d - variance.sum().item()) / max(1, d - len(variance))
+    return _Streamed(x, mean, scale, axes, variance, rest)
 
 
 def fit_linear(x: Tensor, labels: Tensor, classes: int, decay: float) -> LinearClassifier:
     """Multinomial logistic regression, to its optimum: mean cross-entropy + decay/2 |W|^2.
 
     Columns are brought to variance 1, so `decay` means the same for any encoder. L-BFGS, in coordinates that whiten
-    the features.
+    the features. Beside x it takes about a GiB at most, and no step of it grows with d^3 above d = 2,048: up to 2,048
+    rows of more columns are solved in the span of the rows, which is exact; larger features are taken in pieces.
 
     Args:
         x: `[n, d]`.
@@ -111,7 +210,7 @@ def fit_linear(x: Tensor, labels: Tensor, classes: int, decay: float) -> LinearC
         classes: How many.
         decay: Weight decay.
     """
-    return _fit(_rotate(x), slice(None), labels, classes, decay)
+    return _prepared(x).fit(slice(None), labels, classes, decay)
 
 
 def tuned_linear(
@@ -126,14 +225,14 @@ def tuned_linear(
         decays: To choose from; a single one is taken as it is.
         seed: Of that fifth.
     """
-    features = _rotate(x)
+    features = _prepared(x)
     decay = decays[0]
     if len(decays) > 1:
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
         held, rest = order[: len(x) // 5], order[len(x) // 5 :]
-        losses = [cross_entropy(_fit(features, rest, labels, classes, d)(x[held]), labels[held]).item() for d in decays]
+        losses = [cross_entropy(features.fit(rest, labels, classes, d)(x[held]), labels[held]).item() for d in decays]
         decay = decays[min(range(len(decays)), key=losses.__getitem__)]
-    return _fit(features, slice(None), labels, classes, decay)
+    return features.fit(slice(None), labels, classes, decay)
 
 
 def knn_predict(
@@ -154,14 +253,18 @@ def knn_predict(
     References:
         Wu et al. 2018, arXiv:1805.01978, section 3.4.
     """
-    bank, queries = normalize(bank, dim=1), normalize(queries, dim=1)
-    votes = one_hot(bank_labels, classes).to(bank.dtype)
+    length = bank.new_ones(len(bank))
+    if bank.numel() <= COPIED:
+        bank = normalize(bank, dim=1)
+    else:  # a copy would take as much again as the features
+        length = torch.linalg.vector_norm(bank, dim=1).clamp_min(1e-12)
     predicted = []
-    for part in queries.split(1024):
-        similarity, neighbour = (part @ bank.T).topk(k, dim=1)
+    for part in queries.split(max(1, min(1024, COPIED // max(len(bank), k * 8)))):
+        similarity, neighbour = (normalize(part, dim=1) @ bank.T).div_(length).topk(k, dim=1)
         # The nearest neighbour has weight 1: the vote is the same, and nothing overflows.
         weight = ((similarity - similarity[:, :1]) / temperature).exp()
-        predicted.append((weight[:, :, None] * votes[neighbour]).sum(1).argmax(1))
+        votes = weight.new_zeros(len(part), classes).scatter_add_(1, bank_labels[neighbour], weight)
+        predicted.append(votes.argmax(1))
     return torch.cat(predicted)
 
 
@@ -241,6 +344,9 @@ class Probe(Evaluation):
 class LinearProbe(Probe):
     """Accuracy of multinomial logistic regression on h.
 
+    Of more than 2^22 weights (1,000 classes of 4,194 columns), h is first brought into the span of 2,048 samples, and
+    the note of the measurement says so.
+
     Attributes:
         limit: Samples it is fitted on during training.
         decays: Weight decays to choose from, on a held-out fifth of those samples.
@@ -255,8 +361,11 @@ class LinearProbe(Probe):
 
     def predict(self, x: Tensor, labels: Tensor, queries: Tensor, classes: int) -> tuple[Tensor, str]:
         """See `Probe.predict`."""
+        done = ""
+        if classes * x.shape[1] > WEIGHTS and len(x) > WIDEST:
+            (x, queries), done = narrow(x, queries)
         classifier = tuned_linear(x, labels, classes, self.decays, self.seed)
-        return classifier(queries).argmax(1), f"L-BFGS, decay {classifier.decay:g}"
+        return classifier(queries).argmax(1), f"L-BFGS, decay {classifier.decay:g}{done and ', ' + done}"
 
 
 @dataclass
