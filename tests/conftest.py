@@ -1,11 +1,9 @@
 """Whole runs on a few embedded images, as `train.py` makes them."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
-from ssl_mi.app.main import COMMANDS
 from ssl_mi.app.runner import Run
 from ssl_mi.app.train import compose, prepare
 
@@ -24,13 +22,6 @@ NO_EVALUATION = [
     "evaluation.every_n_epochs=0",
     *(f"evaluation.evaluations.{e}=null" for e in ("mi", "linear_probe", "knn", "geometry", "pictures")),
 ]
-
-
-def pending(name):
-    """A command, expected to fail as long as its module has no interface of a subcommand."""
-    spec = importlib.util.find_spec(COMMANDS[name].module)
-    offered = spec is not None and ("def configure(" in Path(spec.origin).read_text() or COMMANDS[name].own_parser)
-    return pytest.param(name, marks=[] if offered else [pytest.mark.xfail(reason="no subcommand yet", strict=True)])
 
 
 @pytest.fixture

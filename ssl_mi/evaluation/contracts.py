@@ -127,7 +127,10 @@ class FittedProjection(Protocol):
 
 
 class Projection(Protocol):
-    """Something that is fitted on pairs and then projects other pairs to few dimensions."""
+    """Something that is fitted on pairs and then projects other pairs to few dimensions.
+
+    Every `ssl_mi.information.projections.Projection` is one; here it need only take tensors.
+    """
 
     def fit(self, x: Tensor, y: Tensor, /, seed: int = 0) -> FittedProjection:
         """Fit on `x: [n, d]` and `y: [n, d']`."""

@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from ssl_mi.information.inference.subsampling import with_interval
     from ssl_mi.information.inference.uncertainty import with_uncertainty
     from ssl_mi.information.variational import bounds, critics
+    from ssl_mi.information.variational.bound_estimators import dv, infonce, interpolated, js, mine, nwj, smile, tuba
+    from ssl_mi.information.variational.densities import Mixture
     from ssl_mi.information.variational.flow import flow_mi
-    from ssl_mi.information.variational.named import dv, infonce, interpolated, js, mine, nwj, smile, tuba
     from ssl_mi.information.variational.neural import neural_mi
     from ssl_mi.information.variational.splits import Split
     from ssl_mi.information.variational.training import Training
@@ -82,6 +83,7 @@ __all__ = [  # noqa: RUF022 - grouped
     "neural_mi",
     "Split",
     "Training",
+    "Mixture",
     "infonce",
     "dv",
     "mine",
@@ -136,8 +138,9 @@ __getattr__, __dir__ = lazy.attach(
         "inference.permutation": ("with_permutation_test",),
         "inference.subsampling": ("with_interval",),
         "inference.uncertainty": ("with_uncertainty",),
+        "variational.densities": ("Mixture",),
         "variational.flow": ("flow_mi",),
-        "variational.named": ("dv", "infonce", "interpolated", "js", "mine", "nwj", "smile", "tuba"),
+        "variational.bound_estimators": ("dv", "infonce", "interpolated", "js", "mine", "nwj", "smile", "tuba"),
         "variational.neural": ("neural_mi",),
         "variational.splits": ("Split",),
         "variational.training": ("Training",),

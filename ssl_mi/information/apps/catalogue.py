@@ -57,7 +57,7 @@ class Catalogue(Mapping[str, Entry]):
 
     @functools.cached_property
     def bounds(self) -> dict[str, Entry]:
-        from ssl_mi.information.variational.names import built_in_bounds
+        from ssl_mi.information.variational.lookup import built_in_bounds
 
         return {name: _bound(name, part.estimates, part.use_when) for name, part in built_in_bounds().items()}
 

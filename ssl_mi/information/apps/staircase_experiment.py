@@ -39,7 +39,7 @@ from ssl_mi.information.variational.bounds import Bound, pairs
 from ssl_mi.information.variational.critics import Separable
 from ssl_mi.information.variational.densities import AutoregressiveMixture, Mixture
 from ssl_mi.information.variational.flow import FittedFlow, fit_flow, log_normal
-from ssl_mi.information.variational.names import built_in_bounds, find_bound
+from ssl_mi.information.variational.lookup import built_in_bounds, find_bound
 from ssl_mi.information.variational.splits import Pair, SplitData
 from ssl_mi.information.variational.training import (
     BestWeights,

@@ -38,5 +38,5 @@ class Caution:
 
 
 def distinct(cautions: Iterable[Caution]) -> tuple[Caution, ...]:
-    """Each caution once, in order of appearance."""
-    return tuple(dict.fromkeys(cautions))
+    """Each code and message once, in order of appearance."""
+    return tuple({(caution.code, caution.message): caution for caution in cautions}.values())

@@ -24,7 +24,14 @@ from ssl_mi.information.estimators.gaussian import whiten
 
 
 class FittedProjection(Protocol):
-    """A projection after its fit. `str()` names it in tables."""
+    """A projection after its fit.
+
+    Attributes:
+        name: What tables and measurements call it.
+    """
+
+    @property
+    def name(self) -> str: ...
 
     def __call__(self, x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """x [n, dx], y [n, dy] -> float64 [n, dim] each."""

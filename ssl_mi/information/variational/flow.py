@@ -30,7 +30,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ssl_mi.information.core.caution import Caution
+from ssl_mi.information.core.caution import Caution, distinct
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.core.inputs import read_pair
 from ssl_mi.information.estimators.gaussian import whiten
@@ -40,7 +40,6 @@ from ssl_mi.information.variational.held_out import (
     BoundEstimate,
     check_level,
     combine,
-    distinct,
     estimate_log_ratio,
     merged,
 )

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate, Kind
+from ssl_mi.information.inference import permutation
 from ssl_mi.information.variational import bounds
 from ssl_mi.information.variational.critics import Critic
 
@@ -187,7 +188,7 @@ def estimate_log_ratio(
         if groups is None:
             partners = torch.as_tensor(re_pairings(len(x), permutations, np.random.default_rng(seed)), device=y.device)
             null = [float(conditional(x, y[order]).double().sum()) for order in partners]
-            p_value = rank_among(float(of_pair.sum()), np.asarray(null))
+            p_value = permutation.p_value(float(of_pair.sum()), null)
     if not math.isfinite(value):
         raise ValueError(f"the value of the densities is {value} nats: their fit diverged; lower learning_rate")
     source = np.arange(len(x)) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -251,11 +252,6 @@ def merged(warnings: Sequence[tuple[Caution, ...]]) -> tuple[Caution, ...]:
     )
 
 
-def distinct(warnings: Sequence[Caution]) -> tuple[Caution, ...]:
-    """Each warning once."""
-    return tuple({(warning.code, warning.message): warning for warning in warnings}.values())
-
-
 def one_or_all(values: Sequence[Any]) -> Any:
     """What each fit has, as estimates list it: the value itself where there was one fit."""
     return values[0] if len(values) == 1 else list(values)
@@ -307,18 +303,13 @@ def _p_value(blocks: list[Tensor], seed: int) -> float:
         partners = re_pairings(len(scores), PERMUTATIONS, np.random.default_rng([seed, number]))
         observed += float(scores[rows, rows].sum())
         null += scores[rows, partners].sum(1)
-    return rank_among(observed, null)
+    return permutation.p_value(observed, null)
 
 
 def re_pairings(n: int, times: int, rng: np.random.Generator) -> np.ndarray:
     """Random permutations of n rows, int64 [times, n]. All are as likely, the identity among them: derangements alone
     would not be exchangeable with the true pairing, and the test no longer exact."""
     return rng.permuted(np.tile(np.arange(n), (times, 1)), axis=1)
-
-
-def rank_among(observed: float, null: np.ndarray) -> float:
-    """(1 + b)/(1 + B): b of the B values of `null` are at least as large as the one observed."""
-    return (1 + int((null >= observed).sum())) / (1 + len(null))
 
 
 def _few_rows(n: int) -> tuple[Caution, ...]:

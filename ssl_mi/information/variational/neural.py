@@ -34,7 +34,7 @@ from ssl_mi.information.variational.held_out import (
     merged,
     one_or_all,
 )
-from ssl_mi.information.variational.names import find_bound, find_critic
+from ssl_mi.information.variational.lookup import find_bound, find_critic
 from ssl_mi.information.variational.splits import Split, SplitData
 from ssl_mi.information.variational.training import Fit, Training, fit_critic, minibatches
 

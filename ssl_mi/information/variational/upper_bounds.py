@@ -30,7 +30,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ssl_mi.information.core.caution import Caution
+from ssl_mi.information.core.caution import Caution, distinct
 from ssl_mi.information.core.estimate import Estimate, Kind
 from ssl_mi.information.core.inputs import read
 from ssl_mi.information.variational.bounds import Bound
@@ -40,7 +40,6 @@ from ssl_mi.information.variational.held_out import (
     BoundEstimate,
     check_level,
     combine,
-    distinct,
     estimate_bound,
     estimate_log_ratio,
     merged,

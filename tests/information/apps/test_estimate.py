@@ -17,7 +17,7 @@ from ssl_mi.information.apps import estimate as command
 from ssl_mi.information.apps import estimators
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.inference.uncertainty import SUBSETS, with_uncertainty
-from ssl_mi.information.variational.names import built_in_bounds
+from ssl_mi.information.variational.lookup import built_in_bounds
 
 QUICK = ["--estimator", "cca_mi", "--permutations", "0", "--no-interval"]
 

@@ -15,7 +15,7 @@ from ssl_mi.information.apps.staircase_plot import WHAT, family, picture, title
 from ssl_mi.information.apps.staircase_rows import Step, over_seeds, read_csv, theory_sd
 from ssl_mi.information.distributions.families import gaussian_with_mi
 from ssl_mi.information.variational import bounds
-from ssl_mi.information.variational.names import built_in_bounds
+from ssl_mi.information.variational.lookup import built_in_bounds
 
 
 def test_optimal_scores_of_true_pairs_are_the_pointwise_log_ratio():

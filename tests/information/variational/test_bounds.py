@@ -21,7 +21,7 @@ from ssl_mi.information.variational.bounds import (
     pairs,
     split_candidates,
 )
-from ssl_mi.information.variational.names import built_in_bounds
+from ssl_mi.information.variational.lookup import built_in_bounds
 
 E = math.e
 ALL = [InfoNCE(), DV(), MINE(), NWJ(), TUBA(), Interpolated(), JS(), SMILE()]

@@ -18,7 +18,7 @@ from ssl_mi.information.variational.held_out import (
     re_pairings,
     score_blocks,
 )
-from ssl_mi.information.variational.names import built_in_bounds
+from ssl_mi.information.variational.lookup import built_in_bounds
 
 
 class LogRatio(Critic):

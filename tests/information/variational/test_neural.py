@@ -9,7 +9,7 @@ import torch
 from ssl_mi.information.distributions import families as d
 from ssl_mi.information.variational import bounds, critics
 from ssl_mi.information.variational import training as fitting
-from ssl_mi.information.variational.names import built_in_bounds
+from ssl_mi.information.variational.lookup import built_in_bounds
 from ssl_mi.information.variational.neural import neural_mi
 from ssl_mi.information.variational.settings import flat
 from ssl_mi.information.variational.splits import Split

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_mi.information.variational.names import built_in_critics
+from ssl_mi.information.variational.lookup import built_in_critics
 from ssl_mi.information.variational.training import (
     BestWeights,
     Training,
