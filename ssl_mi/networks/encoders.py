@@ -17,6 +17,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from ssl_mi.networks.plain import PlainForm, identity_head
+
 
 def check_images(x: Tensor, channels: int, name: str) -> None:
     """Raise ValueError unless `x` is a float batch [n, channels, h, w]; `name` is the encoder's in the message."""
@@ -52,7 +54,7 @@ class ConvNet(nn.Module):
         super().__init__()
         if not widths or min(widths) < 1:
             raise ValueError(f"ConvNet: widths must be positive channel counts, one a layer, but got {list(widths)}")
-        self.in_channels, self.out_dim = in_channels, int(widths[-1])
+        self.in_channels, self.stem_stride, self.out_dim = in_channels, stem_stride, int(widths[-1])
         self.smallest = stem_stride * 2 ** (len(widths) - 1)
         layers: list[nn.Module] = []
         for i, (c_in, c_out) in enumerate(pairwise([in_channels, *widths])):
@@ -79,6 +81,18 @@ class ConvNet(nn.Module):
             if isinstance(layer, nn.ReLU):
                 maps.append(x)
         return x.mean(dim=(2, 3)), maps[::-1]
+
+    def plain_forms(self) -> dict[str, PlainForm]:
+        """As a plain `nn.Sequential`."""
+        widths, lines = self.map_dims[::-1], []
+        for i, (c_in, c_out) in enumerate(pairwise([self.in_channels, *widths])):
+            stride = self.stem_stride if i == 0 else 1
+            lines += [f"nn.Conv2d({c_in}, {c_out}, 3, {stride}, padding=1, bias=False)", f"nn.BatchNorm2d({c_out})"]
+            lines += ["nn.ReLU(inplace=True)", *(["nn.MaxPool2d(2)"] if i < len(widths) - 1 else [])]
+        lines += ["nn.AdaptiveAvgPool2d(1)", "nn.Flatten()"]
+        build = ("net = nn.Sequential(", *(f"    {line}," for line in lines), ")")
+        differs = "ConvNet is a network of ssl_mi; torchvision and timm have none like it"
+        return {"torch": PlainForm(("from torch import nn",), build, self.layers.state_dict(), differs)}
 
     def _check(self, x: Tensor) -> None:
         check_images(x, self.in_channels, "ConvNet")
@@ -136,6 +150,7 @@ class ResNet(nn.Module):
             net.maxpool = nn.Identity()
         elif in_channels != 3:
             net.conv1 = _first_convolution(in_channels, kernel_size=7, stride=2, padding=3)
+        self.depth, self.stem = depth, stem
         self.in_channels, self.out_dim = in_channels, net.fc.in_features
         net.fc = nn.Identity()
         self.net = net
@@ -158,6 +173,35 @@ class ResNet(nn.Module):
             x = stage(x)
             maps.append(x)
         return self.net.avgpool(x).flatten(1), maps[::-1]
+
+    def plain_forms(self) -> dict[str, PlainForm]:
+        """As torchvision's ResNet whose classifier is the identity, and as timm's without a classifier."""
+        stem, differs = self._stem()
+        name, state = f"resnet{self.depth}", self.net.state_dict()
+        ours = f"net = torchvision.models.{name}(weights=None, num_classes={self.out_dim})"
+        timms = f"net = timm.create_model({name!r}, pretrained=False, num_classes=0)"
+        return {
+            "torchvision": PlainForm(
+                ("import torchvision", "from torch import nn"),
+                (ours, *stem),
+                {**state, **identity_head("fc", self.out_dim)},
+                differs,
+            ),
+            "timm": PlainForm(("import timm", "from torch import nn"), (timms, *stem), state, differs),
+        }
+
+    def _stem(self) -> tuple[tuple[str, ...], str]:
+        """Lines that change the stem of a stock network, and the change in words."""
+        if self.stem == "cifar":
+            lines = (
+                f"net.conv1 = nn.Conv2d({self.in_channels}, 64, 3, 1, 1, bias=False)",
+                "net.maxpool = nn.Identity()",
+            )
+            return lines, "its stem is that for small images: conv1 is 3x3 with stride 1, and there is no max-pool"
+        if self.in_channels != 3:
+            line = f"net.conv1 = nn.Conv2d({self.in_channels}, 64, 7, 2, 3, bias=False)"
+            return (line,), f"conv1 takes {self.in_channels} channels"
+        return (), ""
 
 
 def _first_convolution(in_channels: int, kernel_size: int, stride: int, padding: int) -> nn.Conv2d:
@@ -229,18 +273,31 @@ class TorchvisionEncoder(nn.Module):
         self, name: str, weights: str | None = None, image_size: int = 224, options: dict[str, Any] | None = None
     ) -> None:
         super().__init__()
-        self.net = _build(name, weights, dict(options or {}))
+        self.options = dict(options or {})
+        self.net = _build(name, weights, dict(self.options))
         for auxiliary in ("AuxLogits", "aux1", "aux2"):
             if hasattr(self.net, auxiliary):
                 setattr(self.net, auxiliary, None)
                 self.net.aux_logits = False  # type: ignore[assignment]  # torchvision's is a bool
-        _drop_classifier(self.net)
+        self.dropped = _drop_classifier(self.net)
         self.name, self.out_dim = name, _output_width(self.net, name, image_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [n, 3, h, w] -> representations [n, out_dim]."""
         check_images(x, 3, f"TorchvisionEncoder({self.name!r})")
         return self.net(x)
+
+    def plain_forms(self) -> dict[str, PlainForm]:
+        """As torchvision's network without its classifier."""
+        options = "".join(f", {key}={value!r}" for key, value in self.options.items())
+        build = [f"net = torchvision.models.get_model({self.name!r}, weights=None{options})"]
+        for auxiliary in ("AuxLogits", "aux1", "aux2"):
+            if hasattr(self.net, auxiliary):
+                build += [f"net.{auxiliary} = None", "net.aux_logits = False"]
+        build += [f"net.set_submodule({path!r}, nn.Identity())" for path in self.dropped]
+        differs = f"its classifier is the identity: {', '.join(self.dropped)}"
+        imports = ("import torchvision", "from torch import nn")
+        return {"torchvision": PlainForm(imports, tuple(build), self.net.state_dict(), differs)}
 
 
 def _build(name: str, weights: str | None, options: dict[str, Any]) -> nn.Module:
@@ -265,8 +322,8 @@ def _build(name: str, weights: str | None, options: dict[str, Any]) -> nn.Module
         ) from error
 
 
-def _drop_classifier(net: nn.Module) -> None:
-    """Make the layer that gives the class scores, and the Dropout in its block, the identity."""
+def _drop_classifier(net: nn.Module) -> list[str]:
+    """Make the layer that gives the class scores, and the Dropout in its block, the identity; their names."""
     scorers = [path for path, layer in net.named_modules() if isinstance(layer, nn.Linear)]
     if not scorers:  # SqueezeNet scores by a convolution
         scorers = [path for path, layer in net.named_modules() if isinstance(layer, nn.Conv2d)]
@@ -278,6 +335,7 @@ def _drop_classifier(net: nn.Module) -> None:
     ]
     for path in [scorers[-1], *dropouts]:
         net.set_submodule(path, nn.Identity())
+    return [scorers[-1], *dropouts]
 
 
 def _output_width(net: nn.Module, name: str, image_size: int) -> int:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
 from ssl_mi.networks.encoders import check_images
+from ssl_mi.networks.plain import PlainForm, identity_head
 
 
 class ViT(nn.Module):
@@ -56,7 +57,7 @@ class ViT(nn.Module):
         if width % heads:
             raise ValueError(f"ViT: width {width} is not a multiple of heads {heads}")
         self.patch_size, self.pool, self.in_channels, self.out_dim = patch_size, pool, in_channels, width
-        self.image_size, self.map_dims = image_size, [width]
+        self.image_size, self.map_dims, self.heads = image_size, [width], heads
         self.net = VisionTransformer(image_size, patch_size, depth, heads, width, mlp_dim=4 * width)
         self.net.heads = nn.Identity()
         if in_channels != 3:
@@ -88,6 +89,39 @@ class ViT(nn.Module):
         """
         return self._tokens(x, keep)[0]
 
+    def plain_forms(self) -> dict[str, PlainForm]:
+        """As torchvision's VisionTransformer whose classifier is the identity, and as timm's without a classifier."""
+        return {**self._torchvisions(), "timm": self._timms()}
+
+    def _torchvisions(self) -> dict[str, PlainForm]:
+        if self.pool != "class":
+            return {}  # torchvision's can only give the class token
+        transformer, patch = self.net, self.patch_size
+        build = [
+            "net = torchvision.models.VisionTransformer(",
+            f"    image_size={self.image_size}, patch_size={patch}, num_layers={len(transformer.encoder.layers)},",
+            f"    num_heads={self.heads}, hidden_dim={self.out_dim}, mlp_dim={4 * self.out_dim},",
+            f"    num_classes={self.out_dim},",
+            ")",
+        ]
+        if self.in_channels != 3:
+            build += [f"net.conv_proj = nn.Conv2d({self.in_channels}, {self.out_dim}, {patch}, {patch})"]
+        state = {**transformer.state_dict(), **identity_head("heads.head", self.out_dim)}
+        differs = "" if self.in_channels == 3 else f"conv_proj takes {self.in_channels} channels"
+        return {"torchvision": PlainForm(("import torchvision", "from torch import nn"), tuple(build), state, differs)}
+
+    def _timms(self) -> PlainForm:
+        depth, pool = len(self.net.encoder.layers), {"class": "token", "mean": "avg"}[self.pool]
+        build = (
+            "net = VisionTransformer(",
+            f"    img_size={self.image_size}, patch_size={self.patch_size}, in_chans={self.in_channels},",
+            f"    embed_dim={self.out_dim}, depth={depth}, num_heads={self.heads}, num_classes=0,",
+            f"    global_pool={pool!r}, fc_norm=False,",
+            ")",
+        )
+        state = {_timms_name(name): x for name, x in self.net.state_dict().items()}
+        return PlainForm(("from timm.models.vision_transformer import VisionTransformer",), build, state)
+
     def _pool(self, tokens: Tensor) -> Tensor:
         return tokens[:, 0] if self.pool == "class" else tokens[:, 1:].mean(dim=1)
 
@@ -107,7 +141,7 @@ class ViT(nn.Module):
         tokens = tokens + positions[:, 1:]
         if keep is not None:
             tokens = tokens.gather(1, keep[:, :, None].expand(-1, -1, tokens.shape[2]))
-        first = (self.net.class_token + positions[:, :1]).expand(len(x), -1, -1)
+        first = (self.net.class_token + positions[:, :1]).expand(x.shape[0], -1, -1)
         transformer = self.net.encoder
         tokens = transformer.dropout(torch.cat([first, tokens], dim=1))
         return transformer.ln(transformer.layers(tokens)), tuple(grid)
@@ -121,3 +155,25 @@ class ViT(nn.Module):
         grid = learned[:, 1:].transpose(1, 2).unflatten(2, (side, side))
         grid = F.interpolate(grid, size=(rows, columns), mode="bicubic", align_corners=False)
         return torch.cat([learned[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+
+
+_TIMMS_WORDS = (
+    ("encoder.layers.encoder_layer_", "blocks."),
+    ("self_attention.in_proj_", "attn.qkv."),
+    ("self_attention.out_proj", "attn.proj"),
+    ("ln_1", "norm1"),
+    ("ln_2", "norm2"),
+    ("mlp.0", "mlp.fc1"),
+    ("mlp.3", "mlp.fc2"),
+    ("encoder.ln", "norm"),
+    ("encoder.pos_embedding", "pos_embed"),
+    ("conv_proj", "patch_embed.proj"),
+    ("class_token", "cls_token"),
+)
+
+
+def _timms_name(name: str) -> str:
+    """torchvision's name of a weight of a Vision Transformer -> timm's."""
+    for theirs, timms in _TIMMS_WORDS:
+        name = name.replace(theirs, timms)
+    return name
