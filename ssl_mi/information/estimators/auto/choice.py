@@ -29,7 +29,7 @@ FEW_SINGLES = 0.01  # share of rows whose pair of values no other row has
 NULLS = 20
 NO_BIAS = 0.005  # nats
 COMPARED = 4000  # rows
-CLEARLY = 0.05, 0.1  # nats, and a share of the estimate
+CLEARLY = 0.05, 0.05  # nats, and a share of the estimate
 
 
 class Choice(NamedTuple):
@@ -99,8 +99,7 @@ def _compared(
     found = [estimate(*way) for way in tried]
     shown = [one.value - max(one.null or 0.0, 0.0) for one in found]
     best = int(np.argmax(shown))
-    noise = 2 * float(np.hypot(found[best].se or 0.0, found[0].se or 0.0))
-    if shown[best] - shown[0] <= max(CLEARLY[0], CLEARLY[1] * shown[best], noise):
+    if shown[best] - shown[0] <= max(CLEARLY[0], CLEARLY[1] * shown[best], 2 * (found[best].se or 0.0)):
         return _chosen(x, y, *ways[0])
     told = _told(x, y, ways[best], found[best], found[0])
     return _chosen(x, y, *ways[best], (told,))

@@ -20,6 +20,7 @@ from ssl_mi.information.core.inputs import Categories, Variable, as_codes, as_nu
 Categorical = Literal["x", "y", "both"] | bool | tuple[bool | None, bool | None] | None
 
 ROWS_PER_LABEL = 20  # on average: then whole numbers are few enough to be labels whatever they mean
+MANY_LABELS = 10
 FEWEST_PER_LABEL = 4  # on average: below, hardly a label has neighbours of its own
 
 
@@ -115,7 +116,10 @@ def _either(numbers: Variable, raw: np.ndarray) -> Side:
     integers = raw.dtype.kind in "iub"
     whole = integers or (numbers.d == 1 and bool((numbers.values == np.round(numbers.values)).all()))
     few = distinct <= (n / ROWS_PER_LABEL if integers else np.sqrt(n) / 2 if numbers.d == 1 else 0)
-    if not few and not (whole and distinct <= n / FEWEST_PER_LABEL):
+    possible = few or (whole and distinct <= n / FEWEST_PER_LABEL)
+    if not possible:
         return Side(numbers.name, numbers, None)
     codes = np.unique(hashes, return_inverse=True)[1].reshape(-1).astype(np.int64)
-    return Side(numbers.name, numbers, Categories(codes, numbers.name, raw), few)
+    # The values of a tail (counts) are rare, and more of them than rare classes.
+    tail = whole and distinct > MANY_LABELS and int(np.bincount(codes).min()) < ROWS_PER_LABEL // 2
+    return Side(numbers.name, numbers, Categories(codes, numbers.name, raw), few and not tail)
