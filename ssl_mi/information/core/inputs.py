@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssl_mi.information.core.caution import Caution
+from ssl_mi.information.core.containers import Plain, is_tensor, plain
 
 # Mantissa bits, the implicit one included.
 LOW_PRECISION = {"float16": 11, "bfloat16": 8}
@@ -57,15 +58,9 @@ class Categories(NamedTuple):
         return len(self.codes)
 
 
-def is_tensor(x: Any) -> bool:
-    """Whether x is a torch tensor. Without importing torch: where it is not loaded, nobody holds a tensor."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(x, torch.Tensor)
-
-
 def is_floating(x: Any) -> bool:
-    """Whether x, a torch tensor or anything numpy reads, holds floating-point numbers."""
-    return x.is_floating_point() if is_tensor(x) else np.asarray(x).dtype.kind == "f"
+    """Whether x holds floating-point numbers."""
+    return plain(x).values.dtype.kind == "f"
 
 
 def take_rows(x: Any, rows: np.ndarray) -> Any:
@@ -85,17 +80,14 @@ def read(x: Any, name: str = "x") -> Variable:
     Raises:
         ValueError: another rank, no rows, NaN or infinity, or values that are not numbers.
     """
-    if is_tensor(x):
-        stored = str(x.dtype).removeprefix("torch.")
-        if x.is_complex():
-            raise ValueError(f"{name} is complex ({stored}): pass its real and imaginary parts as columns")
-        values = x.detach().to(device="cpu", dtype=sys.modules["torch"].float64).numpy().copy()
-    else:
-        raw = np.asarray(x)
-        stored = str(raw.dtype)
-        if raw.dtype.kind not in "fiub":
-            raise ValueError(f"{name} has dtype {stored}: numbers are needed (labels can be coded as integers)")
-        values = raw.astype(np.float64)
+    return as_numbers(plain(x, name), name)
+
+
+def as_numbers(found: Plain, name: str) -> Variable:
+    """What `plain` found as numbers; raises ValueError as `read` does."""
+    if found.values.dtype.kind not in "fiub":
+        raise ValueError(f"{name} has dtype {found.stored}: numbers are needed (labels can be coded as integers)")
+    values = found.values.astype(np.float64)
     if values.ndim == 1:
         values = values[:, None]
     if values.ndim != 2:
@@ -109,40 +101,7 @@ def read(x: Any, name: str = "x") -> Variable:
             f"{name} holds {bad.any(1).sum()} rows with NaN or infinity, first {values[row, column]} at "
             f"row {row}, column {column}: drop those rows from every array"
         )
-    return Variable(np.ascontiguousarray(values), name, stored)
-
-
-def read_either(x: Any, name: str = "x") -> Variable | Categories:
-    """A variable, checked, as numbers or, where it looks categorical, as symbols.
-
-    Strings always do. Whole numbers do when each row is seen 20 times on average, one column of other numbers when it
-    has at most √n / 2 distinct values: continuous samples have n.
-
-    Args:
-        x: [n] or [n, d].
-        name: of x, in messages.
-
-    Raises:
-        ValueError: as `read` and `read_labels` do.
-    """
-    raw = _as_array(x)
-    kind = raw.dtype.kind
-    if kind in "USO":
-        return Categories(read_labels(raw, name)[0], name, raw)
-    variable = read(x, name)
-    hashes = row_hash(variable.values)
-    allowed = variable.n / 20 if kind in "iub" else np.sqrt(variable.n) / 2 if variable.d == 1 else 0
-    if n_distinct(hashes) > allowed:
-        return variable
-    return Categories(np.unique(hashes, return_inverse=True)[1].astype(np.int64), name, raw)
-
-
-def _as_array(x: Any) -> np.ndarray:
-    """A torch tensor on any device, or anything numpy reads, in the dtype it has; numpy has no bfloat16."""
-    if not is_tensor(x):
-        return np.asarray(x)
-    x = x.detach().cpu()
-    return (x.float() if x.is_floating_point() and x.element_size() < 4 else x).numpy()
+    return Variable(np.ascontiguousarray(values), name, found.stored)
 
 
 def rounded(variable: Variable) -> Variable:
@@ -217,13 +176,17 @@ def read_labels(labels: Any, name: str = "labels") -> tuple[np.ndarray, int]:
     Raises:
         ValueError: fractional floats, NaN or another rank.
     """
-    raw = _as_array(labels)
+    return as_codes(plain(labels, name).values, name)
+
+
+def as_codes(raw: np.ndarray, name: str, whole: bool = True) -> tuple[np.ndarray, int]:
+    """An array of symbols as `read_labels` gives them. whole: refuse fractions, which are seldom symbols."""
     if raw.ndim not in (1, 2) or raw.size == 0:
         raise ValueError(f"{name} has shape {raw.shape}: pass one symbol a row, [n] or [n, d]")
     if raw.dtype.kind == "f":
         if not np.isfinite(raw).all():
             raise ValueError(f"{name} holds NaN or infinity: drop those rows from every array")
-        if not (raw == np.round(raw)).all():
+        if whole and not (raw == np.round(raw)).all():
             bad = raw[raw != np.round(raw)].ravel()[0]
             raise ValueError(f"{name} holds {bad}: symbols must be whole numbers; bin it, or use ksg")
     elif raw.dtype.kind not in "iubUSO":
@@ -265,38 +228,6 @@ def _constant_columns(variable: Variable, columns: np.ndarray) -> Caution:
     )
 
 
-def handle_repeats(a: Variable, b: Variable, drop: bool) -> tuple[Variable, Variable, tuple[Caution, ...]]:
-    """Distinguish repeated rows (of continuous data: drop) from coarse values (of discrete data: caution)."""
-    n = a.n
-    hash_a, hash_b = row_hash(a.values), row_hash(b.values)
-    distinct_a, distinct_b = n_distinct(hash_a), n_distinct(hash_b)
-    if distinct_a == n and distinct_b == n:
-        return a, b, ()
-    both = hash_a ^ (hash_b * np.uint64(0xD6E8FEB86659FD93))
-    distinct = n_distinct(both)
-    repeated_pairs = distinct == distinct_a == distinct_b  # x always comes with its own y: rows were repeated
-    if repeated_pairs and distinct > 1:
-        text = f"{n - distinct} of {n} rows of ({a.name}, {b.name}) are exact repeats"
-        numbers = {"repeats": n - distinct, "n": n}
-        if not drop:
-            text += ": they look like information; pass duplicates='drop'"
-            return a, b, (Caution("repeated-rows", text, numbers),)
-        first_rows = np.sort(np.unique(both, return_index=True)[1])
-        kept = a._replace(values=a.values[first_rows]), b._replace(values=b.values[first_rows])
-        return *kept, (Caution("dropped-repeats", f"{text} and were dropped", numbers),)
-    remedy = ": KSG is for continuous values; use mixed_ksg_gao, or mixed_ksg_ross for labels"
-    found = ((a, distinct_a), (b, distinct_b))
-    return (
-        a,
-        b,
-        tuple(
-            ties_caution(variable, rows, remedy)
-            for variable, rows in found
-            if rows < FEW_TIES * n and variable.stored not in LOW_PRECISION
-        ),
-    )
-
-
 def ties_caution(variable: Variable, distinct: int, remedy: str = "") -> Caution:
     """That values of a continuous variable repeat, and what to do about it."""
     return Caution(
@@ -304,18 +235,6 @@ def ties_caution(variable: Variable, distinct: int, remedy: str = "") -> Caution
         f"{variable.name} has ties ({distinct} distinct values in {variable.n} rows){remedy}",
         {"side": variable.name, "distinct": distinct, "n": variable.n},
     )
-
-
-def prepare_for_ranks(a: Variable, b: Variable) -> tuple[Variable, Variable, tuple[Caution, ...]]:
-    """Two paired variables whose columns are to be replaced by ranks, and the cautions about them.
-
-    Repeated rows are dropped; ties and low precision are left to the ranks, which break them at random. Raises
-    ValueError for unpaired lengths.
-    """
-    check_paired(a, b)
-    a, b, cautions = handle_repeats(rounded(a), rounded(b), drop=True)
-    kept = tuple(caution for caution in cautions if caution.code != "ties")
-    return a, b, (*kept, *standardize(a)[2], *standardize(b)[2])
 
 
 def row_hash(values: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ from ssl_mi.information.core.inputs import (
     FEW_TIES,
     LOW_PRECISION,
     Variable,
-    handle_repeats,
     n_distinct,
     read_pair,
     rounded,
@@ -20,6 +19,8 @@ from ssl_mi.information.core.inputs import (
     standardize,
     ties_caution,
 )
+from ssl_mi.information.core.repeats import handle_repeats
+from ssl_mi.information.core.settings import whole_number
 
 MAX_DIMS = 4  # a side; see estimators/ksg.py
 FEW_ROWS = 200
@@ -28,13 +29,18 @@ NEAR = 0.8  # of the ceiling
 
 def check_k(k: int, n: int) -> int:
     """k as an int. Raises ValueError where n rows do not have that many neighbours."""
-    if k != int(k) or k < 1:
-        raise ValueError(f"k must be a whole number of neighbours, at least 1, got {k!r}")
-    if n <= k:
-        raise ValueError(
-            f"x and y have n={n} rows, k={k} neighbours need at least {k + 1}: pass more rows, or a smaller k"
-        )
-    return int(k)
+    k = whole_number("k", k, 1, "neighbours")
+    check_neighbours(k, n)
+    return k
+
+
+def check_neighbours(k: int, n: int, factor: int = 1) -> None:
+    """Raise ValueError unless n rows have `factor` k neighbours. factor: of a check that asks for more than k."""
+    if n <= factor * k:
+        again = f" ({factor} k are compared with)" if factor > 1 else ""
+        most = (n - 1) // factor
+        remedy = f"pass more rows, or k of at most {most}" if most else "pass more rows"
+        raise ValueError(f"x and y have n={n} rows, k={k} neighbours need at least {factor * k + 1}{again}: {remedy}")
 
 
 def prepare(

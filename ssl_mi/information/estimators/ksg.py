@@ -38,6 +38,8 @@ from ssl_mi.information.core.knn_inputs import (
 if TYPE_CHECKING:
     import torch
 
+    from ssl_mi.information.inference.dependence import Rows
+
 
 def ksg(
     x: ArrayLike,
@@ -132,7 +134,12 @@ def pointwise_mi(
 
 
 def ksg_pointwise(
-    x: np.ndarray, y: np.ndarray, k: int, variant: int = 1, device: torch.device | str | None = None
+    x: np.ndarray,
+    y: np.ndarray,
+    k: int,
+    variant: int = 1,
+    device: torch.device | str | None = None,
+    rows: Rows | None = None,
 ) -> np.ndarray:
     """The bare formula on samples as they are.
 
@@ -142,11 +149,15 @@ def ksg_pointwise(
         k: neighbours, below n.
         variant: 1 or 2.
         device: None for compiled trees, a torch device for brute force there.
+        rows: which rows depend on each other: they are not counted as neighbours. None, and independent rows, count
+            all. Variant 1, on the CPU.
 
     Returns:
         float64 [n], whose mean is the estimate, in nats.
     """
     n = len(x)
+    if rows is not None and rows.lags:
+        return _pointwise_apart(x, y, k, rows)
     if device is not None:
         inside_x, inside_y = (found[0] for found in neighbours.torch_tiles.counts_on(device, x, y, k, variant))
     elif variant == 1:
@@ -161,8 +172,46 @@ def ksg_pointwise(
     return _psi(k) - 1 / k + _psi(n) - _psi(inside_x) - _psi(inside_y)
 
 
+def _pointwise_apart(x: np.ndarray, y: np.ndarray, k: int, rows: Rows) -> np.ndarray:
+    """KSG 1 among rows that are independent of row i: ψ(k) + ψ(n_i) - ψ(n_x + 1) - ψ(n_y + 1), n_i - 1 of them."""
+    radii = _radii_apart(np.concatenate([x, y], 1), k, rows)
+    inside_x, inside_y = (neighbours.queries.count_within(side, radii) for side in (x, y))
+    available = np.full(len(x), len(x))
+    for lag in range(1, rows.lags + 1):
+        i, j = rows.pairs(lag)
+        for inside, side in ((inside_x, x), (inside_y, y)):
+            distance = np.abs(side[i] - side[j]).max(1)
+            inside[i] -= distance < radii[i]  # each row is in i once, and in j once
+            inside[j] -= distance < radii[j]
+        available[i] -= 1
+        available[j] -= 1
+    return _psi(k) + _psi(available) - _psi(inside_x + 1) - _psi(inside_y + 1)
+
+
+def _radii_apart(points: np.ndarray, k: int, rows: Rows) -> np.ndarray:
+    """The distance of each row of points [n, d] to its k-th neighbour among the rows independent of it."""
+    from scipy.spatial import cKDTree
+
+    tree, radii = cKDTree(points), np.empty(len(points))
+    todo, asked = np.arange(len(points)), k + 1 + min(rows.lags, 16)
+    while len(todo):
+        distance, near = tree.query(points[todo], min(asked, len(points)), p=np.inf)
+        found = np.cumsum(~rows.together(todo[:, None], near), 1) >= k
+        enough = found[:, -1]
+        if asked >= len(points) and not enough.all():
+            raise ValueError(f"k={k} neighbours: a row has fewer rows that are independent of it; pass a smaller k")
+        radii[todo[enough]] = distance[enough, found[enough].argmax(1)]
+        todo, asked = todo[~enough], 2 * asked
+    return radii
+
+
 def null_values(
-    x: np.ndarray, y: np.ndarray, k: int, partners: np.ndarray, device: torch.device | str | None = None
+    x: np.ndarray,
+    y: np.ndarray,
+    k: int,
+    partners: np.ndarray,
+    device: torch.device | str | None = None,
+    rows: Rows | None = None,
 ) -> np.ndarray:
     """KSG 1 of x with y[partners[b]], for each b: what x and y give when they share nothing.
 
@@ -175,6 +224,7 @@ def null_values(
         k: neighbours, below n.
         partners: int64 [B, n], each row a permutation of 0..n-1.
         device: None for compiled trees, a torch device for brute force there.
+        rows: which rows depend on each other; see `ksg_pointwise`.
 
     Returns:
         float64 [B], nats.
@@ -190,6 +240,8 @@ def null_values(
     if len(wrong):
         raise ValueError(f"partners[{wrong[0]}] is no permutation of 0..{n - 1}: every row of y needs one place")
     partners = partners.astype(np.int64, copy=False)
+    if rows is not None and rows.lags:
+        return np.array([_pointwise_apart(x, y[moved], k, rows).mean() for moved in partners])
     counted: Iterable[tuple[np.ndarray, np.ndarray]]
     if device is not None:
         counted = zip(*neighbours.torch_tiles.counts_on(device, x, y, k, partners=partners), strict=True)

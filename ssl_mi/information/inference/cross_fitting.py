@@ -29,9 +29,10 @@ from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.caution import distinct
 from ssl_mi.information.core.estimate import Estimate
+from ssl_mi.information.inference.dependence import Rows
 from ssl_mi.information.inference.neighbour_check import with_neighbour_check
 from ssl_mi.information.inference.permutation import PermutationTest, permutation_test
-from ssl_mi.information.inference.subsampling import cuts, no_interval, subsample_se
+from ssl_mi.information.inference.subsampling import no_interval, subsample_se
 
 Estimator = Callable[..., Estimate]
 Subsamples = tuple[tuple[float, ...], ...]  # [R][m]
@@ -52,17 +53,22 @@ class Difference(NamedTuple):
     high: float
 
 
-def halves(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Rows 0..n-1 cut in two at random: int64 [n // 2] and [n - n // 2]."""
-    order = rng.permutation(n)
-    return order[: n // 2], order[n // 2 :]
-
-
 @dataclass(frozen=True)
 class Folds:
-    """Disjoint rows (u [n_f, d], v [n_f, d']), each fold projected by what other folds fitted."""
+    """Disjoint rows, each fold projected by what other folds fitted.
+
+    Args:
+        pairs: (u [n_f, d], v [n_f, d']) of each fold.
+        dependent: which rows of each fold depend on each other; () where none do.
+    """
 
     pairs: Sequence[tuple[np.ndarray, np.ndarray]]
+    dependent: Sequence[Rows] = ()
+
+    @property
+    def rows(self) -> Sequence[Rows]:
+        """What the rows of each fold are."""
+        return self.dependent or [Rows(n) for n in self.sizes]
 
     @property
     def sizes(self) -> list[int]:
@@ -97,7 +103,7 @@ class Folds:
         def statistic(partners: Sequence[np.ndarray]) -> float:
             return Folds([(u, v[p]) for (u, v), p in zip(self.pairs, partners, strict=True)]).value(estimator)
 
-        return permutation_test(statistic, observed, self.sizes, permutations, rng)
+        return permutation_test(statistic, observed, self.rows, permutations, rng)
 
     def subsamples(
         self, estimator: Estimator, subsets: int, repeats: int, rng: np.random.Generator, labelled: bool = False
@@ -109,11 +115,11 @@ class Folds:
         found = []
         for _ in range(repeats):
             parts = []
-            for u, v in self.pairs:
-                cut = cuts(len(u), subsets, rng, v if labelled else None)
+            for (u, v), rows in zip(self.pairs, self.rows, strict=True):
+                cut = rows.cuts(subsets, rng, v if labelled else None)
                 if cut is None:
                     return None
-                parts += [(u[rows], v[rows]) for rows in cut]
+                parts += [(u[part], v[part]) for part in cut]
             found.append(tuple(float(estimator(u, v)) for u, v in parts))
         return tuple(found)
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.core.inputs import take_rows
+
+if TYPE_CHECKING:
+    from ssl_mi.information.inference.dependence import Rows
 
 
 class PermutationTest(NamedTuple):
@@ -62,7 +66,7 @@ def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
 def permutation_test(
     statistic: Callable[[Sequence[np.ndarray]], float],
     observed: float,
-    sizes: Sequence[int],
+    folds: Sequence[Rows],
     permutations: int,
     rng: np.random.Generator,
 ) -> PermutationTest:
@@ -72,13 +76,13 @@ def permutation_test(
         statistic: partners (int64 [n_f] for each fold: row i is paired with row partners[i]) -> the statistic. It must
             be one fixed function: where anything is chosen by looking at the pairing, the test is not exact.
         observed: the statistic of the true pairing.
-        sizes: rows of each fold, within which rows are re-paired.
+        folds: the rows of each fold, within which they are re-paired.
         permutations: B, at least 1.
         rng: where the derangements come from.
     """
     if permutations < 1:
         raise ValueError(f"permutations must be at least 1, got {permutations}")
-    null = [statistic([derangement(n, rng) for n in sizes]) for _ in range(permutations)]
+    null = [statistic([rows.derangement(rng) for rows in folds]) for _ in range(permutations)]
     return PermutationTest(float(np.mean(null)), p_value(observed, null))
 
 
@@ -90,6 +94,7 @@ def with_permutation_test(
     permutations: int = 19,
     seed: int = 0,
     estimate: Estimate | None = None,
+    rows: Rows | None = None,
 ) -> Estimate:
     """The estimate with a permutation test: its mean over re-paired rows, and p = (1 + b) / (1 + B).
 
@@ -104,6 +109,7 @@ def with_permutation_test(
         permutations: B, at least 1.
         seed: of the derangements.
         estimate: what `estimator` gives for (x, y), where that is known already.
+        rows: which rows depend on each other, and so move together; None where none do.
 
     Raises:
         ValueError: permutations < 1, or whatever the estimator refuses.
@@ -113,13 +119,10 @@ def with_permutation_test(
     started = time.perf_counter()
     whole = estimator(x, y) if estimate is None else estimate
     n = np.shape(x)[0]
-    test = permutation_test(
-        lambda partners: float(estimator(x, take_rows(y, partners[0]))),
-        whole.value,
-        [n],
-        permutations,
-        np.random.default_rng(seed),
-    )
+    rng = np.random.default_rng(seed)
+    draw = partial(derangement, n) if rows is None else rows.derangement
+    null = [float(estimator(x, take_rows(y, draw(rng)))) for _ in range(permutations)]
+    test = PermutationTest(float(np.mean(null)), p_value(whole.value, null))
     return replace(
         whole,
         null=test.null,

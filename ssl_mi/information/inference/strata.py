@@ -6,6 +6,8 @@ within a label, row i goes to part i mod m. Then the counts of each label in the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -32,10 +34,13 @@ def halves(labels: ArrayLike, order: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def parts(labels: ArrayLike, m: int, order: np.ndarray) -> list[np.ndarray] | None:
     """`order` in m parts of nearly equal size, each with a label that occurs twice; None where there is no such cut."""
     codes, _ = read_labels(labels)
-    for cut in (np.array_split(order, m), _deal(codes, order, m)):
-        if all(repeats(codes[rows]) for rows in cut):
-            return cut
-    return None
+    return next((cut for cut in (np.array_split(order, m), _deal(codes, order, m)) if all_repeat(codes, cut)), None)
+
+
+def all_repeat(labels: ArrayLike, cut: Sequence[np.ndarray]) -> bool:
+    """Whether each part of a cut, given as its rows, holds a label that occurs twice."""
+    codes, _ = read_labels(labels)
+    return all(repeats(codes[rows]) for rows in cut)
 
 
 def repeats(codes: np.ndarray) -> bool:

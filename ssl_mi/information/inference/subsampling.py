@@ -25,25 +25,9 @@ from numpy.typing import ArrayLike
 from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.core.inputs import take_rows
-from ssl_mi.information.inference import strata
+from ssl_mi.information.inference.dependence import Rows
 
 SUBSETS, REPEATS = 5, 3  # m and R
-
-
-def cuts(n: int, subsets: int, rng: np.random.Generator, labels: ArrayLike | None = None) -> list[np.ndarray] | None:
-    """Rows 0..n-1 in random order, in disjoint parts as even as can be.
-
-    Args:
-        n: number of rows.
-        subsets: number of parts.
-        rng: where the order comes from.
-        labels: [n], symbols of the rows, where each part must hold one that occurs twice. None leaves them out.
-
-    Returns:
-        int64 rows of each part; None where labels are too rare for that.
-    """
-    order = rng.permutation(n)
-    return np.array_split(order, subsets) if labels is None else strata.parts(labels, subsets, order)
 
 
 def no_interval(subsets: int) -> Caution:
@@ -81,6 +65,7 @@ def with_interval(
     seed: int = 0,
     estimate: Estimate | None = None,
     labelled: bool = False,
+    rows: Rows | None = None,
 ) -> Estimate:
     """The estimate with a standard error and a Student-t interval, from disjoint parts of the rows.
 
@@ -98,6 +83,7 @@ def with_interval(
         estimate: what `estimator` gives for (x, y), where that is known already.
         labelled: y holds labels. Every part then holds a label that occurs twice, without which nothing can be
             estimated in it; where labels are too rare for that there is no interval, and a caution.
+        rows: which rows depend on each other, and so stay in one part; None where none do.
 
     Raises:
         ValueError: a setting out of its range, fewer than 2 m rows, or whatever the estimator says about n/m rows.
@@ -114,11 +100,11 @@ def with_interval(
     if n < 2 * subsets:
         raise ValueError(f"x and y have {n} rows, too few for {subsets} subsets: pass more rows")
     rng = np.random.default_rng(seed)
-    every_cut = [cuts(n, subsets, rng, y if labelled else None) for _ in range(repeats)]
+    every_cut = [(rows or Rows(n)).cuts(subsets, rng, y if labelled else None) for _ in range(repeats)]
     possible = [cut for cut in every_cut if cut is not None]
     if len(possible) < repeats:
         return replace(whole, warnings=(*whole.warnings, no_interval(subsets)))
-    parts = [[float(estimator(take_rows(x, rows), take_rows(y, rows))) for rows in cut] for cut in possible]
+    parts = [[float(estimator(take_rows(x, part), take_rows(y, part))) for part in cut] for cut in possible]
     se, half = subsample_se(parts, level)
     return replace(
         whole,

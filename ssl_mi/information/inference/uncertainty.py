@@ -7,10 +7,13 @@ other arrangements of the same rows. `functools.partial(ksg, k=5)` is an estimat
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.estimate import Estimate
+from ssl_mi.information.core.settings import check_uncertainty
+from ssl_mi.information.inference.dependence import Rows, read_rows
 from ssl_mi.information.inference.neighbour_check import with_neighbour_check
 from ssl_mi.information.inference.permutation import with_permutation_test
 from ssl_mi.information.inference.subsampling import SUBSETS, with_interval
@@ -26,6 +29,8 @@ def with_uncertainty(
     subsets: int = SUBSETS,
     seed: int = 0,
     labelled: bool = False,
+    groups: ArrayLike | None = None,
+    blocks: int | None = None,
 ) -> Estimate:
     """`with_interval` and `with_permutation_test` around one estimate.
 
@@ -41,9 +46,12 @@ def with_uncertainty(
         subsets: parts for the interval; 0 leaves it out.
         seed: of the parts and of the permutations.
         labelled: y holds labels, which the parts must keep; see `with_interval`.
+        groups: [n], the source of each row (an image, a patient). Rows of one source stay in one part and move
+            together. The value itself is the estimator's own: compare it with `null`, which has the same bias.
+        blocks: rows are in the order of time, and taken as independent when that many places apart.
 
     Raises:
-        ValueError: as `with_interval` and `with_permutation_test` do.
+        ValueError: as `with_interval`, `with_permutation_test` and `dependence.read_rows` do.
 
     Example:
         >>> import numpy as np
@@ -53,11 +61,32 @@ def with_uncertainty(
         >>> bool(estimate.ci[0] < 0.5 * np.log(2) < estimate.ci[1]), estimate.p_value
         (True, 0.05)
     """
+    check_uncertainty(level, permutations, subsets)
+    rows = read_rows(len(x), groups, blocks) if groups is not None or blocks is not None else None  # type: ignore[arg-type]
+    return around(estimator, x, y, level, permutations, subsets, seed, labelled, rows)
+
+
+def around(
+    estimator: Callable[..., Estimate],
+    x: ArrayLike,
+    y: ArrayLike,
+    level: float,
+    permutations: int,
+    subsets: int,
+    seed: int,
+    labelled: bool = False,
+    rows: Rows | None = None,
+) -> Estimate:
+    """`with_uncertainty` for rows that are described already, its other arguments checked."""
     estimate = estimator(x, y)
     if subsets:
         estimate = with_interval(
-            estimator, x, y, level=level, subsets=subsets, seed=seed, estimate=estimate, labelled=labelled
+            estimator, x, y, level=level, subsets=subsets, seed=seed, estimate=estimate, labelled=labelled, rows=rows
         )
     if permutations:
-        estimate = with_permutation_test(estimator, x, y, permutations=permutations, seed=seed, estimate=estimate)
+        estimate = with_permutation_test(
+            estimator, x, y, permutations=permutations, seed=seed, estimate=estimate, rows=rows
+        )
+    if rows is not None:
+        estimate = replace(estimate, settings={**estimate.settings, **rows.settings})
     return with_neighbour_check(estimate, estimator, lambda other: float(other(x, y)), estimate.n or 0)

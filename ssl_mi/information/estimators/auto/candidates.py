@@ -17,6 +17,7 @@ import numpy as np
 from ssl_mi.information.core.knn_inputs import MAX_DIMS
 from ssl_mi.information.core.linalg import normal_scores
 from ssl_mi.information.estimators.ksg import ksg_pointwise
+from ssl_mi.information.inference.dependence import Rows
 from ssl_mi.information.projections.linear import CCA
 
 TWINS = {2: 16, 4: 8}  # by dimensions of both sides together; else
@@ -45,6 +46,7 @@ class Candidate:
         tail_columns: how many columns that formula covers in all; 0 where it is not used.
         shortfall: nats that the projection, fitted on other rows, is expected to miss of the best of its kind.
         unmeasured: nats in its columns beyond the fourth that are not counted, if they are Gaussian.
+        rows: which rows depend on each other; None where none do.
     """
 
     pointwise: np.ndarray
@@ -60,6 +62,7 @@ class Candidate:
     tail_columns: int = 0
     shortfall: float = 0.0
     unmeasured: float = 0.0
+    rows: Rows | None = None
 
     @property
     def name(self) -> str:
@@ -97,24 +100,31 @@ class Candidate:
         1 + 1 dimensions, 1.7 in 2 + 2, 2.2 in 4 + 4.
         """
         shared = 1.3 + 0.11 * (self.u.shape[1] + self.v.shape[1])
-        return shared * float(self.pointwise.var(ddof=1)) / len(self.pointwise)
+        return shared * (self.rows or Rows(len(self.pointwise))).variance_of_mean(self.pointwise)
 
     def with_k(self, k: int) -> Candidate:
         """The same rows with other neighbours."""
         dims = range(1, len(self.novelty) + 1)
         biases = [_twin_bias(self.u[:, :r], self.v[:, :r], k, self.seed) for r in dims]
         bias = _nested(biases, self.novelty) if self.novelty else _twin_bias(self.u, self.v, k, self.seed)
-        return replace(self, pointwise=ksg_pointwise(self.u, self.v, k), bias=bias[0], bias_variance=bias[1], k=k)
+        pointwise = ksg_pointwise(self.u, self.v, k, rows=self.rows)
+        return replace(self, pointwise=pointwise, bias=bias[0], bias_variance=bias[1], k=k)
 
 
-def evaluate(u: np.ndarray, v: np.ndarray, k: int, seed: int) -> Candidate:
+def evaluate(u: np.ndarray, v: np.ndarray, k: int, seed: int, rows: Rows | None = None) -> Candidate:
     """The candidate of u: [n, r] and v: [n, s], as they are."""
     u, v = np.ascontiguousarray(u), np.ascontiguousarray(v)
-    return Candidate(ksg_pointwise(u, v, k), *_twin_bias(u, v, k, seed), u, v, k, seed)
+    return Candidate(ksg_pointwise(u, v, k, rows=rows), *_twin_bias(u, v, k, seed), u, v, k, seed, rows=rows)
 
 
 def all_candidates(
-    x: np.ndarray, y: np.ndarray, halves: Halves, k: int, networks: bool, seed: int
+    x: np.ndarray,
+    y: np.ndarray,
+    halves: Halves,
+    k: int,
+    networks: bool,
+    seed: int,
+    rows: Rows | None = None,
 ) -> dict[str, list[Candidate]]:
     """Every candidate on both halves, projections always fitted on the other half.
 
@@ -125,23 +135,24 @@ def all_candidates(
         k: neighbours.
         networks: whether to fit networks too.
         seed: of fits and twins.
+        rows: which rows depend on each other; None where none do.
 
     Returns:
         {name: [on the first half, on the second]}.
     """
     found = []
     if max(x.shape[1], y.shape[1]) <= MAX_DIMS:
-        found += [evaluate(x[rows], y[rows], k, seed + i) for i, rows in enumerate(halves)]
+        found += [evaluate(x[half], y[half], k, seed + i, rows and rows.take(half)) for i, half in enumerate(halves)]
     dims = min(x.shape[1], y.shape[1])
     if max(x.shape[1], y.shape[1]) > 1:
-        linear = [CCA(dims).fit(x[rows], y[rows], seed) for rows in halves[::-1]]
-        found += _of_family("CCA", linear, x, y, halves, k, seed)
+        linear = [CCA(dims).fit(x[half], y[half], seed) for half in halves[::-1]]
+        found += _of_family("CCA", linear, x, y, halves, k, seed, rows)
     if networks:
         from ssl_mi.information.projections.neural import Learned  # which imports torch
 
         # Beyond the dimension of a side, further numbers are functions of the ones before.
-        learned = Learned(min(MAX_DIMS, dims)).fit_each([(x[rows], y[rows]) for rows in halves[::-1]], seed)
-        found += _of_family("learned", learned, x, y, halves, k, seed)
+        learned = Learned(min(MAX_DIMS, dims)).fit_each([(x[half], y[half]) for half in halves[::-1]], seed)
+        found += _of_family("learned", learned, x, y, halves, k, seed, rows)
     by_name: dict[str, list[Candidate]] = {}
     for candidate in found:
         by_name.setdefault(candidate.name, []).append(candidate)
@@ -149,28 +160,41 @@ def all_candidates(
 
 
 def _of_family(
-    family: str, fits: Sequence[Any], x: np.ndarray, y: np.ndarray, halves: Halves, k: int, seed: int
+    family: str,
+    fits: Sequence[Any],
+    x: np.ndarray,
+    y: np.ndarray,
+    halves: Halves,
+    k: int,
+    seed: int,
+    rows: Rows | None,
 ) -> Iterator[Candidate]:
     """A projection in 1, 2, .. 4 of its dimensions, and with its Gaussian tail beyond them, on each half."""
-    for half, (fit, rows) in enumerate(zip(fits, halves, strict=True)):
-        u, v = map(normal_scores, fit(x[rows], y[rows]))
+    for half, (fit, of_half) in enumerate(zip(fits, halves, strict=True)):
+        u, v = map(normal_scores, fit(x[of_half], y[of_half]))
         fitted_on = halves[1 - half]
         promised = gaussian_nats(*map(normal_scores, fit(x[fitted_on], y[fitted_on])))
         kept = gaussian_nats(u, v) - 1 / (2 * len(u))
-        nested = _nested_candidates(family, u, v, promised - kept, k, seed + half)
+        nested = _nested_candidates(family, u, v, promised - kept, k, seed + half, rows and rows.take(of_half))
         yield from nested[:-1]
         yield from _with_tail(nested[-1], u, v, kept)
 
 
 def _nested_candidates(
-    family: str, u: np.ndarray, v: np.ndarray, excess: np.ndarray, k: int, seed: int
+    family: str,
+    u: np.ndarray,
+    v: np.ndarray,
+    excess: np.ndarray,
+    k: int,
+    seed: int,
+    rows: Rows | None,
 ) -> list[Candidate]:
     """The first 1, 2, .. 4 columns. excess: nats of each pair on the rows that were fitted, beyond those on these."""
     biases: list[tuple[float, float]] = []
     novelty: tuple[float, ...] = ()
     found = []
     for r in range(1, min(MAX_DIMS, u.shape[1], v.shape[1]) + 1):
-        candidate = evaluate(u[:, :r], v[:, :r], k, seed)
+        candidate = evaluate(u[:, :r], v[:, :r], k, seed, rows)
         biases.append((candidate.bias, candidate.bias_variance))
         # A dimension that repeats the others adds none of the bias that its twin, an independent one, has.
         novelty += (1 - (redundancy(u[:, :r]) + redundancy(v[:, :r])) / 2,)

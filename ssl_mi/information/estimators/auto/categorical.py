@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.core.inputs import Categories, Variable, check_paired
+from ssl_mi.information.core.inputs import Categories, Variable
 from ssl_mi.information.core.knn_inputs import MAX_DIMS
 from ssl_mi.information.core.linalg import normal_scores
 from ssl_mi.information.estimators import discrete
 from ssl_mi.information.estimators.ksg import mixed_ksg_ross
 from ssl_mi.information.inference import strata
 from ssl_mi.information.inference.cross_fitting import Folds
+from ssl_mi.information.inference.dependence import Rows
 from ssl_mi.information.inference.neighbour_check import with_neighbour_check
 from ssl_mi.information.inference.subsampling import SUBSETS, no_interval, with_interval
-from ssl_mi.information.inference.uncertainty import with_uncertainty
+from ssl_mi.information.inference.uncertainty import around
 from ssl_mi.information.projections.linear import CCA
 
 FEWEST_ROWS = 40 * SUBSETS  # for a standard error: an estimate on fewer than 40 rows a part says nothing of the error
@@ -34,22 +36,40 @@ def constant_side(side: Variable | Categories) -> tuple[Caution, ...]:
     return (Caution("constant-side", text, {"side": side.name}),)
 
 
-def both_categorical(first: Categories, second: Categories, *, level: float, permutations: int, seed: int) -> Estimate:
+class Uncertainty(NamedTuple):
+    """How much is asked for beside the value, and what the rows are.
+
+    Args:
+        level: of the interval.
+        permutations: B of the permutation test; 0 leaves it out.
+        seed: of everything that is drawn.
+        rows: which of them depend on each other.
+    """
+
+    level: float
+    permutations: int
+    seed: int
+    rows: Rows
+
+    @property
+    def subsets(self) -> int:
+        """Parts for an interval; 0 where they would be too small."""
+        return SUBSETS if self.rows.n >= FEWEST_ROWS else 0
+
+
+def both_categorical(first: Categories, second: Categories, how: Uncertainty) -> Estimate:
     """Both sides counted, with Grassberger's correction."""
     counted = partial(discrete.discrete_mi, correction="grassberger")
-    subsets = SUBSETS if first.n >= FEWEST_ROWS else 0
-    return with_uncertainty(
-        counted, first.codes, second.codes, level=level, permutations=permutations, subsets=subsets, seed=seed
-    )
+    return around(counted, first.codes, second.codes, how.level, how.permutations, how.subsets, how.seed, rows=how.rows)
 
 
-def mixed(x: Variable, y: Categories, k: int, *, level: float, permutations: int, seed: int) -> Estimate:
+def mixed(x: Variable, y: Categories, k: int, how: Uncertainty) -> Estimate:
     """Ross's estimator on x: [n, d] against symbols; beyond 4 dimensions on discriminants of x.
 
     Labels with too few rows for it are named in a caution, with the nats that they can hide; the interval reaches up by
     as much.
     """
-    check_paired(x, y)
+    level, permutations, seed, rows = how
     rng = np.random.default_rng(seed)
     values = normal_scores(x.values, rng)
     ross = partial(mixed_ksg_ross, k=k)
@@ -58,13 +78,10 @@ def mixed(x: Variable, y: Categories, k: int, *, level: float, permutations: int
     if (counts > 1).sum() == 1 and (projects or len(counts) > 1):  # without the labels that occur once there is one
         estimate = Estimate(0.0, kind="lower bound", n=x.n, dims=(x.d, 1), estimator="nothing to estimate")
     elif projects:
-        folds = _best_discriminants(values, x.name, y, ross, rng)
+        folds = _best_discriminants(values, x.name, y, ross, rng, rows)
         estimate = _of_discriminants(folds, x.d, ross, level, permutations, seed, rng)
     else:
-        subsets = SUBSETS if x.n >= FEWEST_ROWS else 0
-        estimate = with_uncertainty(
-            ross, values, y.codes, level=level, permutations=permutations, subsets=subsets, seed=seed, labelled=True
-        )
+        estimate = around(ross, values, y.codes, level, permutations, how.subsets, seed, labelled=True, rows=rows)
     # Each half, where there are halves, needs k neighbours of the same label.
     return _with_rare_labels(estimate, y, enough=(1 + projects) * (k + 1))
 
@@ -126,7 +143,7 @@ def _of_discriminants(
 
 
 def _best_discriminants(
-    values: np.ndarray, name: str, y: Categories, ross: Callable[..., Estimate], rng: np.random.Generator
+    values: np.ndarray, name: str, y: Categories, ross: Callable[..., Estimate], rng: np.random.Generator, rows: Rows
 ) -> tuple[list[int], Folds]:
     """CCA of x with the indicator of each symbol, fitted on one half of the rows and applied to the other.
 
@@ -135,28 +152,31 @@ def _best_discriminants(
     """
     codes = y.codes
     indicator = (codes[:, None] == np.flatnonzero(np.bincount(codes))[1:]).astype(np.float64)
-    both = strata.halves(codes, rng.permutation(y.n))
-    if not all(strata.repeats(codes[rows]) for rows in both):
+    both = rows.halves(rng) if rows.lags else strata.halves(codes, rng.permutation(y.n))
+    if not all(strata.repeats(codes[half]) for half in both):
         raise ValueError(
             f"{y.name} has {len(np.unique(codes))} labels in {y.n} rows, none of them 4 times: neither half can be "
             f"estimated through what the other fitted; merge labels, pass more rows, or {name} in up to 4 columns"
         )
     found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}  # dimensions -> (projected, codes) of each half
-    for rows, fit_rows in zip(both, both[::-1], strict=True):
-        u, _ = CCA(MAX_DIMS).fit(values[fit_rows], indicator[fit_rows])(values[rows], indicator[rows])
+    for half, other in zip(both, both[::-1], strict=True):
+        u, _ = CCA(MAX_DIMS).fit(values[other], indicator[other])(values[half], indicator[half])
         for r in range(1, u.shape[1] + 1):
-            found.setdefault(r, []).append((normal_scores(u[:, :r]), codes[rows]))
+            found.setdefault(r, []).append((normal_scores(u[:, :r]), codes[half]))
     found = {r: projected for r, projected in found.items() if len(projected) == len(both)}
     best = [max(found, key=lambda r: float(ross(*found[r][half]))) for half in (0, 1)]
     # The choice for a half is not made by the noise in its own estimate.
-    return best, Folds([found[best[1]][0], found[best[0]][1]])
+    return best, Folds([found[best[1]][0], found[best[0]][1]], [rows.take(half) for half in both])
 
 
 def _with_interval_of_folds(
     estimate: Estimate, folds: Folds, ross: Callable[..., Estimate], level: float, seed: int
 ) -> Estimate:
     """Variances of the two halves, which are independent, add; both intervals have the same degrees of freedom."""
-    each = [with_interval(ross, u, codes, level=level, seed=seed, labelled=True) for u, codes in folds.pairs]
+    each = [
+        with_interval(ross, u, codes, level=level, seed=seed, labelled=True, rows=rows)
+        for (u, codes), rows in zip(folds.pairs, folds.rows, strict=True)
+    ]
     errors = [(half.se, (half.ci[1] - half.ci[0]) / 2) for half in each if half.se is not None and half.ci is not None]
     if len(errors) < len(each):
         return replace(estimate, warnings=(*estimate.warnings, no_interval(SUBSETS)))

@@ -1,7 +1,7 @@
 """The default estimator: looks at the samples, chooses how to estimate from them, and reports what it chose.
 
 Symbols on both sides are counted (`discrete`), symbols on one side go to Ross's estimator (`ksg.mixed_ksg_ross`); both
-in categorical.py. Everything else is treated as continuous:
+in categorical.py. Whether whole numbers are symbols is decided in choice.py. Everything else is treated as continuous:
 
 1. Each coordinate goes through its ranks to the standard normal, ties broken at random. Neither loses information,
    and long tails, units, rounding and atoms are gone.
@@ -22,24 +22,30 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.core.inputs import Categories, Variable, prepare_for_ranks, read_either
-from ssl_mi.information.core.knn_inputs import MAX_DIMS
+from ssl_mi.information.core.inputs import Categories, Variable, check_paired, standardize
+from ssl_mi.information.core.knn_inputs import MAX_DIMS, check_neighbours
 from ssl_mi.information.core.linalg import normal_scores
-from ssl_mi.information.estimators.auto import categorical
+from ssl_mi.information.core.repeats import dropped_copies, without_copies
+from ssl_mi.information.core.settings import check_seed, check_uncertainty, whole_number
+from ssl_mi.information.estimators.auto import categorical as categorical_sides
 from ssl_mi.information.estimators.auto.candidates import Candidate, Halves, all_candidates, evaluate
+from ssl_mi.information.estimators.auto.categorical import Uncertainty
+from ssl_mi.information.estimators.auto.choice import Taken, choose
+from ssl_mi.information.estimators.auto.sides import Categorical, Side, read_sides
 from ssl_mi.information.estimators.ksg import ksg_pointwise, null_values
-from ssl_mi.information.inference.cross_fitting import halves as random_halves
+from ssl_mi.information.inference.dependence import Rows, read_rows
+from ssl_mi.information.inference.dependence_check import dependence_cautions
 from ssl_mi.information.inference.neighbour_check import FACTOR, disagreement
-from ssl_mi.information.inference.permutation import PermutationTest, derangement, p_value
+from ssl_mi.information.inference.permutation import PermutationTest, p_value
 
 FEWEST_ROWS = 40
+QUICK_PERMUTATIONS = 5  # where ways to take a side are compared
 LEARNING_ROWS = 500  # of a half; networks learn nothing from fewer
 NULL_ROWS = 3000  # enough to distinguish dependence from none, and cheap enough to permute often
 FEW_ROWS = 1000
@@ -56,12 +62,14 @@ def mutual_information(
     level: float = 0.95,
     permutations: int = 99,
     seed: int = 0,
+    categorical: Categorical = None,
+    groups: ArrayLike | None = None,
+    blocks: int | None = None,
 ) -> Estimate:
     """I(x; y) in nats, with an interval, a p-value and cautions; `settings` names what was chosen, and why.
 
     Args:
-        x: [n] or [n, dx], torch or numpy, any dtype or device. A side of few distinct values (integers, booleans,
-            strings, or one column of few numbers) is treated as symbols.
+        x: [n] or [n, dx]: torch or numpy, any dtype or device, lists, data frames.
         y: [n] or [n, dy], likewise.
         k: neighbours.
         learned: whether networks are among the projections. False is ten times faster, and blind beyond 4 dimensions
@@ -69,12 +77,20 @@ def mutual_information(
         level: of the interval, between 0 and 1.
         permutations: B of the permutation test; 0 leaves it out.
         seed: of halves, fits, twins and permutations.
+        categorical: which sides hold labels, whose order means nothing: "x", "y", "both", True, False (neither), or a
+            pair (for x, for y) of True, False and None. None finds out: text, booleans and category columns are labels,
+            fractions are numbers, and whole numbers, and one column of few values, are taken as what shows more
+            (choice.py); `settings` tells which.
+        groups: [n], the source of each row (an image, a patient, a document), where rows share sources. Every split,
+            permutation and standard error then keeps sources whole, and rows of one source are no neighbours.
+        blocks: rows are in the order of time, and independent when that many places apart: permutations are circular
+            shifts, and rows that are nearer in time are no neighbours. None where order means nothing.
 
     Returns:
         A point estimate, or a lower bound where a projection was chosen.
 
     Raises:
-        ValueError: unpaired lengths, NaN or infinity, wrong rank, fewer than 40 rows.
+        ValueError: unpaired lengths, missing or infinite values, wrong rank, fewer than 40 rows, settings out of range.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -84,20 +100,54 @@ def mutual_information(
         True
     """
     started = time.perf_counter()
-    a, b = read_either(x, "x"), read_either(y, "y")
-    uncertainty: dict[str, Any] = {"level": level, "permutations": permutations, "seed": seed}
+    check_uncertainty(level, permutations)
+    check_seed(seed)
+    k = whole_number("k", k, 1, "neighbours")
+    a, b = read_sides(x, y, categorical)
+    check_paired(a, b)
+    rows = read_rows(a.n, groups, blocks)
+    a, b, rows, copies = _without_copies(a, b, rows)
+    check_neighbours(k, rows.n)
+
+    def quick(first: Taken, second: Taken) -> Estimate:
+        some = rows if first.n == rows.n else Rows(first.n)
+        labelled = isinstance(first, Categories) or isinstance(second, Categories)
+        uncertainty = Uncertainty(level, QUICK_PERMUTATIONS * labelled, seed, some)
+        return _estimate(first, second, k, False, uncertainty)
+
+    choice = choose(a, b, quick, seed)
+    estimate = _estimate(choice.x, choice.y, k, learned, Uncertainty(level, permutations, seed, rows))
+    constant = (*categorical_sides.constant_side(choice.x), *categorical_sides.constant_side(choice.y))
+    order = () if rows.lags else dependence_cautions(choice.x, choice.y)
+    return replace(
+        estimate,
+        settings={**estimate.settings, **rows.settings, **choice.settings},
+        warnings=(*copies, *order, *choice.warnings, *estimate.warnings, *constant),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _without_copies(a: Side, b: Side, rows: Rows) -> tuple[Side, Side, Rows, tuple[Caution, ...]]:
+    """The sides without rows that were copied, and a caution where there were any."""
+    of_a, of_b = ((side.labels or side.numbers) if side.few else (side.numbers or side.labels) for side in (a, b))
+    assert of_a is not None and of_b is not None  # a side is one of the two
+    kept = without_copies(of_a, of_b)
+    if len(kept) == rows.n:
+        return a, b, rows, ()
+    return a.take(kept), b.take(kept), rows.take(kept), (dropped_copies(of_a, of_b, rows.n - len(kept)),)
+
+
+def _estimate(a: Taken, b: Taken, k: int, learned: bool, how: Uncertainty) -> Estimate:
+    """The estimate of sides that are taken as numbers or as labels."""
     match a, b:
         case Categories(), Categories():
-            estimate = categorical.both_categorical(a, b, **uncertainty)
+            return categorical_sides.both_categorical(a, b, how)
         case Variable(), Categories():
-            estimate = categorical.mixed(a, b, k, **uncertainty)
+            return categorical_sides.mixed(a, b, k, how)
         case Categories(), Variable():
-            estimate = categorical.mixed(b, a, k, **uncertainty)
-            estimate = replace(estimate, dims=estimate.dims and estimate.dims[::-1])
-        case Variable(), Variable():
-            estimate = _continuous(a, b, k, learned, **uncertainty)
-    warnings = (*estimate.warnings, *categorical.constant_side(a), *categorical.constant_side(b))
-    return replace(estimate, warnings=warnings, seconds=time.perf_counter() - started)
+            estimate = categorical_sides.mixed(b, a, k, how)
+            return replace(estimate, dims=estimate.dims and estimate.dims[::-1])
+    return _continuous(a, b, k, learned, how)
 
 
 # --- continuous on both sides ---------------------------------------------------------------------------------
@@ -172,18 +222,20 @@ class Selection:
         return max(0.0, float(max(prospects, default=self.value)) - self.value)
 
 
-def _continuous(
-    x: Variable, y: Variable, k: int, learned: bool, *, level: float, permutations: int, seed: int
-) -> Estimate:
-    a, b, cautions = prepare_for_ranks(x, y)
-    n, dims = a.n, (a.d, b.d)
+def _continuous(x: Variable, y: Variable, k: int, learned: bool, how: Uncertainty) -> Estimate:
+    level, permutations, seed, rows = how
+    n, dims = x.n, (x.d, y.d)
+    cautions = (*standardize(x)[2], *standardize(y)[2])
     if n < FEWEST_ROWS:
         raise ValueError(f"x and y have n={n} rows: cross-fitting on two halves needs {FEWEST_ROWS}; use ksg")
+    check_neighbours(k, n if max(dims) == 1 else n // 2, FACTOR)
     rng = np.random.default_rng(seed)
-    halves = random_halves(n, rng)
+    halves = rows.halves(rng)
     networks = learned and n // 2 >= LEARNING_ROWS and max(dims) > 1
-    selection = _select(normal_scores(a.values, rng), normal_scores(b.values, rng), halves, k, networks, seed)
-    test = _independence_test(selection.candidates, k, permutations, rng) if permutations else None
+    selection = _select(normal_scores(x.values, rng), normal_scores(y.values, rng), halves, k, networks, seed, rows)
+    test = (
+        _independence_test(selection.candidates, k, permutations, rng, rows.take(halves[1])) if permutations else None
+    )
     return Estimate(
         value=selection.value,
         kind="lower bound" if selection.projected else "point estimate",
@@ -201,13 +253,13 @@ def _continuous(
     )
 
 
-def _select(x: np.ndarray, y: np.ndarray, halves: Halves, k: int, networks: bool, seed: int) -> Selection:
+def _select(x: np.ndarray, y: np.ndarray, halves: Halves, k: int, networks: bool, seed: int, rows: Rows) -> Selection:
     """Steps 2 to 4 of the module's description."""
-    found = all_candidates(x, y, halves, k, networks, seed)
+    found = all_candidates(x, y, halves, k, networks, seed, rows)
     best = [max(found, key=lambda name: found[name][half].score) for half in (0, 1)]
     chosen = found[best[1]][0], found[best[0]][1]  # each half is estimated as the other half prefers
     direct = all(candidate.family == "direct" for candidate in chosen)
-    parts = (evaluate(x, y, k, seed),) if direct else chosen
+    parts = (evaluate(x, y, k, seed, rows),) if direct else chosen
     return Selection(found, chosen, parts, tuple(part.with_k(FACTOR * k) for part in parts))
 
 
@@ -226,7 +278,7 @@ def _interval(selection: Selection, level: float) -> tuple[float, float]:
 
 
 def _independence_test(
-    found: Mapping[str, list[Candidate]], k: int, permutations: int, rng: np.random.Generator
+    found: Mapping[str, list[Candidate]], k: int, permutations: int, rng: np.random.Generator, rows: Rows
 ) -> PermutationTest:
     """Mean estimate and p-value over derangements of the second half, the projections fitted on the first as they are.
 
@@ -237,10 +289,11 @@ def _independence_test(
     """
     tested = [both[1] for both in found.values() if both[1].tests_dependence]
     n = min(NULL_ROWS, len(tested[0].u))
-    partners = np.stack([derangement(n, rng) for _ in range(permutations)])
+    rows = rows.take(np.arange(n))
+    partners = np.stack([rows.derangement(rng) for _ in range(permutations)])
     sides = [(candidate.u[:n], candidate.v[:n]) for candidate in tested]
-    observed = sum(float(ksg_pointwise(u, v, k).mean()) for u, v in sides)
-    null = np.sum([null_values(u, v, k, partners) for u, v in sides], axis=0)
+    observed = sum(float(ksg_pointwise(u, v, k, rows=rows).mean()) for u, v in sides)
+    null = np.sum([null_values(u, v, k, partners, rows=rows) for u, v in sides], axis=0)
     return PermutationTest(float(null.mean()) / len(sides), p_value(observed, null))
 
 

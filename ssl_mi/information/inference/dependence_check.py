@@ -1,0 +1,151 @@
+"""Do rows look dependent on each other? Rows alike that follow each other, and rows alike in clusters of equal size.
+
+Permutation tests and intervals need independent rows. Two things show in the samples when they are not:
+
+*Order.* In independent rows the correlation r(1) of a column with itself one row on has a standard deviation of 1/√n. A
+caution comes where it is beyond that on *both* sides, for a test holds when one side alone is independent. For sums of
+products (Bartlett 1946) n rows are then worth
+
+    n_eff = n / (1 + 2 Σ_l r_x(l) r_y(l)),     over lags up to the first where the product is lost in noise
+
+*Clusters.* For independent rows from a smooth density, with d_j the distance to the j-th neighbour, j log(d_(j+1) / d_j)
+has the same mean, one over the dimension, for every j (Levina & Bickel 2004). Where m rows come from each source it
+leaps at j = m - 1: there the neighbours of the same source end. (Independent Gaussian, Cauchy and 64-dimensional rows:
+the largest of ten is below 1.3 times the median.) Distances are those of (x, y), so that both sides must be near; views
+as far from each other as from those of other sources do not show.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ssl_mi.information.core.caution import Caution
+from ssl_mi.information.core.inputs import Categories, Variable
+from ssl_mi.information.core.linalg import normal_scores
+
+SIGMAS = 4.5  # of r(1), on both sides: never by chance
+COLUMNS = 64  # that are looked at
+LABELS = 16
+LEAPS = 1.7, 3.0  # times the median over j, for clusters of up to 6 rows and for larger ones, which nature makes too
+SMALL = 6
+NEIGHBOURS = 12
+QUERIES = 256
+TILE = 50_000
+
+
+def dependence_cautions(x: Variable | Categories, y: Variable | Categories) -> tuple[Caution, ...]:
+    """Cautions about rows that seem to depend on each other, on both sides."""
+    return (*_order(x, y), *_clusters(x, y))
+
+
+# ----------------------------------------------------------------------------------------------------- order
+
+
+def _order(x: Variable | Categories, y: Variable | Categories) -> tuple[Caution, ...]:
+    n = x.n
+    found = [_most_persistent(side) for side in (x, y)]
+    if n < 40 or min(r * np.sqrt(n) - _threshold(d) for r, d, _ in found) <= 0:
+        return ()
+    effective = effective_rows(found[0][2], found[1][2])
+    text = (
+        f"rows next to each other are alike on both sides (correlation {found[0][0]:.2f} and {found[1][0]:.2f}): n = {n} "
+        f"rows are worth about {effective:.0f} independent ones, so p and the interval are too sure; pass blocks=, the "
+        f"rows after which a series has forgotten, or groups=, or shuffle rows that were sorted"
+    )
+    return (Caution("dependent-rows", text, {"n": n, "n_effective": round(effective)}),)
+
+
+def _threshold(columns: int) -> float:
+    """Of r(1) √n, higher for the largest of many."""
+    return SIGMAS + float(np.sqrt(2 * np.log(max(columns, 1))))
+
+
+def _most_persistent(side: Variable | Categories) -> tuple[float, int, np.ndarray]:
+    """The largest correlation of a column with itself one row on, of how many columns, and that column."""
+    columns = _columns(side)
+    if columns.shape[1] == 0 or len(columns) < 3:
+        return 0.0, 1, np.zeros(len(columns))
+    r = (columns[1:] * columns[:-1]).mean(0)
+    best = int(r.argmax())
+    return float(r[best]), columns.shape[1], columns[:, best]
+
+
+def _columns(side: Variable | Categories) -> np.ndarray:
+    """Columns of mean 0 and variance 1: normal scores of numbers, indicators of labels. Sorted ones are left out."""
+    if isinstance(side, Variable):
+        raw = side.values[:, :COLUMNS]
+        steps = np.diff(raw, axis=0)
+        raw = raw[:, ~((steps >= 0).all(0) | (steps <= 0).all(0))]
+        columns = normal_scores(raw) if raw.shape[1] else raw
+    else:
+        steps = np.diff(side.codes)
+        frequent = np.argsort(-np.bincount(side.codes), kind="stable")[:LABELS]
+        columns = (side.codes[:, None] == frequent).astype(np.float64)
+        if (steps >= 0).all() or (steps <= 0).all():
+            columns = columns[:, :0]
+    columns = columns - columns.mean(0)
+    deviation = columns.std(0)
+    return columns[:, deviation > 0] / deviation[deviation > 0]
+
+
+def effective_rows(x: np.ndarray, y: np.ndarray) -> float:
+    """How many independent rows two series of mean 0 and variance 1, [n] each, are worth."""
+    n = len(x)
+    total = 1.0
+    for lag in range(1, n // 4):
+        both = float((x[lag:] * x[:-lag]).mean() * (y[lag:] * y[:-lag]).mean())
+        if both < 1 / n:
+            break
+        total += 2 * both
+    return n / total
+
+
+# -------------------------------------------------------------------------------------------------- clusters
+
+
+def _clusters(x: Variable | Categories, y: Variable | Categories) -> tuple[Caution, ...]:
+    if isinstance(x, Categories) or isinstance(y, Categories) or x.n < 10 * NEIGHBOURS:
+        return ()
+    leaps = _leaps(np.concatenate([_scaled(side.values) for side in (x, y)], 1))
+    sizes = np.arange(2, len(leaps) + 2)
+    found = sizes[leaps > np.where(sizes <= SMALL, *LEAPS)]
+    if not len(found):
+        return ()
+    size = int(found[0])
+    effective = round(x.n / size)
+    text = (
+        f"rows come in clusters of about {size} on both sides, as views of one source do: n = {x.n} rows are worth about "
+        f"{effective} independent ones, so p and the interval are too sure; pass groups=, the source of each row"
+    )
+    return (Caution("clustered-rows", text, {"n": x.n, "n_effective": effective, "size": size}),)
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Columns of variance 1 / d, so that each side has the same part in a distance."""
+    deviation = values.std(0)
+    return (values - values.mean(0)) / np.where(deviation > 0, deviation, 1.0) / np.sqrt(values.shape[1])
+
+
+def _leaps(scaled: np.ndarray) -> np.ndarray:
+    """j log(d_(j+1) / d_j), averaged over some rows, relative to its median over j = 1, 2, ..: [NEIGHBOURS - 2]."""
+    rows = np.linspace(0, len(scaled) - 1, min(QUERIES, len(scaled))).astype(np.int64)
+    distances = np.sqrt(_nearest_squares(scaled, rows))
+    distances = distances[(distances > 1e-6).all(1)]  # the expansion of squares is not exact near 0, and ties have none
+    if len(distances) < len(rows) / 2:
+        return np.zeros(NEIGHBOURS - 2)
+    steps = np.log(distances[:, 1:] / distances[:, :-1]).mean(0) * np.arange(1, NEIGHBOURS - 1)
+    return steps / max(float(np.median(steps)), 1e-12)
+
+
+def _nearest_squares(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Squared distances of some rows to the nearest others, ascending: [len(rows), NEIGHBOURS - 1]."""
+    some, best = points[rows], np.full((len(rows), 0), np.inf)
+    norms = (some**2).sum(1)[:, None]
+    for start in range(0, len(points), TILE):
+        tile = points[start : start + TILE]
+        squares = norms + (tile**2).sum(1) - 2 * some @ tile.T
+        own = (rows >= start) & (rows < start + len(tile))
+        squares[np.flatnonzero(own), rows[own] - start] = np.inf
+        best = np.concatenate([best, squares], 1)
+        best = np.partition(best, NEIGHBOURS - 2, 1)[:, : NEIGHBOURS - 1] if best.shape[1] >= NEIGHBOURS else best
+    return np.maximum(np.sort(best, 1), 0.0)
