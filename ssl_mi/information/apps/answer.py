@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ssl_mi.information.apps.files import Side
 from ssl_mi.information.core.estimate import Estimate
@@ -108,23 +109,20 @@ def show(answer: Answer, x: Side, y: Side, bits: bool) -> None:
     }
     for name, text in lines.items():
         if text is not None:
-            table.add_row(name, literal(text))
+            table.add_row(name, text)
     out.print(table)
     for warning in estimate.warnings:
-        out.print(f"[yellow]warning:[/yellow] {literal(warning)}", soft_wrap=True)
+        out.print(Text.assemble(("warning:", "yellow"), f" {warning}"), soft_wrap=True)
     for note in (*answer.notes, *_note_of_unit(estimate, bits)):
-        out.print(f"note: {literal(note)}", soft_wrap=True)
+        out.print(f"note: {note}", soft_wrap=True)
 
 
 def shape_of(side: Side) -> str:
     return f"{list(side.values.shape)} {'text' if side.values.dtype.kind in 'US' else side.values.dtype}"
 
 
-def literal(text: str) -> str:
-    """As it stands: [n, d] is no markup."""
-    return text.replace("[", r"\[")
-
-
-def console() -> Console:
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(width=140, highlight=False)  # a file has no width of its own
+def console(width: int = 140) -> Console:
+    """Prints texts as they stand: [n, d] is no markup. width: where the output is a file, which has none of its own."""
+    plain = {"markup": False, "emoji": False, "highlight": False}
+    found = Console(**plain)
+    return found if found.is_terminal else Console(width=width, **plain)

@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
+from ssl_mi.information.apps.answer import console as plain_console
 from ssl_mi.information.apps.catalogue import find_estimator
 from ssl_mi.information.distributions.suites import SUITES, Task, find_task
 
@@ -78,7 +79,7 @@ def run(
     """Every estimator on every task and seed; rows already in `out` are taken from there, new ones appended."""
     done = {row.key: row for row in load(out)} if out and out.exists() else {}
     rows, wanted = [], [(e, t, s) for t in tasks for s in seeds for e in estimators]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), disable=not progress) as bar:
         job = bar.add_task("benchmark", total=len(wanted))
         for name, task, seed in wanted:
@@ -285,13 +286,13 @@ def table(rows: Sequence[Row]) -> Table:
     return drawn
 
 
-def _text(cell: Cell | None) -> str:
+def _text(cell: Cell | None) -> Text:
     if cell is None:
-        return "-"
+        return Text("-")
     if math.isnan(cell.mean):
-        return f"[red]{cell.failed} failed[/red]"
-    text = f"{cell.mean:.3f} ({cell.error:.3f})"
-    return f"[red]{text}[/red]" if cell.error > max(0.1 * cell.true, 0.1) else text
+        return Text(f"{cell.failed} failed", style="red")
+    far = cell.error > max(0.1 * cell.true, 0.1)
+    return Text(f"{cell.mean:.3f} ({cell.error:.3f})", style="red" if far else "")
 
 
 def picture(rows: Sequence[Row], path: Path) -> None:
@@ -351,9 +352,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--picture", type=Path, help="where to draw, .png, .pdf or .svg")
     parser.add_argument("--list", action="store_true", help="name the tasks with their truth, and stop")
     arguments = parser.parse_args(argv)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)  # a log file has no width of its own
+    console = plain_console(160)
     try:
         chosen = [find_task(t) for t in arguments.tasks] if arguments.tasks else SUITES[arguments.suite]
         chosen = [t for t in chosen if re.search(arguments.match or "", t.name)]
@@ -361,7 +360,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError(f"no task of {arguments.suite} matches {arguments.match!r}; see --list")
         if arguments.list:
             for task in chosen:
-                console.print(f"{task.mi:8.5f}  {task.name}  [dim]{task.title}[/dim]", highlight=False)
+                console.print(Text.assemble(f"{task.mi:8.5f}  {task.name}  ", (task.title, "dim")))
             return 0
         names = [s.strip() for given in arguments.estimators or ["ksg"] for s in _split(given)]
         estimators = {name: find_estimator(name) for name in names}

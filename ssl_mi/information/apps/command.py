@@ -21,9 +21,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from ssl_mi.information.apps import catalogue as named
-from ssl_mi.information.apps.answer import Answer, console, document, literal, shape_of, show
+from ssl_mi.information.apps.answer import Answer, console, document, shape_of, show
 from ssl_mi.information.apps.files import Side, read_sides
 from ssl_mi.information.apps.source import Asked
 from ssl_mi.information.core.estimate import Estimate
@@ -280,10 +281,12 @@ def _checked(estimate: Any, name: str) -> Estimate:
 @contextmanager
 def _progress(name: str, total: int | None, shown: bool) -> Iterator[Callable[[Callable], Callable]]:
     """Gives a function that makes an estimator count its readings on a bar, on stderr."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     if total is None:
         columns = (columns[0], columns[1], columns[3])
-    with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as bar:
+    with Progress(
+        *columns, console=Console(stderr=True, markup=False, emoji=False), disable=not shown, transient=True
+    ) as bar:
         task = bar.add_task(name, total=total)
 
         def counted(estimator: Callable) -> Callable:
@@ -310,18 +313,19 @@ def _estimators(arguments: argparse.Namespace, parser: argparse.ArgumentParser) 
             parser.error(str(problem))
         entry = named.CATALOGUE.get(named.split_settings(arguments.name)[0])
         if entry is not None:
-            out.print(f"[bold]{arguments.name}[/bold]\n  number: {entry.number}\n  when:   {entry.when}")
+            facts = f"\n  number: {entry.number}\n  when:   {entry.when}"
+            out.print(Text.assemble((arguments.name, "bold"), facts))
         taken = named.settings_of(function)
         if taken is not None:
             parameters = inspect.signature(function).parameters
-            out.print("  takes:  " + literal(", ".join(f"{name}={parameters[name].default!r}" for name in taken)))
-        out.print("\n" + literal(inspect.getdoc(getattr(function, "func", function)) or ""))
+            out.print("  takes:  " + ", ".join(f"{name}={parameters[name].default!r}" for name in taken))
+        out.print("\n" + (inspect.getdoc(getattr(function, "func", function)) or ""))
         return 0
     table = Table(title="ssl-mi estimate --estimator NAME[:SETTINGS]", title_justify="left")
     for column in ("name", "what its number means", "when to take it"):
         table.add_column(column)
     for name, entry in named.CATALOGUE.items():
-        table.add_row(f"[bold]{name}[/bold]", entry.number, entry.when + (" (fits networks)" if entry.fits else ""))
+        table.add_row(Text(name, style="bold"), entry.number, entry.when + (" (fits networks)" if entry.fits else ""))
     out.print(table)
     out.print(
         "All about one, with its settings: ssl-mi estimators NAME. From Python only, as they take other samples: "

@@ -31,11 +31,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from torch import Tensor
 
+from ssl_mi.information.apps.answer import console as plain_console
 from ssl_mi.information.distributions.families import Gaussian, gaussian_with_mi
 from ssl_mi.information.variational import bounds, critics, neural
 from ssl_mi.information.variational import upper_bounds as upper
@@ -160,7 +160,7 @@ def staircase(
     makers += [(DENSITIES, lambda: of_densities(steps)), ((FLOW,), lambda: of_flow(steps))]
     wanted = [(names, make, seed) for names, make in makers if set(names) & set(estimators) for seed in seeds]
     result = []
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with torch.random.fork_rng(devices=[]), Progress(*columns, disable=not progress) as bar:
         job = bar.add_task("staircase", total=len(wanted) * len(levels))
         for names, make, seed in wanted:
@@ -310,9 +310,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("staircase.csv"), help="default: %(default)s")
     parser.add_argument("--picture", type=Path, default=Path("staircase.png"), help="default: %(default)s")
     arguments = parser.parse_args(argv)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)  # a log file has no width of its own
+    console = plain_console(120)
     names = [name for name in arguments.estimators.split(",") if name]
     try:
         rows = staircase(

@@ -220,7 +220,7 @@ def _restore(modules: list[nn.Module], states: list[dict[str, Tensor]]) -> None:
 
 @contextmanager
 def _bar(description: str, total: int, shown: bool) -> Iterator[Callable[[str], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not shown, transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda text: bar.update(task, advance=1, description=text)
