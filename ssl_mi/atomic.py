@@ -53,7 +53,12 @@ def write(path: str | Path, content: bytes | bytearray | memoryview | str) -> Pa
 
 
 def write_figure(path: str | Path, figure: Any, **options: Any) -> Path:
-    """`figure.savefig(path, **options)` of matplotlib, whole or not at all."""
+    """`figure.savefig(path, **options)` of matplotlib, whole or not at all.
+
+    Texts are drawn as they stand: the name of a class may hold a $, which is no mathematics.
+    """
+    for text in figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
+        text.set_parse_math(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png", **options)
     return write(path, buffer.getbuffer())

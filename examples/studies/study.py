@@ -125,8 +125,8 @@ def measured(study: Study, seeds: Sequence[int], folder: Path, quick: bool = Fal
     rows = read_rows(path)
     jobs = [{**job, "seed": seed} for seed in seeds for job in study.jobs(quick)]
     commit = report.environment(Path(__file__).parent)["commit"]
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True, markup=False, emoji=False)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     quiet = {"redirect_stdout": False, "redirect_stderr": False, "disable": not console.is_terminal}
     with Progress(*columns, TimeRemainingColumn(), console=console, **quiet) as bar:
         task = bar.add_task(study.name, total=len(jobs))

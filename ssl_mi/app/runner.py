@@ -7,12 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_mi import atomic
 from ssl_mi.app.startup import build, check_checkpoint, first_process
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Run:
@@ -138,17 +141,16 @@ class Run:
             atomic.remove_orphans(folder)
 
     def _print_facts(self) -> None:
-        from rich.console import Console
+        from rich.text import Text
 
         self.started = True
         if not first_process():
             return
-        console = Console(highlight=False, quiet=self.quiet)
+        console = _console(quiet=self.quiet)
         for name, value in self.facts().items():
-            console.print(f"[bold]{name:>17}[/bold]  {value}", soft_wrap=True)
+            console.print(Text.assemble((f"{name:>17}", "bold"), f"  {value}"), soft_wrap=True)
 
     def _close(self, ended: str) -> None:
-        from rich.console import Console
         from rich.table import Table
 
         from ssl_mi import report
@@ -174,16 +176,23 @@ class Run:
         title = f"{self.cfg.name}, seed {self.cfg.seed}"
         path = report.write(self.folder, title, facts, history, rows, config, plots)
         header, lines = report.closing_table(rows)
-        console = Console(width=None if sys.stdout.isatty() else 160, quiet=self.quiet)
+        console = _console(width=None if sys.stdout.isatty() else 160, quiet=self.quiet)
         if lines:
             table = Table(*header)
             for line in lines:
                 table.add_row(*line)
             console.print(table)
-        console.print(f"{ended}, {seconds:.0f} s; report: {path}", highlight=False, soft_wrap=True)
+        console.print(f"{ended}, {seconds:.0f} s; report: {path}", soft_wrap=True)
         last = self.folder / "checkpoints" / "last.ckpt"
         if ended != "complete" and last.exists():
-            console.print(f"resume with the same command and ckpt_path={last}", highlight=False, soft_wrap=True)
+            console.print(f"resume with the same command and ckpt_path={last}", soft_wrap=True)
+
+
+def _console(width: int | None = None, quiet: bool = False) -> Console:
+    """Prints texts as they stand: an error, a class or a folder may hold brackets and colons."""
+    from rich.console import Console
+
+    return Console(width=width, quiet=quiet, markup=False, emoji=False, highlight=False)
 
 
 def _own_optimizer(make: Callable[..., Any] | None) -> dict[str, str]:

@@ -232,7 +232,7 @@ def print_table(lines: Sequence[Line]) -> None:
         drawn.add_column(name, no_wrap=name != "overrides", overflow="fold")
     for cells in zip(*table.values(), strict=True):
         drawn.add_row(*cells)
-    Console(width=None if sys.stdout.isatty() else 160).print(drawn)
+    Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False).print(drawn)
 
 
 def _what_varies(overrides: Sequence[str]) -> list[str]:

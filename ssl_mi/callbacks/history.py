@@ -56,9 +56,8 @@ class History(pl.Callback):
             total = trainer.max_epochs
             left = (total - entry["epoch"]) * seconds if total and total > 0 else float("nan")
             values = "  ".join(f"{k.removeprefix('train/')} {v:.4f}" for k, v in metrics.items())
-            Console().print(
+            Console(markup=False, emoji=False, highlight=False).print(
                 f"epoch {entry['epoch']}/{total}  {values}  {entry['images_per_second']:.0f} images/s  "
                 f"{left:.0f} s left",
-                highlight=False,
                 soft_wrap=True,
             )

@@ -14,7 +14,7 @@ def progress_bar(style: str) -> ProgressBar | None:
     Args:
         style: "bar", "lines", "none", or "auto": a bar on a terminal and in a notebook, lines in a log file.
     """
-    notebook = Console().is_jupyter
+    notebook = Console(markup=False, emoji=False).is_jupyter
     if style == "bar" or (style == "auto" and (notebook or sys.stdout.isatty())):
         # In a notebook rich's live display needs a widget that may not be installed; tqdm's bar does not.
         return TQDMProgressBar(leave=False) if notebook else RichProgressBar(leave=False)

@@ -138,7 +138,7 @@ def draw_views(views: Sequence[np.ndarray | Sequence[str]], path: Path) -> Path:
         for axis, image in zip(row, images, strict=True):
             axis.set_axis_off()
             if isinstance(image, str):
-                words = textwrap.fill(image, 16).replace("$", r"\$")
+                words = textwrap.fill(image, 16)
                 axis.text(0.5, 1, words, fontsize=5, ha="center", va="top", transform=axis.transAxes)
             else:
                 axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", interpolation="nearest")
@@ -159,8 +159,13 @@ def draw_map(h: np.ndarray, labels: np.ndarray | None, names: Sequence[str], pat
     else:
         for c, name in enumerate(names):
             of = xy[labels == c]
-            axis.scatter(of[:, 0], of[:, 1], s=7, color=f"C{c % 10}", marker="o^s"[c // 10 % 3], label=name)
+            axis.scatter(of[:, 0], of[:, 1], s=7, color=f"C{c % 10}", marker="o^s"[c // 10 % 3], label=_label(name))
         if len(names) <= 20:
             axis.legend(frameon=False, fontsize=7, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
     axis.set(xticks=[], yticks=[], title="t-SNE of h, held-out samples")
     return _save(figure, path)
+
+
+def _label(name: str) -> str:
+    """As a legend shows it: matplotlib leaves out what begins with an underscore."""
+    return f" {name}" if name.startswith("_") else name

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
@@ -240,13 +240,17 @@ def _in_threads(work: Callable[[int], object], rows: list[int]) -> list:
         return list(pool.map(work, rows))
 
 
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+
+
 def _with_progress(results: Iterator, total: int, what: str, after: float = 2.0) -> Iterator:
     """Pass `results` on; when that takes more than `after` seconds, with a progress bar on the first process."""
     began, bar = time.monotonic(), None
     try:
         for done, result in enumerate(results, start=1):
             if bar is None and time.monotonic() - began > after and this_process()[0] == 0:
-                bar = Progress(console=Console(stderr=True), transient=True)
+                bar = Progress(*_columns(), console=Console(stderr=True, markup=False, emoji=False), transient=True)
                 task = bar.add_task(what, total=total)
                 bar.start()
             if bar is not None:

@@ -62,9 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     from ssl_mi.information.apps import benchmark_report, benchmark_rows
     from ssl_mi.information.apps.catalogue import find_estimator
 
-    console = Console(highlight=False)
+    console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
-        console = Console(width=160, highlight=False)  # a log file has no width of its own
+        console = Console(width=160, markup=False, emoji=False, highlight=False)  # a log file has no width of its own
     try:
         chosen = benchmark_rows.choose_tasks(arguments.suite, arguments.tasks, arguments.match)
         if arguments.list:

@@ -97,7 +97,7 @@ def run(
     done = {row.key: row for row in load(out)} if out and out.exists() else {}
     rows = []
     wanted = [(e, t, s) for t in tasks for s in seeds for e in estimators]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), disable=not progress) as bar:
         job = bar.add_task("benchmark", total=len(wanted))
         for name, task, seed in wanted:

@@ -172,10 +172,12 @@ def _checked(request: Request) -> Callable[..., Estimate]:
 @contextmanager
 def _progress(name: str, total: int | None, shown: bool) -> Iterator[Callable[[Callable], Callable]]:
     """Gives a function that makes an estimator count its calls on a bar, on stderr."""
-    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
+    columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()]
     if total is not None:
         columns.insert(2, MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as bar:
+    with Progress(
+        *columns, console=Console(stderr=True, markup=False, emoji=False), disable=not shown, transient=True
+    ) as bar:
         task = bar.add_task(name, total=total)
 
         def counted(estimator: Callable) -> Callable:

@@ -110,8 +110,10 @@ def shape_of(side: Side) -> str:
 
 def console() -> Console:
     """The terminal, or a file of fixed width."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(width=140, highlight=False)
+    found = Console(markup=False, emoji=False, highlight=False)
+    if found.is_terminal:
+        return found
+    return Console(width=140, markup=False, emoji=False, highlight=False)
 
 
 # -------------------------------------------------------------------------------------------------- estimators

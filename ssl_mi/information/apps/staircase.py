@@ -49,9 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ssl_mi.information.apps import staircase_experiment, staircase_rows
 
-    console = Console()
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(width=120)  # a log file has no width of its own
+        console = Console(width=120, markup=False, emoji=False)  # a log file has no width of its own
     names = [name.strip() for name in (arguments.estimators or "").split(",") if name.strip()]
     try:
         rows = staircase_experiment.staircase(

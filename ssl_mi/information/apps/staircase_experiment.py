@@ -203,7 +203,7 @@ def staircase(
     extent = Extent(batch_size, steps, batches)
     wanted = [(make, seed) for make in _learners(estimators, extent) for seed in seeds]
     result = []
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with torch.random.fork_rng(devices=[]), Progress(*columns, disable=not progress) as bar:
         job = bar.add_task("staircase", total=len(wanted) * len(levels))
         for make, seed in wanted:

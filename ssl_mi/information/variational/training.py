@@ -354,7 +354,7 @@ def minibatches(x: Tensor, y: Tensor, batch_size: int, seed: int) -> Iterator[tu
 
 @contextmanager
 def _bar(description: str, total: int, shown: bool) -> Iterator[Callable[[str], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not shown, transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda text: bar.update(task, advance=1, description=text)
