@@ -17,7 +17,7 @@ from ssl_mi.data.images import folder as image_folder
 from ssl_mi.information.apps import render as answer
 from ssl_mi.information.apps.files import Side
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.report import draw_map, draw_views
+from ssl_mi.report.plots import draw_map, draw_views
 
 PACKAGE = Path(__file__).parents[1] / "ssl_mi"
 HOSTILE = [r"[/]", "[bold]", "[/bold]", r"\[red]", ":smile:", "$a_{$", "_hidden", "50% {x}", "[link=x"]
