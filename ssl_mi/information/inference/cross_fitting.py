@@ -38,7 +38,12 @@ Subsamples = tuple[tuple[float, ...], ...]  # [R][m]
 
 
 class CrossFitted(NamedTuple):
-    """An estimate, and R times the estimates on m disjoint parts of its rows, in nats; () when none were asked for."""
+    """An estimate, and R times the estimates on m disjoint parts of its rows.
+
+    Attributes:
+        estimate: the average over the folds.
+        subsamples: R arrays of m estimates in nats, or ().
+    """
 
     estimate: Estimate
     subsamples: Subsamples = ()
@@ -60,7 +65,11 @@ def halves(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Folds:
-    """Disjoint rows (u [n_f, d], v [n_f, d']), each fold projected by what other folds fitted."""
+    """Disjoint rows (u [n_f, d], v [n_f, d']), each fold projected by what other folds fitted.
+
+    Args:
+        pairs: (u, v) of each fold.
+    """
 
     pairs: Sequence[tuple[np.ndarray, np.ndarray]]
 
