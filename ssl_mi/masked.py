@@ -32,7 +32,7 @@ class MaskedAutoencoder(SelfSupervised):
     gives = "masked patches"
 
     def objective_arguments(self) -> dict[str, Any]:
-        tower = self.towers.for_view(0)
+        tower = self.towers.tower_of(0)
         if not hasattr(tower.encoder, "visible"):
             raise ValueError(f"{type(tower.encoder).__name__} cannot be shown a part of an image: use encoder=vit_tiny")
         if list(tower.projector.parameters()):
@@ -41,7 +41,7 @@ class MaskedAutoencoder(SelfSupervised):
 
     def check_views(self, views: Sequence[Tensor]) -> None:
         super().check_views(views)
-        side = self.towers.for_view(0).encoder.image_size
+        side = self.towers.tower_of(0).encoder.image_size
         for v, x in enumerate(views):
             if tuple(x.shape[2:]) != (side, side):
                 raise ValueError(
@@ -56,7 +56,7 @@ class MaskedAutoencoder(SelfSupervised):
         losses = []
         for v, (x, order) in enumerate(zip(batch.views, orders, strict=True)):
             mine = order[rank * rows : (rank + 1) * rows]
-            tokens = self.towers.for_view(v).encoder.visible(x, self.objective.seen(mine))
+            tokens = self.towers.tower_of(v).encoder.visible(x, self.objective.seen(mine))
             with torch.autocast(self.device.type, enabled=False):
                 losses.append(self.objective(tokens.float(), x.float(), mine))
         if self.training:

@@ -37,23 +37,23 @@ class Towers(Protocol):
 
     Attributes:
         out_dim: Width of an embedding z.
-        passes: In words, which views a batch norm sees together.
-        hands_out_maps: Whether `maps` has local embeddings.
+        forward_passes: In words, which views a batch norm sees together.
+        returns_feature_maps: Whether `maps` has local embeddings.
     """
 
     @property
     def out_dim(self) -> int: ...
 
     @property
-    def passes(self) -> str: ...
+    def forward_passes(self) -> str: ...
 
     @property
-    def hands_out_maps(self) -> bool: ...
+    def returns_feature_maps(self) -> bool: ...
 
     def __call__(self, views: Sequence[Tensor]) -> Any:
         """Views, one [n, ...] each -> `h`, `z` and `maps`, lists with one entry for each view."""
 
-    def for_view(self, view: int) -> Any:
+    def tower_of(self, view: int) -> Any:
         """The tower that sees a view: a module with an `encoder` and a `projector`."""
 
 
@@ -67,7 +67,7 @@ class Teacher(Protocol):
     @property
     def needs_end(self) -> bool: ...
 
-    def adopt(self, towers: Any) -> None:
+    def copy_from(self, towers: Any) -> None:
         """Start as a frozen copy of the towers."""
 
     def update(self, towers: Any, progress: float) -> None:
@@ -103,7 +103,7 @@ class SelfSupervised(Resumable):
         seed: Of dropout and the like; views have their own.
 
     Raises:
-        ValueError: If the parts do not go together; the message has the key to set.
+        ValueError: If the parts are incompatible; the message has the key to set.
     """
 
     gives: ClassVar[str]
@@ -159,7 +159,7 @@ class SelfSupervised(Resumable):
                 f"{len(views)}: choose another augmentation"
             )
         with _in_evaluation(self._towers()), torch.no_grad():
-            self.towers(views)  # towers that cannot take the views say so before anything is lost
+            self.towers(views)  # towers that cannot take the views raise here, before anything is lost
 
     def on_step_taken(self) -> None:
         """Called after each optimizer step that was taken; one that a gradient scaler skipped is not."""
@@ -327,7 +327,7 @@ class JointEmbedding(SelfSupervised):
         seed: Of dropout and the like.
 
     Raises:
-        ValueError: If the parts do not go together; the message has the key to set.
+        ValueError: If the parts are incompatible; the message has the key to set.
     """
 
     gives = "embeddings"
@@ -362,7 +362,7 @@ class JointEmbedding(SelfSupervised):
         self._check_maps()
         self.teacher = teacher
         if teacher is not None:
-            teacher.adopt(self.towers)
+            teacher.copy_from(self.towers)
 
     def loss(self, batch: Any) -> Any:
         seen = self.towers(batch.views)
@@ -431,7 +431,7 @@ class JointEmbedding(SelfSupervised):
             )
 
     def _check_maps(self) -> None:
-        have, wanted = self.towers.hands_out_maps, "maps" in self.objective.requires
+        have, wanted = self.towers.returns_feature_maps, "maps" in self.objective.requires
         if wanted and not have:
             raise ValueError(f"'{self.objective.name}' needs feature maps: set towers=siamese_local")
         if have and not wanted:

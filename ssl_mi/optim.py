@@ -248,7 +248,13 @@ def warmup_cosine_epochs(
 
 
 def constant(optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LambdaLR:
-    """The optimizer's learning rate at every step."""
+    """The optimizer's learning rate at every step.
+
+    Args:
+        optimizer: The optimizer.
+        total_steps: Not used; every schedule is given it.
+        steps_per_epoch: Not used; every schedule is given it.
+    """
     return LambdaLR(optimizer, partial(constant_value, value=1.0))
 
 

@@ -20,7 +20,12 @@ from typing import Any
 
 
 def constant(step: float, value: float) -> float:
-    """`value` at every step."""
+    """`value` at every step.
+
+    Args:
+        step: Not used.
+        value: The value.
+    """
     return value
 
 
@@ -58,7 +63,14 @@ def cosine(step: float, start: float, end: float, steps: float) -> float:
 
 
 def jump(step: float, start: float, end: float, steps: float) -> float:
-    """`start` before step `steps`, `end` from there on."""
+    """`start` before step `steps`, `end` from there on.
+
+    Args:
+        step: The optimizer step, from 0.
+        start: Value before step `steps`.
+        end: Value from there on.
+        steps: Where it changes.
+    """
     return start if step < steps else end
 
 

@@ -50,7 +50,7 @@ def parts(name: str) -> nn.ModuleDict:
     local = partial(LocalHeads, scales=[0, 1], hidden=[4]) if "maps" in OBJECTIVES[name].make().requires else None
     towers = Siamese(encoder, lambda d: MLP(d, [8, DIM], batch_norm=True, final_norm="plain"), local=local)
     teacher = EMA(views=OBJECTIVES[name].targets)
-    teacher.adopt(towers)
+    teacher.copy_from(towers)
     return nn.ModuleDict({"towers": towers, "teacher": teacher, "objective": OBJECTIVES[name].make()}).double()
 
 

@@ -158,6 +158,6 @@ def test_parts_that_do_not_go_together_are_refused_with_what_to_set():
 
 def test_the_loss_is_read_as_no_information():
     objective = made().objective
-    assert objective.read(torch.zeros(4, 12), torch.zeros(4, 12), rows=4) is None
+    assert objective.estimate(torch.zeros(4, 12), torch.zeros(4, 12), rows=4) is None
     assert objective.facts(8)["masked"] == "2 of 4 patches"
     assert "no estimate" in objective.facts(8)["mutual information"]

@@ -217,9 +217,9 @@ def test_lars_has_its_momentum_and_spares_norms_and_biases_of_towers_and_objecti
 
 
 def test_a_run_says_whether_views_share_a_pass(run, tmp_path):
-    assert "see them together" in run("trainer.max_epochs=1").facts()["passes"]
-    apart = run("trainer.max_epochs=1", "towers.together=false", f"run_dir={tmp_path / 'b'}")
-    assert apart.facts()["passes"] == "one for each view"
+    assert "see them together" in run("trainer.max_epochs=1").facts()["forward passes"]
+    apart = run("trainer.max_epochs=1", "towers.joint_forward=false", f"run_dir={tmp_path / 'b'}")
+    assert apart.facts()["forward passes"] == "one for each view"
 
 
 # --- parts that do not go together ------------------------------------------------------------------------

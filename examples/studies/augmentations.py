@@ -174,7 +174,7 @@ def read(run) -> list[Row]:
     factors = [getattr(run.data, split).factors for split in ("val", "test")]
     clean = [context.features(split).h for split in ("val", "test")]
     with untouched(run.module):
-        projector = run.module.towers.for_view(0).projector
+        projector = run.module.towers.tower_of(0).projector
         embedded = [projector(h.to(run.module.device)).float().cpu() for h in clean]
     seen = {"views": [context.pairs(split).h[0] for split in ("val", "test")], "clean": clean, "clean_z": embedded}
 

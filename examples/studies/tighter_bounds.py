@@ -131,7 +131,7 @@ def look(f: nn.Module, g: nn.Module, objective: Infomax, train: HalfDigits, held
     read = {}
     for name, digits in (("nats", held), ("nats_train", train)):
         x, y, _ = digits.draw(8192, torch.Generator().manual_seed(1000 + seed))
-        read[name] = objective.read(f(x), g(y), BATCH).value
+        read[name] = objective.estimate(f(x), g(y), BATCH).value
     return {"accuracy": np.mean(accuracy).item(), **read, "restored": np.mean(restored).item(), "error": max(error)}
 
 

@@ -124,7 +124,7 @@ class TrainedRun:
     @property
     def encoder(self) -> nn.Module:
         """The trained encoder of the first view, in eval mode: normalised images [n, c, h, w] -> h [n, out_dim]."""
-        return self.run.module.towers.for_view(0).encoder.eval()
+        return self.run.module.towers.tower_of(0).encoder.eval()
 
     @property
     def pictures(self) -> dict[str, Path]:
@@ -230,7 +230,7 @@ class Given:
     Attributes:
         overrides: What chooses the parts that are named.
         parts: Key of the configuration -> object.
-        defaults: What follows from the data, unless an override says otherwise: the size, the name of the run.
+        defaults: What follows from the data, unless an override sets it: the size, the name of the run.
 
     Raises:
         ValueError: If the data are of no kind that there is.

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 HYDRA_WORDS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+RENAMED = {  # key -> its name today, of the same part
+    "towers.together": "joint_forward",
+    "objective.critic.temperature": "temperature",
+    "objective.negatives.size": "size",
+    "objective.bound.decay": "decay",
+    "objective.bound.clip": "clip",
+}
 MOST_COMBINATIONS = 32  # of swept values that are checked before a sweep; each takes about 0.2 s
 
 
@@ -213,7 +220,7 @@ def _is_taken(place: str, owner: Any, name: str, key: str) -> bool:
     if not isinstance(target, str) or target.startswith("${"):
         return not owner  # an empty mapping takes whatever it is given
     takes = parameters_of(target, place)
-    near = _close(name, takes.names, 0.8 if takes.open else 0.6)
+    near = _renamed(key, takes.names) or _close(name, takes.names, 0.8 if takes.open else 0.6)
     if name in takes.names or name in HYDRA_WORDS or (takes.open and not near):
         return True
     hint = f": did you mean '{place}.{near[0]}'?" if near else f"; {target} takes {', '.join(takes.names)}"
@@ -252,12 +259,17 @@ def _nearest(word: str, words: Iterable[str]) -> str:
     return f": did you mean '{close[0]}'?" if close else ""
 
 
+def _renamed(key: str, names: Sequence[str]) -> list[str]:
+    """The name of a key today, where the part has it."""
+    return [name for name in names if name == RENAMED.get(key)]
+
+
 def _close(word: str, words: Sequence[str], cutoff: float) -> list[str]:
     return difflib.get_close_matches(word, words, n=1, cutoff=cutoff)
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of Hydra or OmegaConf says: its first line and that of its cause, and the key it is about."""
+    """An error of Hydra or OmegaConf in one line: its first line and that of its cause, and the key it is about."""
     lines = [str(e).strip().splitlines()[0] for e in (error, error.__cause__) if e is not None and str(e).strip()]
     key = getattr(error, "full_key", None)
     return ": ".join(dict.fromkeys(line.rstrip(".") for line in lines)) + (f" (in '{key}')" if key else "")
@@ -331,5 +343,7 @@ def check_arguments(cfg: DictConfig) -> None:
         takes = parameters_of(target, where)
         for key in part:
             if not takes.open and not str(key).startswith("_") and key not in takes.names:
-                there_are = _nearest(str(key), takes.names) or f"; it takes {', '.join(takes.names)}"
+                today = _renamed(f"{where}.{key}", takes.names)
+                near = f": did you mean '{today[0]}'?" if today else _nearest(str(key), takes.names)
+                there_are = near or f"; it takes {', '.join(takes.names)}"
                 raise ValueError(f"{target} takes no '{key}' ({where}.{key}){there_are}; remove it with ~{where}.{key}")

@@ -26,7 +26,7 @@ FULL_ERROR = "HYDRA_FULL_ERROR"  # where it is 1, Hydra raises what it otherwise
 
 
 def run(argv: Sequence[str], prepare: Callable[[DictConfig], Run]) -> int:
-    """Train as the command line says: once, or with -m for each job of a sweep.
+    """Train as the command line specifies: once, or with -m for each job of a sweep.
 
     Args:
         argv: Flags of Hydra and overrides.

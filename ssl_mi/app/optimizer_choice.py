@@ -143,7 +143,7 @@ def _follow_target(cfg: DictConfig, block: str, page: _Page) -> None:
 
 
 def _replace(cfg: DictConfig, block: str, own: DictConfig, page: _Page) -> None:
-    """The block `own`, with what the command line says of this block."""
+    """The block `own`, with what the command line sets in this block."""
     said = cast(dict[str, Any], OmegaConf.to_container(cfg[block], resolve=False))
     made = cast(DictConfig, OmegaConf.create(OmegaConf.to_container(own, resolve=False)))
     for key in page.explicit(block):

@@ -35,7 +35,7 @@ class Run:
 
         self.cfg, self.data, self.module = cfg, data, module
         self.folder = Path(cfg.run_dir)
-        self.command = " ".join(sys.argv)  # what the report says to repeat
+        self.command = " ".join(sys.argv)  # the report shows it, to repeat the run
         self.quiet = False
         self.began = time.perf_counter()
         self.started = False  # training, with the data at hand
@@ -64,7 +64,7 @@ class Run:
         sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
         if sweep and self.trainer.world_size > 1:
             raise ValueError(
-                "a sweep (-m) runs its jobs in one process and can not start several processes for each: use "
+                "a sweep (-m) runs its jobs in one process and cannot start several processes for each: use "
                 "trainer.devices=1, or start the runs one by one"
             )
         if cfg.ckpt_path is not None:
@@ -90,7 +90,7 @@ class Run:
             **({} if self.data.labelled.labels is not None else {"probes": "left out: the images have no labels"}),
             **({"rare classes": rare} if rare else {}),
             "views": self.data.describe_views().replace("\n", "; "),
-            "passes": module.towers.passes,
+            "forward passes": module.towers.forward_passes,
             "effective batch": split,
             "objective": module.objective.name,
             **module.objective.facts(self.data.batch_size),

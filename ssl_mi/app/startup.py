@@ -138,7 +138,7 @@ def build(cfg: DictConfig, key: str) -> Any:
     from hydra.utils import instantiate
 
     part = cfg.get(key)
-    # ~evaluation takes the part away, and leaves what an experiment says of it.
+    # ~evaluation takes the part away, and leaves what an experiment sets in it.
     if part is None or not (
         "_target_" in part or any(isinstance(p, DictConfig) and "_target_" in p for p in part.values())
     ):
@@ -189,7 +189,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle raises whatever the bytes lead it to
-        # Of torch's lines the one that says what it met: the first advises to run the file's code.
+        # Of torch's lines the one that names what it found: the first advises to run the file's code.
         said = str(error).splitlines()
         why = next((line.strip() for line in said if "unsupported" in line.lower()), said[0] if said else "it is empty")
         raise ValueError(

@@ -73,7 +73,7 @@ def line_of(path: Path) -> Line:
     if rows and not any("headline" in row for row in rows):
         raise ValueError(
             f"{path} was written by an earlier version, which did not mark the measurements that a sweep shows: "
-            "put it together with that version, or leave its folder out"
+            "summarise it with that version, or leave its folder out"
         )
     found = {row["headline"]: row for row in rows if row["epoch"] == last and row["headline"]}
     captured = found.get("captured_nats", {})

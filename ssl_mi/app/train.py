@@ -56,7 +56,7 @@ def prepare(cfg: DictConfig) -> Run:
 
 
 def run_training(cfg: DictConfig) -> Run:
-    """Train as the configuration says, evaluations included.
+    """Train as the configuration specifies, evaluations included.
 
     Returns:
         The finished run: its `module`, its `data`, in `evaluate.rows` what was measured, in `folder` its files.

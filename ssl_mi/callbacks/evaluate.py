@@ -207,7 +207,7 @@ class _Pixels(nn.Module):
     def __init__(self, device: torch.device) -> None:
         super().__init__()
         self.device = device
-        self.towers = SimpleNamespace(represent=self.flat)
+        self.towers = SimpleNamespace(encode=self.flat)
         self.note = ""
 
     def flat(self, views: Sequence[Tensor]) -> Tensor:

@@ -69,7 +69,7 @@ class Hyperparameters(pl.Callback):
 
     Args:
         config: The resolved configuration, nested mappings of plain values. None: what the module, its data and the
-            trainer say of themselves.
+            trainer report of themselves.
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:

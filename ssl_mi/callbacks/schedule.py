@@ -144,7 +144,7 @@ class Schedule(Scheduled):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_fit_start(trainer, pl_module)
         if self.over_steps is None and self.over_epochs is None and trainer.max_epochs == trainer.max_steps == -1:
-            self.value(0, float("inf"), 1)  # says that there is no end before an evaluation is made
+            self.value(0, float("inf"), 1)  # raises, where there is no end, before an evaluation is made
 
 
 class Milestones(Scheduled):

@@ -20,11 +20,19 @@ _ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 class Draws:
     """Uniform random numbers for the images `index`: a stream per (seed, split, epoch, index[i], view, op).
 
-    seed, split, epoch, view, op: integers (a negative one counts modulo 2**64).
-    index: int64 [n]; the numbers appear on its device.
-
     Row i never depends on the other rows. Numbers come in order: `uniform(2)` gives what two calls of
-    `uniform(1)` give side by side. Raises ValueError when `index` is not int64 [n].
+    `uniform(1)` give side by side.
+
+    Args:
+        seed: An integer; here as below, a negative one counts modulo 2**64.
+        split: The number of the split.
+        epoch: The number of the epoch.
+        index: int64 [n]; the numbers appear on its device.
+        view: The number of the view.
+        op: The number of the op within the view.
+
+    Raises:
+        ValueError: If `index` is not int64 [n].
     """
 
     def __init__(self, seed: int, split: int, epoch: int, index: Tensor, view: int, op: int = 0):

@@ -85,8 +85,8 @@ def check_batch_size(batch_size: int, n: int | None = None, world: int = 1) -> N
 class EpochLoader:
     """The training loader: one `Source` a batch, made by `dataset[epoch, rows]`, in `workers` processes.
 
-    It knows its place: `state_dict` says after which batch of which epoch it stopped, so that a run resumed
-    inside an epoch goes on with the batches that it had not seen.
+    `state_dict` records after which batch of which epoch it stopped, so that a run resumed inside an epoch continues
+    with the batches that it had not seen.
     """
 
     def __init__(self, dataset: Dataset[Source], sampler: EpochBatches, workers: int, pin_memory: bool) -> None:

@@ -79,7 +79,16 @@ class SampleSet:
 
 @dataclass(frozen=True)
 class ImageSet(SampleSet):
-    """A set whose samples are `contracts.Images`. A tensor, uint8 `[N, C, H, W]`, is taken as `TensorImages`."""
+    """A set whose samples are `contracts.Images`. A tensor, uint8 `[N, C, H, W]`, is taken as `TensorImages`.
+
+    Attributes:
+        name: What reports call it.
+        samples: The images.
+        labels: int64 `[N]`, or None.
+        class_names: One per class.
+        factors: What generated each image, where that is known: name -> `[N]` or `[N, k]`.
+        skipped: Files left out because they could not be decoded.
+    """
 
     kind = "images"
 

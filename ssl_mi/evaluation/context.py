@@ -15,7 +15,7 @@ EVALUATION_DRAW = 0
 
 
 class Plot(NamedTuple):
-    """A picture that an evaluation hands out.
+    """A picture that an evaluation returns.
 
     Attributes:
         caption: Its heading in the report.

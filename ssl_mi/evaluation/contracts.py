@@ -90,9 +90,9 @@ class EncoderModule(Protocol):
     """What is evaluated: a LightningModule with towers and an objective.
 
     Attributes:
-        towers: `towers(views)` gives `.h` and `.z`, a tensor `[n, d]` per view; `towers.represent(clean_views)` gives
+        towers: `towers(views)` gives `.h` and `.z`, a tensor `[n, d]` per view; `towers.encode(clean_views)` gives
             h, `[n, d]`.
-        objective: `.read(x, y, rows)` gives its own bound on held-out pairs, or None; `.name`.
+        objective: `.estimate(x, y, rows)` gives its own bound on held-out pairs, or None; `.name`.
     """
 
     towers: Any

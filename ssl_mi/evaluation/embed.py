@@ -82,7 +82,7 @@ def features(module: EncoderModule, data: EvaluationData, split: str, limit: int
     """
 
     def one(source: Any) -> tuple[Tensor, ...]:
-        return (module.towers.represent(data.clean_views(source)),)
+        return (module.towers.encode(data.clean_views(source)),)
 
     (h,), index, labels = _collect(module, data, split, limit, one)
     _check_finite({"h": [h]}, split)

@@ -71,7 +71,7 @@ def label_halves(values: Tensor) -> tuple[tuple[Rows, Rows], tuple[Rows, Rows]]:
 
 
 def can_be_estimated(fit: Tensor, held_out: Tensor) -> bool:
-    """Whether there are two labels to tell apart, and one with a neighbour of its own kind."""
+    """Whether there are two different labels, and one with a neighbour of its own kind."""
     return len(fit.unique(dim=0)) > 1 and strata.repeats(read_labels(held_out)[0])
 
 

@@ -17,6 +17,9 @@ from ssl_mi.evaluation.wide import PIECE, narrow, singular_values
 def effective_rank(x: Tensor) -> float:
     """exp(entropy of the normalised singular values) of centred `x: [n, d]`; 1 for a line, d for a ball.
 
+    Args:
+        x: Embeddings `[n, d]`.
+
     References:
         Roy & Vetterli 2007. RankMe: Garrido et al. 2023, arXiv:2210.02885, eq. 1, here after centring.
     """
@@ -27,6 +30,10 @@ def effective_rank(x: Tensor) -> float:
 
 def alignment(x: Tensor, y: Tensor) -> float:
     """E |x - y|^2 over pairs `[n, d]` on the unit sphere; 0 to 4.
+
+    Args:
+        x: Embeddings `[n, d]` of one view.
+        y: Embeddings `[n, d]` of the other view of the same samples.
 
     References:
         Wang & Isola 2020, arXiv:2005.10242, section 4.1.1.
@@ -39,6 +46,10 @@ def alignment(x: Tensor, y: Tensor) -> float:
 
 def uniformity(x: Tensor, t: float = 2.0) -> float:
     """log E e^(-t |x - x'|^2) over all pairs of rows of `x: [n, d]` on the unit sphere; at most 0.
+
+    Args:
+        x: Embeddings `[n, d]`.
+        t: Scale of the squared distances.
 
     References:
         Wang & Isola 2020, arXiv:2005.10242, section 4.1.2.

@@ -32,9 +32,11 @@ class Measurement:
         kind: "point estimate", "lower bound", ...
         n: Samples that it was measured on.
         note: Settings and warnings.
-        since_first, since_previous: This value minus the first and minus the latest earlier one that was measured on
-            the same pairs in the same way, with intervals over paired parts. On the split measured during training the
-            first is that of epoch 0; at the end it is that of the random encoder.
+        since_first: This value minus the first one that was measured on the same pairs in the same way. On the split
+            measured during training the first is that of epoch 0; at the end it is that of the random encoder.
+        since_first_low, since_first_high: Its interval at 95%, over paired parts.
+        since_previous: This value minus the latest earlier one on the same pairs.
+        since_previous_low, since_previous_high: Its interval at 95%, over paired parts.
         pairs: Equal in measurements whose parts pair up, so that any two of them can be compared.
         parts: Estimates on disjoint parts of the samples, several times over (information/inference/cross_fitting.py).
         headline: The column in which tables over many runs show it, such as "captured_nats"; "" for none. One

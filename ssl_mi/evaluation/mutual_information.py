@@ -186,9 +186,9 @@ class MutualInformation(Evaluation):
         module: Any = context.module
         objective = module.objective
         if context.encoder != "trained" and any(True for _ in objective.parameters()):
-            return []  # a critic that learned on other embeddings says nothing of these
+            return []  # a critic that learned on other embeddings does not apply to these
         with untouched(objective):
-            bound = objective.read(x.to(module.device), y.to(module.device), context.data.batch_size)
+            bound = objective.estimate(x.to(module.device), y.to(module.device), context.data.batch_size)
         if bound is None:
             return []
         return [
@@ -283,7 +283,7 @@ class MutualInformation(Evaluation):
         return _Estimated(result, of, projected=projection is not None)
 
     def _without_a_folds_own(self, estimate: Estimate) -> Estimate:
-        """An interval or p that one fold's estimate brought along says nothing of the average over the folds."""
+        """The estimate without interval and p: those of one fold do not hold for the average over the folds."""
         if not self.subsets:
             estimate = replace(estimate, se=None, ci=None, ci_level=None)
         if not self.permutations:

@@ -409,5 +409,5 @@ def wilson(p: float, n: int, z: float = 1.96) -> tuple[float, float]:
     """The Wilson score interval of a proportion p of n: 95% at z = 1.96."""
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # The ends are 0 at p = 0 and 1 at p = 1, and p lies between them: only rounding says otherwise.
+    # The ends are 0 at p = 0 and 1 at p = 1, and p lies between them: only rounding could differ.
     return max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half))

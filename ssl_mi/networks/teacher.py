@@ -22,9 +22,10 @@ class EMA(nn.Module):
     `teacher.momentum`). m is computed from p alone, so nothing is lost on resume. Buffers (batch norm's running
     statistics and its count) are copied, not averaged.
 
-    Use: `adopt(towers)` once, before the optimizer is made and before `load_state_dict`, which can only fill weights
-    that exist; `teacher(views)` for targets, without gradients; `update(towers, p)` after each step of the optimizer
-    (not each backward pass: with accumulated gradients that would average too fast). `JointEmbedding` does all of this.
+    Use: `copy_from(towers)` once, before the optimizer is made and before `load_state_dict`, which can only fill
+    weights that exist; `teacher(views)` for targets, without gradients; `update(towers, p)` after each step of the
+    optimizer (not each backward pass: with accumulated gradients that would average too fast). `JointEmbedding` does
+    all of this.
 
     Args:
         momentum: m at the start.
@@ -86,7 +87,7 @@ class EMA(nn.Module):
         moves = f" -> {self.final_momentum:g}, cosine over the run" if self.needs_end else ""
         return f"momentum {self.momentum:g}{moves}"
 
-    def adopt(self, towers: nn.Module) -> None:
+    def copy_from(self, towers: nn.Module) -> None:
         """Start as a copy of `towers` without gradients."""
         self.towers = copy.deepcopy(towers).requires_grad_(False)
         self.train(self.training)
@@ -103,27 +104,27 @@ class EMA(nn.Module):
         """Average `towers` in, with the momentum at `progress`.
 
         Raises:
-            ValueError: If `towers` have other parameters than those that were adopted.
+            ValueError: If `towers` have other parameters than those that were copied.
         """
-        old, new = _named_weights(self._adopted()), _named_weights(towers)
+        old, new = _named_weights(self._copy()), _named_weights(towers)
         if [(name, p.shape) for name, p in old] != [(name, p.shape) for name, p in new]:
-            raise ValueError("EMA.update got towers of another shape than those adopted: adopt() them first")
+            raise ValueError("EMA.update got towers of another shape than those copied: call copy_from(towers) first")
         torch._foreach_lerp_([p for _, p in old], [p for _, p in new], 1 - self.momentum_at(progress))
-        for mine, theirs in zip(self._adopted().buffers(), towers.buffers(), strict=True):
+        for mine, theirs in zip(self._copy().buffers(), towers.buffers(), strict=True):
             mine.copy_(theirs)
 
     @torch.no_grad()
     def forward(self, views: list[Tensor]) -> Any:
         """The towers' `Embeddings` of the first `self.views` views, without gradients."""
-        return self._adopted()(views[: self.views])
+        return self._copy()(views[: self.views])
 
     def train(self, mode: bool = True) -> Self:
         """Training mode follows the module's with batch_norm="batch"; with "running" it is always eval mode."""
         return super().train(mode and self.batch_norm == "batch")
 
-    def _adopted(self) -> nn.Module:
+    def _copy(self) -> nn.Module:
         if self.towers is None:
-            raise RuntimeError("EMA has no towers yet: call adopt(towers) first")
+            raise RuntimeError("EMA has no towers yet: call copy_from(towers) first")
         return self.towers
 
 

@@ -80,11 +80,11 @@ class Siamese(nn.Module):
     Args:
         encoder: A module with an int `out_dim`, see `contracts.Encoder`.
         projector: A head such as `MLP(dims=[512, 128])`, or what makes a module with `out_dim` from the width of h;
-        None
-            for z = h.
-        together: True puts views of equal shape through the tower in one pass, so that its batch norms see all of them
-            (SimCLR's reference code; one large pass is also faster). False makes one pass per view (BYOL, SimSiam, MoCo
-            v3). With batch norm the gradients differ. Views of other sizes (multi-crop) always have their own passes.
+            None for z = h.
+        joint_forward: True puts views of equal shape through the tower in one pass, so that its batch norms see all of
+            them (SimCLR's reference code; one large pass is also faster). False makes one pass per view (BYOL, SimSiam,
+            MoCo v3). With batch norm the gradients differ. Views of other sizes (multi-crop) always have their own
+            passes.
         local: What makes a module from the encoder's `map_dims` and `out_dim`, e.g. `LocalHeads`; None for no maps.
 
     Raises:
@@ -95,12 +95,12 @@ class Siamese(nn.Module):
         self,
         encoder: nn.Module,
         projector: Projector | None = None,
-        together: bool = True,
+        joint_forward: bool = True,
         local: LocalHeadsFactory | None = None,
     ) -> None:
         super().__init__()
         self.tower = Tower(encoder, projector, local)
-        self.together = together
+        self.joint_forward = joint_forward
 
     @property
     def h_dim(self) -> int:
@@ -111,19 +111,21 @@ class Siamese(nn.Module):
         return self.tower.out_dim
 
     @property
-    def hands_out_maps(self) -> bool:
+    def returns_feature_maps(self) -> bool:
         return self.tower.local is not None
 
     @property
-    def passes(self) -> str:
+    def forward_passes(self) -> str:
         """What a batch norm sees at once. Gradients depend on it, so a run prints it."""
-        return "one for all views of a size: batch norms see them together" if self.together else "one for each view"
+        return (
+            "one for all views of a size: batch norms see them together" if self.joint_forward else "one for each view"
+        )
 
-    def for_view(self, view: int) -> Tower:
+    def tower_of(self, view: int) -> Tower:
         """The tower that sees view `view`."""
         return self.tower
 
-    def represent(self, views: Sequence[Tensor]) -> Tensor:
+    def encode(self, views: Sequence[Tensor]) -> Tensor:
         """Representations [n, h_dim] of images.
 
         Args:
@@ -134,7 +136,7 @@ class Siamese(nn.Module):
     def forward(self, views: Sequence[Tensor]) -> Embeddings:
         """Views [n, ...] -> their embeddings."""
         _check_views(views)
-        if not self.together:
+        if not self.joint_forward:
             return _embeddings([self.tower(x) for x in views])
         passes: dict[torch.Size, list[int]] = {}
         for v, x in enumerate(views):
@@ -175,17 +177,17 @@ class Independent(nn.Module):
     def out_dim(self) -> int:
         return self._same("out_dim")
 
-    passes = "one for each view, in a tower of its own"
+    forward_passes = "one for each view, in a tower of its own"
 
     @property
-    def hands_out_maps(self) -> bool:
+    def returns_feature_maps(self) -> bool:
         return any(tower.local is not None for tower in self.towers)
 
-    def for_view(self, view: int) -> Tower:
+    def tower_of(self, view: int) -> Tower:
         """The tower that sees view `view`."""
         return cast(Tower, self.towers[view])
 
-    def represent(self, views: Sequence[Tensor]) -> Tensor:
+    def encode(self, views: Sequence[Tensor]) -> Tensor:
         """Representations of images: those of all towers, concatenated.
 
         Args:
@@ -208,7 +210,7 @@ class Independent(nn.Module):
     def _same(self, width: str) -> int:
         widths = [getattr(tower, width) for tower in self.towers]
         if len(set(widths)) != 1:
-            raise ValueError(f"Independent: the towers' {width} differ: {widths}; ask `for_view(v).{width}`")
+            raise ValueError(f"Independent: the towers' {width} differ: {widths}; ask `tower_of(v).{width}`")
         return widths[0]
 
 

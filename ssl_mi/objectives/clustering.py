@@ -77,7 +77,7 @@ class SwAV(SteppedObjective):
 
     name = "swav"
     teacher = "unused"
-    information = "no estimate: codes are balanced on the rows they are read on"
+    information = "no estimate: codes are balanced on the rows that they are computed for"
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ssl_mi.information.variational.bounds import Bound, InfoNCE
 from ssl_mi.information.variational.critics import Bilinear, built_critic
 from ssl_mi.objectives.negatives import Negatives, OtherSamples
-from ssl_mi.objectives.objective import Loss, Objective, Reading, mean_of, ordered_pairs, view_pairs
+from ssl_mi.objectives.objective import HeldOutBound, Loss, Objective, mean_of, ordered_pairs, view_pairs
 from ssl_mi.objectives.predictor import predicted
 
 
@@ -34,7 +34,7 @@ class Infomax(Objective):
 
     The loss is the bound's own (`Bound.loss`): for InfoNCE the cross-entropy that papers print, for the others minus
     the bound. The metric `bound_nats` is the bound on the training batch, in nats; if the negatives break it, the
-    metric is `score_nats` and `read` returns None. With cosine critic, InfoNCE and OtherSamplesAndViews this is
+    metric is `score_nats` and `estimate` returns None. With cosine critic, InfoNCE and OtherSamplesAndViews this is
     NT-Xent, and its bound is log(2N - 1) - loss.
 
     Args:
@@ -118,7 +118,7 @@ class Infomax(Objective):
         return self.bound.ceiling(self.negatives.count(rows), self.critic.score_range)
 
     @torch.no_grad()
-    def read(self, x: Tensor, y: Tensor, rows: int) -> Reading | None:
+    def estimate(self, x: Tensor, y: Tensor, rows: int) -> HeldOutBound | None:
         """The bound on held-out pairs, with negatives from batches of `rows` as in training.
 
         An incomplete last batch is used only if there is no complete one: a bound over fewer negatives has another
@@ -146,7 +146,7 @@ class Infomax(Objective):
             value = self.bound(joint, marginal).item()
         finally:
             self.train(training)
-        return Reading(value, self.bound.kind, self.ceiling(rows), self.negatives.count(rows))
+        return HeldOutBound(value, self.bound.kind, self.ceiling(rows), self.negatives.count(rows))
 
     def facts(self, rows: int) -> dict[str, str]:
         k = self.negatives.count(rows)

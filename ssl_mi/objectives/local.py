@@ -4,9 +4,9 @@ They take maps in addition to embeddings: maps[v][s] [n, L_s, d] holds L_s locat
 first, of the same width as the summaries z. The towers need local heads: `towers=siamese_local`.
 
 Relation to mutual information: each maximises a lower bound on the information that a *location of a map* shares with a
-summary, not on I(Z_X; Z_Y). It does not apply to held-out pairs of summaries, so `read` returns None; the bound on the
-training batch is logged as `local_nats`. In Deep InfoMax summary and map are functions of one view, and the information
-that they share is limited only by what the network loses; in AMDIM they are of two views.
+summary, not on I(Z_X; Z_Y). It does not apply to held-out pairs of summaries, so `estimate` returns None; the bound on
+the training batch is logged as `local_nats`. In Deep InfoMax summary and map are functions of one view, and the
+information that they share is limited only by what the network loses; in AMDIM they are of two views.
 """
 
 from __future__ import annotations

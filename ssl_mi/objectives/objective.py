@@ -1,7 +1,7 @@
 """The contract of an objective: embeddings in, named loss terms out.
 
     loss = objective(online, target)        online, target: lists of [n, d], one entry per view
-    reading = objective.read(x, y, rows)    nats on held-out pairs, for objectives that bound mutual information
+    bound = objective.estimate(x, y, rows)      nats on held-out pairs, for objectives that bound mutual information
 
 An objective knows no processes, images or optimizers. Whatever exists because of the loss (a critic, a predictor, a
 moving average, a queue) belongs to the objective: parameters and buffers, so that it moves to a device, is saved and is
@@ -34,7 +34,7 @@ class Loss(NamedTuple):
         return sum_of(list(self.terms.values()))
 
 
-class Reading(NamedTuple):
+class HeldOutBound(NamedTuple):
     """A bound on pairs that it was not trained on.
 
     Attributes:
@@ -58,7 +58,7 @@ class Objective(nn.Module):
         forward(online, target, **required) -> Loss
 
     where online[v] and target[v] are the embeddings [n, d] of view v, of all processes, and `target is online` where
-    no teacher makes the targets. An objective that learns from something else says so in `learns_from` and documents
+    no teacher makes the targets. An objective that learns from something else names it in `learns_from` and documents
     its own `forward`; the module whose `gives` is the same word trains it. What is declared here is checked when the
     module is built, before anything is computed.
 
@@ -137,7 +137,7 @@ class Objective(nn.Module):
                 "build(dim)"
             ) from None
 
-    def read(self, x: Tensor, y: Tensor, rows: int) -> Reading | None:
+    def estimate(self, x: Tensor, y: Tensor, rows: int) -> HeldOutBound | None:
         """The objective's own bound on held-out pairs.
 
         Args:
@@ -163,7 +163,7 @@ class Objective(nn.Module):
         """Raise ValueError, naming the key to set, if training on `images` images cannot go well."""
 
     def check_settings(self) -> None:
-        """Raise ValueError unless the settings go together; constructors call it, and schedules at their two ends."""
+        """Raise ValueError if the settings are incompatible; constructors call it, and schedules at their two ends."""
 
     def facts(self, rows: int) -> dict[str, str]:
         """What a user should know before a run of `rows` pairs per step: negatives, ceiling, ..."""

@@ -99,12 +99,12 @@ class VICReg(Objective):
         met = view_pairs(online, target)
         near = sum_of([mse_loss(x, y) for x, y in met])
         spread = sum_of([(_hinge(x) + _hinge(y)) / 2 for x, y in met])
-        together = sum_of([self._covariance(x) + self._covariance(y) for x, y in met])
+        covariances = sum_of([self._covariance(x) + self._covariance(y) for x, y in met])
         return Loss(
             {
                 "invariance": self.invariance * near / len(met),
                 "variance": self.variance * spread / len(met),
-                "covariance": self.covariance * together / len(met),
+                "covariance": self.covariance * covariances / len(met),
             },
             {},
         )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssl_mi.information.variational.bounds import NWJ, pairs, softplus
 from ssl_mi.information.variational.critics import Cosine
-from ssl_mi.objectives.objective import Loss, Objective, Reading, mean_of, view_pairs
+from ssl_mi.objectives.objective import HeldOutBound, Loss, Objective, mean_of, view_pairs
 
 
 class SigLIP(Objective):
@@ -22,7 +22,7 @@ class SigLIP(Objective):
     Relation to mutual information: this is noise-contrastive estimation with n - 1 negative pairs per positive one, so
     the optimal logit is log r - log(n - 1), r = p(x, y) / (p(x) p(y)). The logit plus log(n - 1) is a critic that
     approximates log r. NWJ with this critic plus one is a lower bound for *any* critic, without the ceiling log n: this
-    is what `read` returns. Its variance grows like e^I.
+    is what `estimate` returns. Its variance grows like e^I.
 
     Args:
         dim: Width d of an embedding; only checked.
@@ -58,12 +58,12 @@ class SigLIP(Objective):
         return self.bound(joint + shift, marginal + shift)
 
     @torch.no_grad()
-    def read(self, x: Tensor, y: Tensor, rows: int) -> Reading:
+    def estimate(self, x: Tensor, y: Tensor, rows: int) -> HeldOutBound:
         rows = min(rows, len(x))
         starts = range(0, len(x) - rows + 1, rows)
         parts = [pairs(self.critic(x[s : s + rows].float(), y[s : s + rows].float()) + self.bias) for s in starts]
         joint, marginal = (torch.cat(part) for part in zip(*parts, strict=True))
-        return Reading(self._bound(joint, marginal).item(), self.bound.kind, math.inf, rows - 1)
+        return HeldOutBound(self._bound(joint, marginal).item(), self.bound.kind, math.inf, rows - 1)
 
     def facts(self, rows: int) -> dict[str, str]:
         ceiling = "none (NWJ on the logits); its variance grows like exp(I)"

@@ -34,7 +34,7 @@ def write(
     Args:
         folder: Made if it is not there.
         title: The heading.
-        facts: What the report says of the run, name -> value.
+        facts: Facts about the run in the report, name -> value.
         history: One mapping per epoch: "epoch", "train/loss", ...
         rows: All measurements (see `report.tables`).
         config: The configuration, as YAML.

@@ -109,7 +109,7 @@ def test_what_is_given_does_not_change(tmp_path):
 
 def test_two_towers_of_one_encoder_have_weights_of_their_own(tmp_path):
     run = tiny(encoder=ConvNet([4, 8]), towers="independent", run_dir=tmp_path / "run")
-    one, other = (run.run.module.towers.for_view(v).encoder for v in range(2))
+    one, other = (run.run.module.towers.tower_of(v).encoder for v in range(2))
     assert not torch.equal(one.layers[0].weight, other.layers[0].weight)
 
 

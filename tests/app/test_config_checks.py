@@ -4,7 +4,7 @@ import functools
 
 import pytest
 from conftest import CONF
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from ssl_mi.app.composition import Sources
 from ssl_mi.app.config_checks import Parameters, UnknownOverride, accepted, check_arguments, parameters_of
@@ -31,6 +31,8 @@ SOURCES = Sources(CONF)
         ("towers.projector={dimms: [8]}", "did you mean 'towers.projector.dims'"),
         ("evaluation.evaluations.mi.projections.cca2.dims=1", "did you mean 'evaluation.evaluations.mi.projections.c"),
         ("module.optimizer.betas=[.9,.9]", "'module.optimizer' is a copy of ${optimizer}, so set 'optimizer.betas'"),
+        ("towers.together=false", "did you mean 'towers.joint_forward'"),  # as it was called before
+        ("objective.critic.temperature=0.1", "did you mean 'objective.temperature'"),
         ("just a word", "write key=value"),
         ("teacher=null", "there are: ema, none; ~teacher leaves it out"),
     ],
@@ -195,4 +197,12 @@ def test_an_argument_that_a_part_does_not_take_is_named_with_its_place():
     cfg = compose([])
     cfg.optimizer = OmegaConf.create({"_target_": "torch.optim.AdamW", "_partial_": True, "lrr": 1})
     with pytest.raises(ValueError, match=r"takes no 'lrr' \(optimizer\.lrr\): did you mean 'lr'\?; remove it with"):
+        check_arguments(cfg)
+
+
+def test_a_key_of_a_file_by_its_old_name_is_refused_with_the_new_one():
+    cfg = compose([])
+    with open_dict(cfg):
+        cfg.towers.together = False
+    with pytest.raises(ValueError, match=r"takes no 'together' \(towers.together\): did you mean 'joint_forward'"):
         check_arguments(cfg)

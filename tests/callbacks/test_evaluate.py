@@ -143,8 +143,8 @@ def test_pixels_of_two_kinds_of_view_are_both_shown_and_of_one_kind_once():
 
     x, y = torch.rand(5, 3, 4, 4), torch.rand(5, 3, 4, 4)
     pixels = _Pixels(torch.device("cpu"))
-    assert torch.equal(pixels.towers.represent([x, x.clone()]), x.flatten(1))
-    assert torch.equal(pixels.towers.represent([x, y]), torch.cat([x.flatten(1), y.flatten(1)], 1))
+    assert torch.equal(pixels.towers.encode([x, x.clone()]), x.flatten(1))
+    assert torch.equal(pixels.towers.encode([x, y]), torch.cat([x.flatten(1), y.flatten(1)], 1))
 
 
 def test_without_a_test_split_the_end_is_read_on_validation_images_once(tmp_path):

@@ -277,7 +277,7 @@ def test_two_processes_have_the_values_and_the_losses_of_one(tmp_path):
         ([entry("t", "optimizer.lr", 0.5, 0.1)], "optimizer.lr has a schedule of its own: choose it with schedule="),
         ([entry("t", "optimizer.betas", 0.5, 0.1)], "optimizer.betas cannot be scheduled: it is (0.9, 0.999), not"),
         ([entry("t", "objective.name", 0.5, 0.1)], "objective.name cannot be scheduled to 0.1: it is a str"),
-        ([entry("t", "towers.together", 0.5, 0.1)], "it is a bool, not a number"),
+        ([entry("t", "towers.joint_forward", 0.5, 0.1)], "it is a bool, not a number"),
         ([entry("t", "objective.critic.score_range", 0.5, 0.1)], "it follows from other numbers"),
         (
             ["objective=clip", entry("t", "objective.critic.temperature", 0.5, 0.1)],

@@ -87,7 +87,7 @@ class Identity(nn.Module):
         super().__init__()
         self.change = change or (lambda x: x)
 
-    def represent(self, views):
+    def encode(self, views):
         return self.change(views[0])
 
     def forward(self, views):

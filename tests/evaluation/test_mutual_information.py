@@ -128,7 +128,7 @@ def test_the_objectives_own_bound_is_its_reading_beside_its_ceiling(final):
     data, rows = final
     at = standins.bench(data, "test")
     x, y = at.pairs("test").z
-    expected = at.module.objective.read(x, y, data.batch_size)
+    expected = at.module.objective.estimate(x, y, data.batch_size)
     row = rows["mi_bound_infonce_nats"]
     # float32: differences of log-sums of about log 100 = 4.6, whose last bit is 5e-7.
     assert row.value == pytest.approx(expected.value, abs=1e-5)
@@ -141,7 +141,7 @@ def test_the_objectives_own_bound_is_its_reading_beside_its_ceiling(final):
 
 def test_an_objective_that_bounds_nothing_has_no_such_row():
     at = standins.bench(standins.GaussianViews(n=200))
-    at.module.objective.read = lambda x, y, rows: None
+    at.module.objective.estimate = lambda x, y, rows: None
     rows = standins.rows_of(evaluation(permutations=0, subsets=2), at)
     assert not any("bound" in metric for metric in rows)
 

@@ -83,7 +83,7 @@ def test_towers_for_pictures_and_sentences_have_an_encoder_for_each():
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["towers=image_text", "text_encoder.out_dim=32", "run_dir=nowhere"])
     towers = instantiate(config.towers)
-    assert [type(towers.for_view(v).encoder) for v in range(2)] == [ConvNet, TextEncoder]
+    assert [type(towers.tower_of(v).encoder) for v in range(2)] == [ConvNet, TextEncoder]
     views = [torch.randn(4, 3, 32, 32), torch.randint(0, 50, (4, 7))]
     assert [h.shape for h in towers(views).h] == [(4, 256), (4, 32)]
     assert [z.shape for z in towers(views).z] == [(4, 128), (4, 128)]

@@ -29,7 +29,7 @@ def views():
 
 def test_a_teacher_starts_as_a_frozen_copy_with_memory_of_its_own():
     online, teacher = towers(), EMA()
-    teacher.adopt(online)
+    teacher.copy_from(online)
     before = weights(online)
     assert all(torch.equal(a, b) for a, b in zip(weights(teacher), before, strict=True))
     assert not any(p.requires_grad for p in teacher.parameters())
@@ -42,7 +42,7 @@ def test_a_teacher_starts_as_a_frozen_copy_with_memory_of_its_own():
 
 def test_an_update_is_m_of_the_old_and_the_rest_of_the_new():
     online, teacher = towers().double(), EMA(momentum=0.9, final_momentum=0.9)
-    teacher.adopt(online)
+    teacher.copy_from(online)
     expected = weights(teacher)
     for seed in (1, 2, 3):
         other = towers(seed).double()
@@ -56,7 +56,7 @@ def test_momentum_one_keeps_the_teacher_and_momentum_zero_makes_it_the_student()
     online, other = towers(0), towers(1)
     for momentum, expected in [(1.0, online), (0.0, other)]:
         teacher = EMA(momentum, momentum)
-        teacher.adopt(online)
+        teacher.copy_from(online)
         teacher.update(other, progress=0.5)
         assert all(torch.equal(a, b) for a, b in zip(weights(teacher), weights(expected), strict=True))
 
@@ -70,7 +70,7 @@ def test_momentum_rises_along_half_a_cosine_from_the_first_to_the_final():
 
 def test_buffers_are_copied_with_the_count_of_batches():
     online, teacher = towers(), EMA()
-    teacher.adopt(online)
+    teacher.copy_from(online)
     online(views())
     teacher.update(online, progress=0.0)
     pairs = dict(zip(dict(online.named_buffers()), teacher.buffers(), strict=True))
@@ -81,17 +81,17 @@ def test_buffers_are_copied_with_the_count_of_batches():
 
 def test_targets_carry_no_gradient():
     teacher = EMA()
-    teacher.adopt(towers())
+    teacher.copy_from(towers())
     seen = teacher(views())
     assert not any(t.requires_grad for t in [*seen.h, *seen.z])
 
 
 def test_a_teacher_may_see_the_first_views_only():
     teacher = EMA(views=1)
-    teacher.adopt(towers())
+    teacher.copy_from(towers())
     teacher.eval()
     everything = EMA()
-    everything.adopt(towers())
+    everything.copy_from(towers())
     everything.eval()
     assert len(teacher(views()).z) == 1
     # A batch of another size may be multiplied by another kernel, in another order: equal up to float32's rounding.
@@ -104,7 +104,7 @@ def test_batch_statistics_follow_training_and_running_statistics_never_do():
     online = towers()
     batch, running = EMA(batch_norm="batch"), EMA(batch_norm="running")
     for teacher in (batch, running):
-        teacher.adopt(online)
+        teacher.copy_from(online)
     in_training, in_evaluation = online(views()).z[0], towers().eval()(views()).z[0]
     torch.testing.assert_close(batch.train()(views()).z[0], in_training)
     torch.testing.assert_close(running.train()(views()).z[0], in_evaluation)
@@ -115,7 +115,7 @@ def test_batch_statistics_follow_training_and_running_statistics_never_do():
 
 def test_a_teacher_adopted_in_evaluation_trains_when_its_owner_does():
     teacher = EMA().eval()
-    teacher.adopt(towers().train())
+    teacher.copy_from(towers().train())
     assert not teacher.towers.training
     assert teacher.train().towers.training
 
@@ -128,7 +128,7 @@ from ssl_mi.networks.towers import Siamese
 torch.manual_seed(5)
 saved = torch.load(sys.argv[1], weights_only=True)
 teacher = EMA()
-teacher.adopt(Siamese(MLP(7, [6, 4]), lambda d: MLP(d, [5])))
+teacher.copy_from(Siamese(MLP(7, [6, 4]), lambda d: MLP(d, [5])))
 teacher.load_state_dict(saved["teacher"])
 torch.testing.assert_close(teacher.eval()([saved["x"]]).z, saved["z"], rtol=0, atol=1e-6)
 assert not any(p.requires_grad for p in teacher.parameters())
@@ -139,7 +139,7 @@ def test_a_teacher_survives_a_checkpoint_read_in_a_fresh_process(tmp_path):
     torch.manual_seed(0)
     first, second = (Siamese(MLP(7, [6, 4]), lambda d: MLP(d, [5])) for _ in range(2))
     teacher, x = EMA(), torch.randn(9, 7)
-    teacher.adopt(first)
+    teacher.copy_from(first)
     second([x])  # moves the running statistics, which are state too
     teacher.update(second, progress=0.0)
     saved = {"teacher": teacher.state_dict(), "x": x, "z": teacher.eval()([x]).z}
@@ -150,15 +150,15 @@ def test_a_teacher_survives_a_checkpoint_read_in_a_fresh_process(tmp_path):
 
 
 def test_a_teacher_without_towers_says_what_to_call():
-    with pytest.raises(RuntimeError, match=r"call adopt\(towers\) first"):
+    with pytest.raises(RuntimeError, match=r"call copy_from\(towers\) first"):
         EMA()(views())
-    with pytest.raises(RuntimeError, match=r"call adopt\(towers\) first"):
+    with pytest.raises(RuntimeError, match=r"call copy_from\(towers\) first"):
         EMA().update(towers(), progress=0.0)
 
 
 def test_towers_of_another_shape_are_refused():
     teacher = EMA()
-    teacher.adopt(towers())
+    teacher.copy_from(towers())
     with pytest.raises(ValueError, match="another shape"):
         teacher.update(Siamese(ConvNet([4, 7]), lambda d: MLP(d, [8, 5])), progress=0.0)
 

@@ -55,8 +55,8 @@ def test_a_part_that_does_not_say_its_width_is_refused():
 
 
 def test_together_is_one_pass_over_all_views_and_apart_one_pass_each():
-    for together, expected in [(True, 1), (False, 2)]:
-        siamese = Siamese(convnet(), projector, together=together)
+    for joint, expected in [(True, 1), (False, 2)]:
+        siamese = Siamese(convnet(), projector, joint_forward=joint)
         siamese(views(8, 8))
         assert {int(bn.num_batches_tracked) for bn in batch_norms(siamese)} == {expected}
 
@@ -73,7 +73,7 @@ def test_together_normalises_by_the_statistics_of_all_views():
 
 def test_apart_normalises_each_view_by_its_own():
     torch.manual_seed(0)
-    siamese = Siamese(convnet(), projector, together=False)
+    siamese = Siamese(convnet(), projector, joint_forward=False)
     a, b = views(8, 8)
     _, z, _ = siamese([a, b])
     torch.testing.assert_close(z[1], siamese.tower(b)[1])
@@ -83,7 +83,7 @@ def test_apart_normalises_each_view_by_its_own():
 def test_in_evaluation_together_and_apart_are_the_same_function():
     torch.manual_seed(0)
     one = Siamese(convnet(), projector).eval()
-    other = Siamese(convnet(), projector, together=False).eval()
+    other = Siamese(convnet(), projector, joint_forward=False).eval()
     other.load_state_dict(one.state_dict())
     batch = views(8, 8, 4)
     for mine, theirs in zip(one(batch).z, other(batch).z, strict=True):
@@ -143,9 +143,9 @@ def test_maps_come_back_in_the_order_of_the_views_and_only_from_towers_with_loca
     independent = Independent([Tower(convnet(), projector, local()) for _ in range(2)]).eval()
     assert [len(scales) for scales in independent(views(8, 8)).maps] == [2, 2]
     assert Siamese(convnet(), projector)(batch).maps == ()
-    assert siamese.hands_out_maps
-    assert independent.hands_out_maps
-    assert not Siamese(convnet(), projector).hands_out_maps
+    assert siamese.returns_feature_maps
+    assert independent.returns_feature_maps
+    assert not Siamese(convnet(), projector).returns_feature_maps
 
 
 def test_local_heads_need_an_encoder_with_maps_and_the_scales_it_has():
@@ -170,7 +170,7 @@ def test_independent_tower_v_sees_view_v():
     batch = views(8, 8)
     h, z, _ = both(batch)
     for v in range(2):
-        expected = both.for_view(v)(batch[v])
+        expected = both.tower_of(v)(batch[v])
         torch.testing.assert_close((h[v], z[v]), expected)
     assert both.out_dim == 5
     with pytest.raises(ValueError, match=r"h_dim differ: \[6, 7\]"):
@@ -181,10 +181,10 @@ def test_an_image_is_represented_by_one_shared_encoder_or_by_all_of_them_side_by
     torch.manual_seed(0)
     a, b = views(8, 8)
     siamese = Siamese(convnet(), projector).eval()
-    torch.testing.assert_close(siamese.represent([a, b]), siamese([a]).h[0])
+    torch.testing.assert_close(siamese.encode([a, b]), siamese([a]).h[0])
     both = Independent([Tower(convnet()), Tower(MLPEncoder([3, 8, 8], [7]))]).eval()
-    torch.testing.assert_close(both.represent([a, b]), torch.cat(both([a, b]).h, dim=1))
-    torch.testing.assert_close(both.represent([a]), both([a, b]).h[0])  # the other tower sees no images
+    torch.testing.assert_close(both.encode([a, b]), torch.cat(both([a, b]).h, dim=1))
+    torch.testing.assert_close(both.encode([a]), both([a, b]).h[0])  # the other tower sees no images
 
 
 @pytest.mark.parametrize("n_views", [1, 3])
@@ -217,7 +217,7 @@ def test_towers_of_the_configuration_are_siamese_with_simclrs_projector():
 def test_configured_independent_towers_have_weights_of_their_own_that_start_apart():
     torch.manual_seed(0)
     towers = configured("+towers=independent", "encoder.widths=[4,6]")
-    first, second = (dict(towers.for_view(v).named_parameters()) for v in range(2))
+    first, second = (dict(towers.tower_of(v).named_parameters()) for v in range(2))
     assert first.keys() == second.keys()
     assert not {id(p) for p in first.values()} & {id(p) for p in second.values()}
     matrices = [name for name, p in first.items() if p.ndim > 1]

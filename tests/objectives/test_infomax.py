@@ -153,7 +153,7 @@ def test_reading_is_the_bound_in_batches_as_in_training_and_leaves_no_trace():
     both = [x.float(), y.float()]
     objective(both, both)  # fills the moving average
     before = {k: v.clone() for k, v in objective.state_dict().items()}
-    reading = objective.read(x, y, rows=16)
+    reading = objective.estimate(x, y, rows=16)
     joint, marginal = [], []
     for s in range(0, 64, 16):
         scores = objective.critic(x[s : s + 16].float(), y[s : s + 16].float()).detach()
@@ -170,7 +170,7 @@ def test_a_perfect_cosine_critic_reads_its_ceiling():
     n = 16
     z = torch.eye(n)
     objective = Infomax(n, Cosine(0.1), InfoNCE(), OtherSamples(), name="c")
-    reading = objective.read(z, z, rows=n)
+    reading = objective.estimate(z, z, rows=n)
     # Orthogonal negatives score 0: what half the score range allows.
     assert reading.value == pytest.approx(math.log(n) - math.log1p((n - 1) * math.exp(-10)), abs=1e-5)
     assert reading.value < reading.ceiling <= math.log(n)

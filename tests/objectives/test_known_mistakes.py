@@ -216,22 +216,22 @@ def test_siglip_is_read_by_nwj_with_the_share_of_true_pairs_taken_out():
     # r = p(x, y) / (p(x) p(y)) = (n - 1) e^logit;  E[log r] + 1 - E[r] is NWJ at 1 + log r.
     true, false = logits.diagonal() + math.log(n - 1), [logits[i, j] for i in range(n) for j in range(n) if i != j]
     expected = true.mean() + 1 - (n - 1) * torch.stack(false).exp().mean()
-    reading = objective.read(x, y, rows=n)
+    reading = objective.estimate(x, y, rows=n)
     assert reading.value == pytest.approx(expected.item(), abs=1e-5)
     assert math.isinf(reading.ceiling)
     # Logits that say "one pair in n is true" for all alike read no information.
     blind = SigLIP(6, temperature=1e6, bias=-math.log(n - 1))
-    assert blind.read(x, y, rows=n).value == pytest.approx(0, abs=1e-5)
+    assert blind.estimate(x, y, rows=n).value == pytest.approx(0, abs=1e-5)
 
 
 def test_moco_v3_scores_one_direction_and_is_read_with_its_predictor():
     x, y = rows(32, seed=1).float(), rows(32, seed=2).float()
     objective = Infomax(6, Cosine(0.2), InfoNCE(), OtherTargets(), predictor=copying).eval()
     plain = Infomax(6, Cosine(0.2), InfoNCE(), OtherTargets())
-    assert objective.read(x, x, rows=32).value != plain.read(x, x, rows=32).value
-    expected = plain.read(objective.predictor(x).detach(), x, rows=32).value
-    assert objective.read(x, x, rows=32).value == pytest.approx(expected, abs=1e-6)
-    assert objective.read(x, y, rows=32).value < objective.read(x, x, rows=32).value
+    assert objective.estimate(x, x, rows=32).value != plain.estimate(x, x, rows=32).value
+    expected = plain.estimate(objective.predictor(x).detach(), x, rows=32).value
+    assert objective.estimate(x, x, rows=32).value == pytest.approx(expected, abs=1e-6)
+    assert objective.estimate(x, y, rows=32).value < objective.estimate(x, x, rows=32).value
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from specs import DIM, OBJECTIVES, SIBLINGS, beside
 
-from ssl_mi.objectives.objective import Reading
+from ssl_mi.objectives.objective import HeldOutBound
 
 CONF = Path(__file__).parents[2] / "conf" / "objective"
 every = pytest.mark.parametrize("name", OBJECTIVES)
@@ -210,11 +210,11 @@ def test_state_moves_in_training_only(name):
 def test_the_loss_is_read_as_mutual_information_only_where_it_bounds_it(name):
     row, objective = OBJECTIVES[name], made(name, torch.float32)
     x = torch.randn(64, DIM, generator=torch.Generator().manual_seed(0))
-    reading = objective.eval().read(x, x + 0.1 * x.flip(0), rows=16)
+    reading = objective.eval().estimate(x, x + 0.1 * x.flip(0), rows=16)
     facts = objective.facts(16)
     assert all(isinstance(value, str) for value in facts.values())
     if row.reads:
-        assert isinstance(reading, Reading)
+        assert isinstance(reading, HeldOutBound)
         assert reading.value <= reading.ceiling
         assert "bound's ceiling" in facts
     else:

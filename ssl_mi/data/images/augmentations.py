@@ -44,7 +44,15 @@ _CPU_PIXELS, _DEVICE_PIXELS = 256 * 32 * 32, 256 * 224 * 224
 
 
 class View:
-    """`ops`, in order, done to `count` views, each with draws of its own. ValueError when count < 1."""
+    """One kind of view: what is done to an image, and how many views of the kind there are.
+
+    Args:
+        ops: The ops, in the order in which they are applied.
+        count: Views of this kind, at least 1; each has draws of its own.
+
+    Raises:
+        ValueError: If `count` is below 1, or an op is no `Op`.
+    """
 
     def __init__(self, ops: Sequence[Op], count: int = 1):
         if count != int(count) or count < 1:
@@ -175,7 +183,7 @@ class Augmentation:
 
     @torch.no_grad()
     def clean_views(self, images: Tensor) -> list[Tensor]:
-        """One `clean` image per view, through those ops that say what the view is of (luminance, chrominance)
+        """One `clean` image per view, through those ops that select what the view shows (luminance, chrominance)
         and none that is drawn: what evaluation gives to towers that each see another kind of view.
         """
         clean = self.denormalize(self.clean(images))
@@ -228,7 +236,12 @@ class Augmentation:
 
 
 def local_size(size: int, share: float) -> int:
-    """The side of multi-crop's small views: share * size to the nearest even number, at least 2."""
+    """The side of multi-crop's small views: share * size to the nearest even number, at least 2.
+
+    Args:
+        size: Side of the large views, in pixels.
+        share: Side of the small views as a share of it.
+    """
     return max(2, 2 * round(size * share / 2))
 
 

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 
-_SAMPLE = 64  # files whose headers are read to tell whether a set is of one size
+_SAMPLE = 64  # files whose headers are read to determine whether a set is of one size
 _CHUNK = 128  # files that one thread decodes in a row
 
 
@@ -219,7 +219,7 @@ class _OtherShape(Exception):
 
 
 def _header_size(path: str) -> tuple[int, int] | None:
-    """(height, width) as the file says, or None when it says nothing readable."""
+    """(height, width) from the header of the file, or None where the header has none."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             return image.size[::-1]

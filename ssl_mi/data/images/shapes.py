@@ -4,7 +4,7 @@ One formula draws all six classes. A class is a number of points k and a ratio q
 its outline goes from the outer radius R at a point to the inner radius qR half-way to the next point.
 q = cos(pi / k) gives the regular k-gon, smaller q a star; the disc is a 60-gon. The enclosed area is
 k q R^2 sin(pi / k), and R is chosen so that the area is that of a disc of radius `size`: every class covers
-the same area, so neither the mean nor the histogram of an image tells its class.
+the same area, so neither the mean nor the histogram of an image determines its class.
 """
 
 from __future__ import annotations
@@ -88,6 +88,15 @@ def draw_shapes(n: int, width: int, seed: int, split: int) -> tuple[Tensor, dict
         background  float [n, 2], the unit vector of the background's hue
     Not kept as factors: both saturations, both intensities, and which of the two is the lighter one. So the
     sign of the contrast is random, and a linear function of the pixels learns little about the shape.
+
+    Args:
+        n: Number of images.
+        width: Side of an image in pixels, at least 16.
+        seed: Of all draws.
+        split: Number of the split; each has draws of its own.
+
+    Returns:
+        The images, and name -> values of each factor.
     """
     u = torch.from_numpy(np.random.default_rng([seed, split]).random((n, 12), dtype=np.float32))
     shape = torch.arange(n) % len(CLASSES)
@@ -138,7 +147,7 @@ class EmbeddedShapes:
             if count < len(CLASSES):
                 raise ValueError(f"shapes: {name}={count} is fewer than one image a class ({len(CLASSES)})")
         if width < 16:
-            raise ValueError(f"shapes: width={width} is too small to tell the shapes apart; use 16 or more")
+            raise ValueError(f"shapes: width={width} is too small to distinguish the shapes; use 16 or more")
         self.train, self.test, self.width, self.seed = train, test, width, seed
 
     def load(self) -> Sets:

@@ -1,6 +1,6 @@
 """Views whose mutual information is known exactly.
 
-On photographs nobody knows I(X; Y), so nobody can say what share of it an encoder kept. Here the two views of a
+On photographs nobody knows I(X; Y), so the share of it that an encoder kept is unknown. Here the two views of a
 pair are drawn from latents whose mutual information has a closed form:
 
     V_v = render(u_v, nuisance_v),   v = 1, 2

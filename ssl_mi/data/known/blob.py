@@ -27,8 +27,8 @@ class GaussianBlob(KnownViews):
     z_1, z_2 standard normal with correlation rho, a pair for each of the latents that are `shared`; the others are
     drawn for each view alone. Each z goes through z / sqrt(1 + z^2 / 4), increasing and bounded, to the blob's x, y,
     size or hue: a Gaussian copula. (The distribution function in its place would be so flat in its tails that pixels
-    could not tell them apart.) The picture is paper + exp(-r^2 / 2 s^2) (ink - paper). Nuisance: the grey of the paper,
-    how bright the blob is.
+    could not distinguish them.) The picture is paper + exp(-r^2 / 2 s^2) (ink - paper). Nuisance: the grey of the
+    paper, how bright the blob is.
 
     Exact: the logarithm of (picture - paper) is a quadratic function of the pixel's place, the same in every channel
     but for a constant; its coefficients are x, y and s, and the constants the hue. Fitted to pixels rounded to 8 bits,

@@ -26,7 +26,7 @@ SIZES = (("small", "little", "tiny"), ("medium", "middling", "average"), ("large
 ROWS = (("top", "upper"), ("middle", "central"), ("bottom", "lower"))
 COLUMNS = (("left",), ("centre",), ("right",))
 
-# factor -> for each of its values, the phrases that say it, as many for each. No phrase says two values.
+# factor -> for each of its values, the phrases that name it, as many for each. No phrase names two values.
 PHRASES: dict[str, Sequence[Sequence[str]]] = {
     "size": SIZES,
     "colour": HUES,

@@ -33,7 +33,7 @@ def channel_error(nats: float, symbols: int, name: str, key: str = "data.nats") 
     """The error at which `channel_nats` is `nats`, 0 <= e <= (K - 1) / K. ValueError outside 0 .. ln K, naming the
     key of the configuration that the nats came from."""
     check_nats(name, nats, 0.0, math.log(symbols), "data.nats=null shares all" if key == "data.nats" else "", key)
-    silent = (symbols - 1) / symbols  # here Y says nothing of X
+    silent = (symbols - 1) / symbols  # here Y is independent of X
     if nats >= channel_nats(0.0, symbols):
         return 0.0
     if nats <= max(0.0, channel_nats(silent, symbols)):

@@ -134,7 +134,7 @@ class KnownData(ImageModule):
         self.val, self.test = self._images("val"), self._images("test")
 
     def _images(self, split: str) -> ImageSet:
-        """View 0 of further pairs of a split, and what u_1 says of each."""
+        """View 0 of further pairs of a split, and the labels and factors that u_1 determines."""
         return first_views(self.known, Pairs(self.seed, SPLITS[split], CLEAN, torch.arange(self.pairs[split])))
 
     def dataset(self) -> TrainPairs:

@@ -173,7 +173,7 @@ class Patches(KnownViews):
 
     Exact: pixel = 255 (0.64 a + 0.26 b), a in {0, 1/16 .. 1} the digit, b in [0, 1] the background. Were two digits
     a, a' of different classes to give the same picture over some b, b', then 0.64 |a - a'| <= 0.26 + 1/255 in every
-    pixel; but in some pixel |a - a'| >= 7/16. So the picture tells the class of every cell, over any background.
+    pixel; but in some pixel |a - a'| >= 7/16. So the picture determines the class of every cell, over any background.
 
     Args:
         grid: Cells a side, k = grid^2.

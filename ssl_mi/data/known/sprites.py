@@ -42,9 +42,9 @@ class Sprites(KnownViews):
 
         shape 5   colour 6   size 3   position 3 x 3   orientation 3   background 6     all of them: 9.59 nats
 
-    Exact: intensity tells coverage, since the paper is darker than the ink; the coverages of all shapes, sizes and
+    Exact: intensity determines coverage, since the paper is darker than the ink; the coverages of all shapes, sizes and
     orientations differ, at places that overlap for no two positions; the colours of fully covered and of uncovered
-    pixels tell the two hues, which are 60 degrees apart and off by less than 5 after rounding to 8 bits.
+    pixels distinguish the two hues, which are 60 degrees apart and off by less than 5 after rounding to 8 bits.
 
     Args:
         shared: Factors in common.

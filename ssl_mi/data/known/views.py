@@ -61,7 +61,7 @@ class KnownViews:
         raise NotImplementedError
 
     def factors(self, u: Tensor) -> dict[str, Tensor]:
-        """What u_1 says of an image, name -> [n] or [n, k]: by default a column each."""
+        """The labels and factors that u_1 determines, name -> [n] or [n, k]: by default a column each."""
         return {name: u[:, i] for i, name in enumerate(self.columns)}
 
     def describe(self) -> str:

@@ -1,4 +1,4 @@
-"""What the rows of a benchmark say: errors by task and by estimator, as a table and as a picture."""
+"""A summary of a benchmark's rows: errors by task and by estimator, as a table and as a picture."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def choose_tasks(suite: str, names: Sequence[str] | None = None, match: str | No
 
 
 class BenchmarkRow(NamedTuple):
-    """One estimate of one task, in nats. None where the estimator says nothing, or failed."""
+    """One estimate of one task, in nats. None where the estimator gives no such number, or failed."""
 
     estimator: str
     task: str

@@ -26,7 +26,7 @@ from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.inference.subsampling import REPEATS, SUBSETS
 from ssl_mi.information.inference.uncertainty import with_uncertainty
 
-FEWEST_ROWS = 40 * SUBSETS  # an estimate on fewer than 40 rows a part says nothing of the error
+FEWEST_ROWS = 40 * SUBSETS  # an estimate on fewer than 40 rows a part gives no information about the error
 
 
 class Request(NamedTuple):

@@ -175,7 +175,7 @@ def _read_npz(file: Path, key: str | None, side: str | None) -> tuple[np.ndarray
 
 @contextmanager
 def _damage(file: Path | str, kind: str) -> Iterator[None]:
-    """What the readers say of objects and of broken files, in words."""
+    """The error messages for objects and for broken files."""
     try:
         yield
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as problem:

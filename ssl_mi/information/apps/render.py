@@ -19,7 +19,7 @@ IN_NATS = ("value", "se", "ci", "null", "ceiling")
 
 
 class Answer(NamedTuple):
-    """An estimate, and what the command itself has to say about it."""
+    """An estimate, and what the command itself adds to it."""
 
     estimate: Estimate
     notes: tuple[str, ...] = ()

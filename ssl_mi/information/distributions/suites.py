@@ -19,7 +19,13 @@ STRENGTH = 2.0  # of a 2-pair task: rho = strength^2 / (1 + strength^2) = 0.8
 
 @dataclass(frozen=True)
 class Task:
-    """A distribution with a name (used in tables and files) and a title (for people)."""
+    """A distribution with a name (used in tables and files) and a title (for people).
+
+    Args:
+        name: used in tables and files.
+        title: for people.
+        distribution: samples the pairs, and has their I(X; Y).
+    """
 
     name: str
     title: str
@@ -150,7 +156,14 @@ SUITES: dict[str, tuple[Task, ...]] = {
 
 
 def find_task(name: str) -> Task:
-    """The task of that name; ValueError names the nearest ones."""
+    """The task of that name.
+
+    Args:
+        name: of a task of the suite "all".
+
+    Raises:
+        ValueError: for an unknown name; the message has the nearest ones.
+    """
     by_name = {task.name: task for task in SUITES["all"]}
     if name not in by_name:
         near = difflib.get_close_matches(name, by_name, n=3, cutoff=0.3)

@@ -22,7 +22,13 @@ Map = Callable[[np.ndarray], np.ndarray]  # [n, d] -> [n, d'], invertible
 
 
 class Transformed:
-    """(f(X), g(Y)): the MI of `base`, because `x` and `y` are invertible. None leaves a side alone."""
+    """(f(X), g(Y)): the MI of `base`, because `x` and `y` are invertible. None leaves a side alone.
+
+    Args:
+        base: the distribution of (X, Y).
+        x: f, invertible, [n, dim_x] -> [n, d]; None for X itself.
+        y: g, invertible, [n, dim_y] -> [n, d']; None for Y itself.
+    """
 
     def __init__(self, base: Distribution, x: Map | None = None, y: Map | None = None) -> None:
         self.base = base
@@ -46,6 +52,17 @@ class Embedded:
     X' = M_x (X, N_x), N_x ~ N(0, noise^2) independent of all else, M_x a fixed orthogonal matrix drawn with
     `seed`; likewise Y'. With `layers` > 0 the mixture passes through that many rounds of sinh-arcsinh-like
     bending (t -> asinh(2 t)) and rotation. All invertible, so I(X'; Y') = I(X; Y), however deep it lies.
+
+    Args:
+        base: the distribution of the signal.
+        dim_x: coordinates of X', at least those of X.
+        dim_y: coordinates of Y', at least those of Y.
+        noise: standard deviation of the nuisance coordinates.
+        layers: rounds of bending and rotation.
+        seed: of the rotations.
+
+    Raises:
+        ValueError: if the dimensions cannot hold the base, or a coordinate would be constant.
     """
 
     def __init__(

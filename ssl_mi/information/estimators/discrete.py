@@ -52,6 +52,10 @@ def discrete_entropy(x: ArrayLike, correction: Correction = "plugin") -> Estimat
 def entropy(x: ArrayLike, correction: Correction = "plugin") -> Estimate:
     """`discrete_entropy` of integers, booleans or strings; floats are refused, for they have two entropies.
 
+    Args:
+        x: [n] or [n, d], integers, booleans or strings.
+        correction: of the plug-in estimate, as in `discrete_entropy`.
+
     Raises:
         ValueError: x holds floats. The entropy of a density is `differential_entropy`; whole numbers that are kept
             as floats are counted by `discrete_entropy`.

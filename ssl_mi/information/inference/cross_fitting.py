@@ -39,7 +39,12 @@ Subsamples = tuple[tuple[float, ...], ...]  # [R][m]
 
 
 class CrossFitted(NamedTuple):
-    """An estimate, and R times the estimates on m disjoint parts of its rows, in nats; () when none were asked for."""
+    """An estimate, and R times the estimates on m disjoint parts of its rows.
+
+    Attributes:
+        estimate: the average over the folds.
+        subsamples: R arrays of m estimates in nats, or ().
+    """
 
     estimate: Estimate
     subsamples: Subsamples = ()

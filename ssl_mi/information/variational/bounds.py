@@ -41,7 +41,14 @@ from torch import Tensor, nn
 
 
 def off_diagonal(scores: Tensor) -> Tensor:
-    """The n (n - 1) scores of pairs that do not belong together: [n, n] -> [n, n - 1], rows kept."""
+    """The n (n - 1) scores of pairs that do not belong together: [n, n] -> [n, n - 1], rows kept.
+
+    Args:
+        scores: [n, n], n at least 2; the diagonal holds the true pairs.
+
+    Raises:
+        ValueError: for scores of another shape.
+    """
     n = scores.shape[0]
     if scores.shape != (n, n) or n < 2:
         raise ValueError(f"off_diagonal needs a square matrix of at least 2 rows, got {list(scores.shape)}")
@@ -50,7 +57,11 @@ def off_diagonal(scores: Tensor) -> Tensor:
 
 
 def pairs(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """(joint [n], marginal [n, n - 1]) of a square score matrix whose diagonal holds the true pairs."""
+    """(joint [n], marginal [n, n - 1]) of a square score matrix whose diagonal holds the true pairs.
+
+    Args:
+        scores: [n, n], n at least 2.
+    """
     return scores.diagonal(), off_diagonal(scores)
 
 
@@ -74,17 +85,30 @@ def split_candidates(scores: Tensor, partner: Tensor, k: int) -> tuple[Tensor, T
 
 
 def log_mean_exp(scores: Tensor) -> Tensor:
-    """log of the mean of e^scores over all entries, without overflow."""
+    """log of the mean of e^scores over all entries, without overflow.
+
+    Args:
+        scores: of any shape, at least one entry.
+    """
     return scores.flatten().logsumexp(0) - math.log(scores.numel())
 
 
 def softplus(x: Tensor) -> Tensor:
-    """log(1 + e^x), exact in float64 too: torch's default turns linear at 20, an error of 2e-9."""
+    """log(1 + e^x), exact in float64 too: torch's default turns linear at 20, an error of 2e-9.
+
+    Args:
+        x: of any shape.
+    """
     return nn.functional.softplus(x, threshold=40)
 
 
 def with_gradient_of(surrogate: Tensor, value: Tensor) -> Tensor:
-    """A tensor with the value of `value` and the gradient of `surrogate`."""
+    """A tensor with the value of `value` and the gradient of `surrogate`.
+
+    Args:
+        surrogate: gives the gradient.
+        value: gives the value, of the same shape.
+    """
     return surrogate + (value - surrogate).detach()
 
 
@@ -170,7 +194,11 @@ class Bound(nn.Module):
 
 
 def described(part: object) -> tuple[str, str] | None:
-    """What the table of estimators has of a subclass of `Bound`, (estimates, use_when); None for anything else."""
+    """What the table of estimators has of a subclass of `Bound`, (estimates, use_when); None for anything else.
+
+    Args:
+        part: anything a user may name as a bound.
+    """
     if isinstance(part, type) and issubclass(part, Bound):
         return part.estimates or f"{part.kind} by {part.__name__}", part.use_when or "as its own description has it"
     return None
@@ -178,6 +206,9 @@ def described(part: object) -> tuple[str, str] | None:
 
 def own_bound(part: object) -> Bound:
     """A bound to train with: a class is built with its defaults, an object is copied and stays as it is.
+
+    Args:
+        part: a subclass of `Bound`, or an object of one.
 
     Raises:
         ValueError: for anything else.
@@ -268,6 +299,9 @@ class MINE(Bound):
     m_t = (1 - decay) sum_s decay^(t - s) mean(e^T)_s / (1 - decay^t), so the first batches weigh alike
     and none starts from an arbitrary value. It is kept as a logarithm, in float64, as buffers: it moves
     and checkpoints with the model. It is updated in training mode only.
+
+    Args:
+        decay: of the moving average, per training step; in [0, 1).
     """
 
     name = "mine"
@@ -331,6 +365,9 @@ class TUBA(Bound):
 
     Poole et al. 2019 (arXiv:1905.06922), section 2.2, with log a(y) = a. a = 1 is NWJ; the best a is
     log E[e^T], where the value is DV's.
+
+    Args:
+        baseline: a at the start of the fit.
     """
 
     name = "tuba"
@@ -355,6 +392,9 @@ class Interpolated(Bound):
     pair the candidates are its partner and all but the last negative of the row, for a false pair the
     k negatives, none of which belongs to the row: k of them either way, as the bound's proof needs.
     Its ceiling is log(k / alpha).
+
+    Args:
+        alpha: weight of InfoNCE's denominator, in (0, 1].
     """
 
     name = "interpolated"
@@ -416,6 +456,9 @@ class SMILE(Bound):
 
     Song & Ermon 2020 (arXiv:1910.06222), section 5. The clip bounds the variance by e^(2 clip) / n and
     biases the value: with a small clip it lies above the truth. Not a bound.
+
+    Args:
+        clip: largest absolute score in the marginal term, nats; positive.
     """
 
     name = "smile"
@@ -443,5 +486,10 @@ class SMILE(Bound):
 
 
 def jensen_shannon(joint: Tensor, marginal: Tensor) -> Tensor:
-    """E[-softplus(-T)] - E[softplus(T)]: an objective whose best critic is log r, not an estimate."""
+    """E[-softplus(-T)] - E[softplus(T)]: an objective whose best critic is log r, not an estimate.
+
+    Args:
+        joint: [n], scores of true pairs.
+        marginal: of any shape, scores of false pairs.
+    """
     return -softplus(-joint).mean() - softplus(marginal).mean()

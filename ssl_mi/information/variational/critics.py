@@ -84,7 +84,11 @@ class Critic(nn.Module):
 
 
 class PlainCritic(Critic):
-    """Any module (x [n, dim_x], y [m, dim_y]) -> [n, m] as a critic, with whatever members of one it has."""
+    """Any module (x [n, dim_x], y [m, dim_y]) -> [n, m] as a critic, with whatever members of one it has.
+
+    Args:
+        module: what scores; its `score_range` and `begin` are used where it has them.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -108,17 +112,30 @@ class PlainCritic(Critic):
 
 
 def as_critic(module: nn.Module) -> Critic:
-    """`module` itself if it is a `Critic`, else the same as one."""
+    """`module` itself if it is a `Critic`, else the same as one.
+
+    Args:
+        module: (x [n, dim_x], y [m, dim_y]) -> scores [n, m].
+    """
     return module if isinstance(module, Critic) else PlainCritic(module)
 
 
 def built_critic(part: nn.Module | Callable[..., nn.Module], dim_x: int, dim_y: int) -> Critic:
-    """A critic for x [n, dim_x] and y [m, dim_y]: `part` itself, or what it makes when called with dim_x and dim_y."""
+    """A critic for x [n, dim_x] and y [m, dim_y]: `part` itself, or what it makes when called with dim_x and dim_y.
+
+    Args:
+        part: a critic, or a function (dim_x, dim_y) -> critic.
+        dim_x: columns of x.
+        dim_y: columns of y.
+    """
     return as_critic(part if isinstance(part, nn.Module) else part(dim_x=dim_x, dim_y=dim_y))
 
 
 def critic_factory(part: object) -> Callable[[int, int], nn.Module]:
     """(dim_x, dim_y) -> critic, for a subclass of `Critic` or any function.
+
+    Args:
+        part: a subclass of `Critic`, or a function (dim_x, dim_y) -> module.
 
     Raises:
         ValueError: for what is neither; a critic already built does not know the dimensions of the samples.
@@ -134,7 +151,11 @@ def critic_factory(part: object) -> Callable[[int, int], nn.Module]:
 
 
 def mlp(dims: Sequence[int]) -> nn.Sequential:
-    """Linear layers dims[0] -> ... -> dims[-1] with ReLU between."""
+    """Linear layers dims[0] -> ... -> dims[-1] with ReLU between.
+
+    Args:
+        dims: widths, of the input first.
+    """
     layers: list[nn.Module] = []
     for i, o in pairwise(dims):
         layers += [nn.Linear(i, o), nn.ReLU()]
@@ -142,7 +163,14 @@ def mlp(dims: Sequence[int]) -> nn.Sequential:
 
 
 class Separable(Critic):
-    """<g(x), h(y)> with two networks: Poole et al. 2019 (arXiv:1905.06922), section 3."""
+    """<g(x), h(y)> with two networks: Poole et al. 2019 (arXiv:1905.06922), section 3.
+
+    Args:
+        dim_x: columns of x.
+        dim_y: columns of y.
+        hidden: widths of the hidden layers of g and of h.
+        width: columns of g(x) and of h(y).
+    """
 
     name = "separable"
     description = "<g(x), h(y)> with two networks: learns everything, n + m evaluations"
@@ -166,6 +194,14 @@ class Concat(Critic):
 
     The first layer is linear in [x, y], so it is applied to x and to y apart and added: n + m products
     instead of n m. Memory is n m times the first hidden width.
+
+    Args:
+        dim_x: columns of x.
+        dim_y: columns of y.
+        hidden: widths of the hidden layers, at least one.
+
+    Raises:
+        ValueError: if there is no hidden layer.
     """
 
     name = "concat"
@@ -195,6 +231,10 @@ class Bilinear(Critic):
     """x^T W y: van den Oord et al. 2018 (arXiv:1807.03748), with log taken.
 
     W starts as the identity over sqrt(dim): where the two towers agree, so do the first scores.
+
+    Args:
+        dim_x: columns of x.
+        dim_y: columns of y.
     """
 
     name = "bilinear"
@@ -214,6 +254,14 @@ class Cosine(Critic):
 
     learned=True makes log(1/temperature) a parameter, as in Radford et al. 2021 (arXiv:2103.00020,
     section 2.5), with the temperature kept at or above `minimum` so that it cannot run away.
+
+    Args:
+        temperature: what the cosine is divided by; where it starts, if it is learned.
+        learned: whether it is a parameter.
+        minimum: the lowest temperature, positive.
+
+    Raises:
+        ValueError: if temperature < minimum, or minimum <= 0.
     """
 
     name = "cosine"
@@ -267,7 +315,13 @@ class Cosine(Critic):
 
 
 class Projected(Critic):
-    """A critic of learned embeddings: critic(g(x), h(y))."""
+    """A critic of learned embeddings: critic(g(x), h(y)).
+
+    Args:
+        g: x [n, dim_x] -> embeddings [n, d].
+        h: y [m, dim_y] -> embeddings [m, d'].
+        critic: scores the embeddings.
+    """
 
     def __init__(self, g: nn.Module, h: nn.Module, critic: Critic) -> None:
         super().__init__()

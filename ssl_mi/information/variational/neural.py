@@ -132,6 +132,6 @@ def _fit_and_evaluate(
     batch_size = training.batch_size or critic.batch_size
     batches = minibatches(*data.fit, batch_size, seed)
     fit = fit_critic(critic, bound, batches, data.validation, training, seed)
-    together = training.eval_batch_size or critic.eval_batch_size
-    estimate = estimate_bound(critic, bound, *data.test, together, groups=data.test_groups, seed=seed)
+    eval_batch_size = training.eval_batch_size or critic.eval_batch_size
+    estimate = estimate_bound(critic, bound, *data.test, eval_batch_size, groups=data.test_groups, seed=seed)
     return _Fitted(critic.title, min(batch_size, len(data.fit[0])), fit, estimate)

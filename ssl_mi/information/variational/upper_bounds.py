@@ -243,8 +243,8 @@ def _of_bound(bound: DensityBound, data: SplitData, settings: _Settings) -> _Res
     density, fit = _fit_density(data, settings, conditional=True)
     critic = LogDensity(density, bound.by_y)
     sides = data.test[::-1] if bound.by_y else data.test
-    together = settings.training.eval_batch_size or critic.eval_batch_size
-    estimate = estimate_bound(critic, bound, *sides, together, groups=data.test_groups, seed=settings.seed)
+    eval_batch_size = settings.training.eval_batch_size or critic.eval_batch_size
+    estimate = estimate_bound(critic, bound, *sides, eval_batch_size, groups=data.test_groups, seed=settings.seed)
     return _Result(fit, fit.warnings, estimate, bound.kind)
 
 

@@ -42,7 +42,7 @@ def test_pairs_of_a_picture_and_a_sentence_are_embedded_by_two_towers_and_probed
     assert h.shape == (32, 6)
     with torch.no_grad():
         module.eval()
-        expected = module.towers.for_view(0).encoder((data.train.images.pixels / 255 - 0.5) / 0.25)
+        expected = module.towers.tower_of(0).encoder((data.train.images.pixels / 255 - 0.5) / 0.25)
     torch.testing.assert_close(h, expected)
     Pictures(tmp_path, images=3).compute(bench)
     assert (tmp_path / "views.png").stat().st_size > 2000

@@ -165,7 +165,7 @@ def test_an_objective_trains_with_them(negatives):
         optimizer.step()
     assert values[-1] > values[0] + 0.3
     with torch.no_grad():
-        read = objective.read(tower(x), tower(y), rows=128)
+        read = objective.estimate(tower(x), tower(y), rows=128)
     assert read.value == pytest.approx(values[-1], abs=0.1)
     assert read.kind == "lower bound"
     assert "no" in objective.facts(128)["bound's ceiling"]

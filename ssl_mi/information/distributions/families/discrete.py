@@ -16,6 +16,10 @@ class SymmetricChannel:
     """X uniform on {0..classes-1}; Y = X, but with probability `error` one of the other symbols.
 
     I = log K - H(error) - error log(K - 1); K = 2 is the binary symmetric channel (`error` = crossover).
+
+    Args:
+        error: probability of another symbol, in [0, 1].
+        classes: number of symbols K, at least 2.
     """
 
     error: float
@@ -46,5 +50,9 @@ class SymmetricChannel:
 
 
 def binary_symmetric_channel(crossover: float) -> SymmetricChannel:
-    """A fair bit, flipped with probability `crossover`: I = log 2 - H(crossover)."""
+    """A fair bit, flipped with probability `crossover`: I = log 2 - H(crossover).
+
+    Args:
+        crossover: probability of a flip, in [0, 1].
+    """
     return SymmetricChannel(crossover, classes=2)

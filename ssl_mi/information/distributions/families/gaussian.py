@@ -27,6 +27,10 @@ class Gaussian:
     """(X, Y) ~ N(0, C): X is the first `dim_x` coordinates, Y the rest.
 
     I(X; Y) = (log det C_xx + log det C_yy - log det C) / 2.
+
+    Args:
+        covariance: C, [dim_x + dim_y, dim_x + dim_y], positive definite.
+        dim_x: coordinates of X.
     """
 
     covariance: np.ndarray
@@ -55,25 +59,51 @@ class Gaussian:
 
 
 def correlated_gaussian(rho: float, dim: int = 1) -> Gaussian:
-    """x_i, y_i standard normal with correlation `rho`, pairs independent: I = -dim/2 log(1 - rho^2)."""
+    """x_i, y_i standard normal with correlation `rho`, pairs independent: I = -dim/2 log(1 - rho^2).
+
+    Args:
+        rho: correlation of each pair, strictly between -1 and 1.
+        dim: coordinates of each side.
+    """
     return sparse_gaussian(dim, dim, pairs=dim, rho=rho)
 
 
 def gaussian_with_mi(mi: float, dim: int = 1) -> Gaussian:
-    """`correlated_gaussian` whose I(X; Y) is `mi` nats: rho = sqrt(1 - exp(-2 mi / dim))."""
+    """`correlated_gaussian` whose I(X; Y) is `mi` nats: rho = sqrt(1 - exp(-2 mi / dim)).
+
+    Args:
+        mi: I(X; Y), nats, at least 0.
+        dim: coordinates of each side.
+    """
     if not mi >= 0:
         raise ValueError(f"mi must be at least 0 nats, got {mi}")
     return correlated_gaussian(math.sqrt(-math.expm1(-2 * mi / dim)), dim)
 
 
 def dense_gaussian(dim_x: int, dim_y: int, rho: float = 0.5) -> Gaussian:
-    """Unit variances and the same correlation `rho` between every two of the dim_x + dim_y coordinates."""
+    """Unit variances and the same correlation `rho` between every two of the dim_x + dim_y coordinates.
+
+    Args:
+        dim_x: coordinates of X.
+        dim_y: coordinates of Y.
+        rho: the correlation.
+    """
     d = dim_x + dim_y
     return Gaussian(np.full((d, d), rho) + (1 - rho) * np.eye(d), dim_x)
 
 
 def sparse_gaussian(dim_x: int, dim_y: int, pairs: int = 2, rho: float = 0.8) -> Gaussian:
-    """x_i and y_i correlate by `rho` for i < `pairs`, nothing else does: I = -pairs/2 log(1 - rho^2)."""
+    """x_i and y_i correlate by `rho` for i < `pairs`, nothing else does: I = -pairs/2 log(1 - rho^2).
+
+    Args:
+        dim_x: coordinates of X.
+        dim_y: coordinates of Y.
+        pairs: coordinates of each side that correlate, at most the smaller of both.
+        rho: their correlation, strictly between -1 and 1.
+
+    Raises:
+        ValueError: for `pairs` or `rho` out of range.
+    """
     if not 0 <= pairs <= min(dim_x, dim_y):
         raise ValueError(f"pairs must lie between 0 and min(dim_x, dim_y) = {min(dim_x, dim_y)}, got {pairs}")
     if not -1 < rho < 1:
@@ -85,7 +115,12 @@ def sparse_gaussian(dim_x: int, dim_y: int, pairs: int = 2, rho: float = 0.8) ->
 
 
 def additive_gaussian(sigma: float, dim: int = 1) -> Gaussian:
-    """X ~ N(0, 1) per coordinate, Y = X + sigma N: I = dim/2 log(1 + 1/sigma^2), the Gaussian channel."""
+    """X ~ N(0, 1) per coordinate, Y = X + sigma N: I = dim/2 log(1 + 1/sigma^2), the Gaussian channel.
+
+    Args:
+        sigma: standard deviation of the noise, positive.
+        dim: coordinates of each side.
+    """
     check_positive("sigma", sigma)
     eye = np.eye(dim)
     return Gaussian(np.block([[eye, eye], [eye, (1 + sigma**2) * eye]]), dim)

@@ -21,6 +21,9 @@ class BernoulliGaussian:
     """X a fair bit, Y = X + N(0, sigma^2): I = log 2 - E log(1 + exp(-(1 + 2 sigma Z) / (2 sigma^2))).
 
     The expectation over Z ~ N(0, 1) is a smooth one-dimensional integral, taken by quadrature to 1e-12.
+
+    Args:
+        sigma: standard deviation of the noise, positive.
     """
 
     sigma: float
@@ -36,7 +39,7 @@ class BernoulliGaussian:
         def lost(z: float) -> float:
             return math.exp(-(z**2) / 2) * np.logaddexp(0, -(1 + 2 * s * z) / (2 * s**2))
 
-        middle = -1 / (2 * s)  # the softplus bends here; tell the quadrature
+        middle = -1 / (2 * s)  # the softplus bends here; a hint for the quadrature
         halves = [(-40.0, middle), (middle, 40.0)] if middle > -40 else [(-40.0, 40.0)]
         total = sum(integrate.quad(lost, a, b, epsabs=1e-13, epsrel=1e-12, limit=200)[0] for a, b in halves)
         return math.log(2) - total / math.sqrt(2 * math.pi)
@@ -53,7 +56,11 @@ class BernoulliGaussian:
 
 @dataclass(frozen=True)
 class GaoMixed:
-    """X uniform on {0..symbols-1}, Y | X ~ U(X, X + 2): I = log m - (m - 1) log(2) / m  (Gao et al. 2017)."""
+    """X uniform on {0..symbols-1}, Y | X ~ U(X, X + 2): I = log m - (m - 1) log(2) / m  (Gao et al. 2017).
+
+    Args:
+        symbols: m, at least 1.
+    """
 
     symbols: int = 5
     dim_x = dim_y = 1
@@ -84,6 +91,9 @@ class ZeroInflatedPoisson:
 
     I is summed exactly over y. (Gao et al. 2017 give (1 - zero) 0.3012; that holds at zero = 0 only: the
     surplus zeros also blur the zeros of the Poisson.)
+
+    Args:
+        zero: probability of a surplus zero, in [0, 1).
     """
 
     zero: float = 0.15

@@ -22,6 +22,9 @@ class AdditiveUniform:
     """X ~ U(0, 1), Y = X + U(-epsilon, epsilon).
 
     I = epsilon - log(2 epsilon) for epsilon <= 1/2, else 1 / (4 epsilon)  (Czyz et al. 2023, appendix).
+
+    Args:
+        epsilon: half the width of the noise, positive.
     """
 
     epsilon: float
@@ -65,7 +68,11 @@ class MultiplicativeUniform:
 
 @dataclass(frozen=True)
 class MultiplicativeLogNormal:
-    """X and N log-normal, Y = X N^sigma: I = log(1 + 1/sigma^2) / 2, the Gaussian channel of the logarithms."""
+    """X and N log-normal, Y = X N^sigma: I = log(1 + 1/sigma^2) / 2, the Gaussian channel of the logarithms.
+
+    Args:
+        sigma: the exponent of the noise, positive.
+    """
 
     sigma: float
     dim_x = dim_y = 1

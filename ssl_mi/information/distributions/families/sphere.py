@@ -22,6 +22,9 @@ class PhasePair:
 
     The difference of the phases is triangular on (-2 delta, 2 delta), so I = log(pi / delta) - 1/2 as long
     as 2 delta <= pi (the triangle then does not overlap itself around the circle).
+
+    Args:
+        delta: the largest jitter, in radians, in (0, pi/2].
     """
 
     delta: float
@@ -55,6 +58,10 @@ class VonMisesFisher:
     p(y | x) = C_d(kappa) exp(kappa x.y), so the cosine critic at temperature 1/kappa is optimal for InfoNCE
     and I = log C_d(kappa) + kappa A_d(kappa) + log |S^{d-1}|, A_d = I_{d/2}(kappa) / I_{d/2-1}(kappa).
     At dim = 3: I = log(kappa / sinh kappa) + kappa coth kappa - 1.
+
+    Args:
+        dim: of the space around the sphere, at least 2.
+        kappa: concentration, positive.
     """
 
     dim: int

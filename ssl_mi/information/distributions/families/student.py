@@ -30,6 +30,11 @@ class StudentT:
 
     With m = dim_x, n = dim_y, nu = dof and f(t) = log Gamma(t/2) - t/2 psi(t/2),
     I = I_Gauss(dispersion) + f(nu) + f(nu + m + n) - f(nu + m) - f(nu + n)  (Arellano-Valle et al. 2013).
+
+    Args:
+        dispersion: [dim_x + dim_y, dim_x + dim_y], positive definite.
+        dim_x: coordinates of X.
+        dof: degrees of freedom nu, positive.
     """
 
     dispersion: np.ndarray
@@ -70,5 +75,11 @@ class StudentT:
 
 
 def student_t(dim_x: int, dim_y: int, dof: float) -> StudentT:
-    """Student-t with identity dispersion: no two coordinates correlate, yet I(X; Y) > 0."""
+    """Student-t with identity dispersion: no two coordinates correlate, yet I(X; Y) > 0.
+
+    Args:
+        dim_x: coordinates of X.
+        dim_y: coordinates of Y.
+        dof: degrees of freedom, positive.
+    """
     return StudentT(np.eye(dim_x + dim_y), dim_x, dof)
