@@ -85,6 +85,8 @@ def _array(x: Any, name: str) -> Plain:
 def _checked(raw: np.ndarray, name: str, labels: bool = False) -> Plain:
     """An array of any dtype, objects included."""
     kind = raw.dtype.kind
+    if raw.ndim == 0:
+        raise ValueError(f"{name} has shape (), one {type(raw.item()).__name__}: pass an array, [n] or [n, d]")
     if kind == "O":
         raw, kind = _objects(raw, name)
     if kind in "mM":
@@ -101,8 +103,6 @@ def _checked(raw: np.ndarray, name: str, labels: bool = False) -> Plain:
 def _objects(raw: np.ndarray, name: str) -> tuple[np.ndarray, str]:
     """Python objects as floats or as text, and the kind of that."""
     entries = raw.ravel().tolist()
-    if raw.ndim == 0:
-        raise ValueError(f"{name} has shape (), a {type(entries[0]).__name__}: pass an array, [n] or [n, d]")
     _refuse_missing(np.array([_is_missing(entry) for entry in entries], bool).reshape(raw.shape), name, "missing")
     for wanted, dtype in ((bool | np.bool_, bool), (numbers.Integral, np.int64), (numbers.Real, np.float64)):
         if entries and all(isinstance(entry, wanted) for entry in entries):

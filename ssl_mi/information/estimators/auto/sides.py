@@ -99,7 +99,8 @@ def read_side(x: Any, name: str, declared: bool | None = None) -> Side:
     found = plain(x, name)
     words = found.labels or found.values.dtype.kind in "US"
     if declared is False and words:
-        raise ValueError(f"categorical says that {name} holds numbers, but it holds {found.stored}: leave it out")
+        kind = "text" if found.values.dtype.kind in "US" else found.stored
+        raise ValueError(f"categorical says that {name} holds numbers, but it holds {kind}: leave it out")
     one_column = found.values.ndim == 1 or found.values.shape[-1] == 1
     if declared or words or (declared is None and found.values.dtype.kind == "b" and one_column):
         return Side(name, None, Categories(as_codes(found.values, name, whole=False)[0], name, found.values))
