@@ -5,7 +5,7 @@ one patient) and rows that follow each other in time are not. `Rows` is what the
 rows: the plain class for independent rows, `Grouped` for sources, `InTime` for an order.
 
                   independent            Grouped                               InTime, window w
-    halves        any rows               whole groups                          first and last part, w rows between omitted
+    halves        any rows               whole groups                          first and last part, less w rows
     derangement   any other row          groups of equal size trade places     a circular shift by w rows or more
     cuts          any rows               whole groups                          stretches of rows
     variance      Σ (v - v̄)² / n²       Σ over groups of (Σ (v - v̄))² / n²   Σ over lags below w, Bartlett's weights

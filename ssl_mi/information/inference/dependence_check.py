@@ -9,8 +9,8 @@ products (Bartlett 1946) n rows are then worth
     n_eff = n / (1 + 2 Σ_l r_x(l) r_y(l)),     over lags up to the first where the product is lost in noise
 
 *Clusters.* For independent rows from a smooth density, with d_j the distance to the j-th neighbour,
-j log(d_(j+1) / d_j) has the same mean, one over the dimension, for every j (Levina & Bickel 2004). Where m rows come from each source it
-leaps at j = m - 1: there the neighbours of the same source end. (Independent Gaussian, Cauchy and 64-dimensional rows:
+j log(d_(j+1) / d_j) has the same mean, one over the dimension, for every j (Levina & Bickel 2004). Where m
+rows come from each source it leaps at j = m - 1: there the neighbours of the same source end. (Independent Gaussian, Cauchy and 64-dimensional rows:
 the largest of ten is below 1.3 times the median.) Distances are those of (x, y), so that both sides must be near; views
 as far from each other as from those of other sources do not show.
 """
@@ -49,8 +49,8 @@ def _order(x: Variable | Categories, y: Variable | Categories) -> tuple[Caution,
     effective = effective_rows(found[0][2], found[1][2])
     text = (
         f"rows next to each other are alike on both sides (correlation {found[0][0]:.2f} and {found[1][0]:.2f}): n = "
-        f"{n} rows are worth about {effective:.0f} independent ones, so p and the interval are too sure; pass blocks=, the "
-        f"rows after which a series has forgotten, or groups=, or shuffle rows that were sorted"
+        f"{n} rows are worth about {effective:.0f} independent ones, so p and the interval are too sure; pass blocks=, "
+        f"the rows after which a series has forgotten, or groups=, or shuffle rows that were sorted"
     )
     return (Caution("dependent-rows", text, {"n": n, "n_effective": round(effective)}),)
 
@@ -115,7 +115,8 @@ def _clusters(x: Variable | Categories, y: Variable | Categories) -> tuple[Cauti
     effective = round(x.n / size)
     text = (
         f"rows come in clusters of about {size} on both sides, as views of one source do: n = {x.n} rows are "
-        f"worth about {effective} independent ones, so p and the interval are too sure; pass groups=, the source of each row"
+        f"worth about {effective} independent ones, so p and the interval are too sure; pass groups=, the source of "
+        "each row"
     )
     return (Caution("clustered-rows", text, {"n": x.n, "n_effective": effective, "size": size}),)
 
