@@ -95,6 +95,7 @@ ELSEWHERE = {
     "above-log-n",
     "bound-near-ceiling",
     "collapse",
+    "narrowed",
     "copies-of-fitted-rows",
     "few-test-rows",
     "fit-cut-short",
