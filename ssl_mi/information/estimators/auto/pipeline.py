@@ -130,7 +130,8 @@ def mutual_information(
 def _without_copies(a: Side, b: Side, rows: Rows) -> tuple[Side, Side, Rows, tuple[Caution, ...]]:
     """The sides without rows that were copied, and a caution where there were any."""
     of_a, of_b = ((side.labels or side.numbers) if side.few else (side.numbers or side.labels) for side in (a, b))
-    assert of_a is not None and of_b is not None  # a side is one of the two
+    assert of_a is not None  # a side is one of the two
+    assert of_b is not None
     kept = without_copies(of_a, of_b)
     if len(kept) == rows.n:
         return a, b, rows, ()
