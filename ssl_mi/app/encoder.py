@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from ssl_mi.app.startup import load_checkpoint, misfits
 from ssl_mi.callbacks.provenance import description_of
 from ssl_mi.data import Augmentation, View
-from ssl_mi.data.folder import UnreadableImage, decode, list_images
-from ssl_mi.data.image_arrays import as_batch
+from ssl_mi.data.images.folder import UnreadableImage, decode, list_images
+from ssl_mi.data.images.image_arrays import as_batch
 
 GIVEN = "ssl_mi.app.api.given"
 _BATCH_PIXELS = 2**21  # of images at once, by default: 2048 of 32 x 32, 41 of 224 x 224
@@ -385,7 +385,7 @@ def load(
     prefix = ("teacher." if which == "teacher" else "") + _tower(view, description, path) + "."
     state = {key.removeprefix(prefix): x for key, x in checkpoint["state_dict"].items() if key.startswith(prefix)}
     if encoder is None:
-        tower = _built(description["config"], path, trust).for_view(view)
+        tower = _built(description["config"], path, trust).tower_of(view)
         _fill(tower, state, path)
         built, projector = tower.encoder, tower.projector
     else:

@@ -77,7 +77,7 @@ def tower_names(module: Any) -> list[str]:
     found: list[str] = []
     while True:
         try:
-            name = names[id(module.towers.for_view(len(found)))]
+            name = names[id(module.towers.tower_of(len(found)))]
         except (IndexError, KeyError):  # of a tower per view, the last was named
             return found
         if name in found:

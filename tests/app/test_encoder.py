@@ -167,7 +167,7 @@ def test_a_loader_gives_its_labels(trained):
 
 def test_dino_gives_its_teacher_and_the_online_encoder_where_asked(dino):
     module, x = dino.run.module.eval(), torch.randn(3, 3, 32, 32)
-    teacher, online = module.teacher.towers.for_view(0).encoder, module.towers.for_view(0).encoder
+    teacher, online = module.teacher.towers.tower_of(0).encoder, module.towers.tower_of(0).encoder
     assert not torch.equal(teacher(x), online(x))
     for which, expected, name in ((None, teacher, "teacher"), ("online", online, "online")):
         encoder = ssl_mi.load(dino.folder, which=which)
@@ -187,7 +187,7 @@ def test_each_of_two_towers_is_loaded_with_what_its_view_shows(tmp_path):
     for view in (0, 1):
         encoder = ssl_mi.load(run.folder, view=view)
         assert torch.allclose(encoder.transform(pixels), clean[view], atol=1e-6)
-        assert torch.allclose(encoder(clean[view]), module.towers.for_view(view).encoder(clean[view]), atol=1e-5)
+        assert torch.allclose(encoder(clean[view]), module.towers.tower_of(view).encoder(clean[view]), atol=1e-5)
     with pytest.raises(ValueError, match="has 2 towers, one per view: use view=0 to 1, not 2"):
         ssl_mi.load(run.folder, view=2)
 

@@ -17,6 +17,7 @@ from ssl_mi.information import (
     conditional_ksg,
     discrete_mi,
     ksg,
+    lnc,
     mixed_ksg_ross,
     mutual_information,
     with_interval,
@@ -39,6 +40,9 @@ WIDE_Y = RNG.standard_normal((1000, 16)) + 1.5 * WIDE_X * (np.arange(16) < 6)
 DEAD = np.where(np.isin(np.arange(8), [0, 2, 5]), 0.1, RNG.standard_normal((1000, 8)))
 TWICE = np.tile(X, (2, 1)), np.tile(Y, (2, 1))
 LABELS = RNG.integers(0, 3, 1000)
+CLASSES = np.random.default_rng(1).permutation(np.arange(1000) % 100)
+CENTRES = 20 * np.random.default_rng(2).standard_normal((100, 2))
+VIEWS = [side[np.arange(1000) % 250] + 0.05 * X for side in np.random.default_rng(4).standard_normal((2, 250, 2))]
 
 quick = partial(mutual_information, learned=False, permutations=0)
 
@@ -82,6 +86,11 @@ PROVOKED = [
     ("few-rows-for-ranks", lambda: cca_mi(RNG.standard_normal((300, 40)), RNG.standard_normal((300, 40)))),
     ("infinite-information", lambda: cca_mi(X, 2 * X + 1)),
     ("near-ceiling", lambda: ksg(X, X)),
+    ("grows-with-rows", lambda: ksg(X[:, 0], X[:, 0] ** 2)),
+    ("grows-with-rows", lambda: lnc(X[:, 0], X[:, 0])),
+    ("integers-as-labels", lambda: quick(CENTRES[CLASSES] + 0.1 * X, CLASSES)),
+    ("dependent-rows", lambda: quick(np.cumsum(X[:, 0]), np.cumsum(X[:, 1]))),
+    ("clustered-rows", lambda: quick(*VIEWS)),
     ("near-ceiling", lambda: quick(X, X)),
     ("disagreement-over-k", blurred),
     ("halves-disagree", lambda: quick(*halves_that_differ())),

@@ -96,7 +96,17 @@ def _add_samples(group: argparse._ArgumentGroup) -> None:
     for side in "xy":
         group.add_argument(f"--{side}-key", metavar="NAME", help=f"the array of an .npz that is {side}")
         group.add_argument(f"--{side}-columns", metavar="A,B", help=f"the columns that are {side}; default: all")
-    group.add_argument("--symbols", choices=("x", "y", "both"), help="treat this side's values as symbols (labels)")
+    group.add_argument(
+        "--symbols",
+        "--categorical",
+        choices=("x", "y", "both", "none"),
+        help=f"treat this side's values as symbols (labels); none: whole numbers are numbers, of {DEFAULT}",
+    )
+    group.add_argument("--groups", metavar="FILE", help="the source of each row, where rows share sources; default: X")
+    group.add_argument("--groups-column", metavar="A", help="the column of that file that names the source")
+    group.add_argument(
+        "--blocks", type=_at_least(1), metavar="N", help="rows are in the order of time, and independent N apart"
+    )
     group.add_argument("--header", action=argparse.BooleanOptionalAction, help="whether a .csv has a header")
 
 

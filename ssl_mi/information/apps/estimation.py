@@ -8,7 +8,7 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from ssl_mi.information.apps import catalogue
 from ssl_mi.information.apps.columns import SideSpec
 from ssl_mi.information.apps.estimate import PERMUTATIONS
-from ssl_mi.information.apps.files import Side, read_sides
+from ssl_mi.information.apps.files import Side, open_columns, read_sides
 from ssl_mi.information.apps.render import Answer, document, shape_of, show
 from ssl_mi.information.apps.status import DONE, WARNED, failed
 from ssl_mi.information.core.estimate import Estimate
@@ -48,12 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.wrong_usage(str(problem))
     try:
         x, y = _samples(arguments)
+        dependence = _dependence(arguments)
     except (ValueError, OSError) as problem:
         return failed(str(problem))
     try:
         # Whatever anything below prints is not the answer.
         with redirect_stdout(sys.stderr):
-            answer = _answer(request, x.values, y.values, arguments)
+            answer = _answer(request, x.values, y.values, arguments, dependence)
     except Exception as problem:  # an estimator may be anybody's, and fail in any way
         return _refused(request, problem, f"x is {x.source} {shape_of(x)}, y is {y.source} {shape_of(y)}", arguments)
     if arguments.json:
@@ -87,6 +88,8 @@ def _requested(arguments: argparse.Namespace) -> Request:
     for setting in given:
         if setting in settings:
             raise ValueError(f"--{setting} {given[setting]} and {spec} both give {setting}: leave out one")
+    if own and arguments.symbols == "none" and taken is not None and "categorical" in taken:
+        given["categorical"] = False
     catalogue.check_settings(name, estimator, given)
     has_settings = bool(settings or given)
     # What has a default here goes to those that take it; those of the catalogue that pass on what they get do.
@@ -94,8 +97,22 @@ def _requested(arguments: argparse.Namespace) -> Request:
         if setting not in settings and (catalogue.find_entry(name) is not None if taken is None else setting in taken):
             given[setting] = getattr(arguments, setting)
     entry = catalogue.find_entry(name)
+    _check_dependence(name, arguments, entry is not None and entry.fits, taken if own else None)
     bound = functools.partial(estimator, **given) if given else estimator
     return Request(name, spec, bound, own, entry is not None and entry.fits, has_settings)
+
+
+def _check_dependence(name: str, arguments: argparse.Namespace, fits: bool, taken: Collection[str] | None) -> None:
+    """Raise ValueError where --groups or --blocks cannot be used."""
+    grouped = arguments.groups is not None or arguments.groups_column is not None
+    asked = ["--groups"] * grouped + ["--blocks"] * (arguments.blocks is not None)
+    if len(asked) == 2:
+        raise ValueError("--groups and --blocks are both given: leave out one")
+    if asked and (fits or (taken is not None and asked[0].strip("-") not in taken)):
+        raise ValueError(f"{name} takes no {asked[0]}; in Python, networks take Split(groups=...)")
+    same_file = grouped and arguments.groups in (None, arguments.x, arguments.y)
+    if (same_file and arguments.x_columns is None) or (same_file and not arguments.y and arguments.y_columns is None):
+        raise ValueError("the sources are in a file of the samples: name the columns of both sides, --x-columns A")
 
 
 def _samples(arguments: argparse.Namespace) -> tuple[Side, Side]:
@@ -117,17 +134,37 @@ def _samples(arguments: argparse.Namespace) -> tuple[Side, Side]:
     return x, y
 
 
-def _answer(request: Request, x: np.ndarray, y: np.ndarray, arguments: argparse.Namespace) -> Answer:
+def _dependence(arguments: argparse.Namespace) -> dict[str, Any]:
+    """groups= and blocks=, where they were asked for."""
+    found: dict[str, Any] = {} if arguments.blocks is None else {"blocks": arguments.blocks}
+    if arguments.groups is None and arguments.groups_column is None:
+        return found
+    path = arguments.groups or arguments.x
+    spec = SideSpec("groups", None, arguments.groups_column)
+    source = open_columns(path, None, arguments.header, "groups")
+    columns = source.find(spec)
+    if len(columns) != 1:
+        raise ValueError(f"{path} has {source.list_columns()}: say which names the source, --groups-column NAME")
+    return found | {"groups": source.take(columns, text=True).reshape(-1)}
+
+
+def _answer(
+    request: Request,
+    x: np.ndarray,
+    y: np.ndarray,
+    arguments: argparse.Namespace,
+    dependence: dict[str, Any],
+) -> Answer:
     """The estimate, with interval and permutation test around it unless it brings its own."""
     estimator = _checked(request)
     if request.own_uncertainty:
         with _progress(request.name, None, arguments.progress):
-            return Answer(estimator(x, y))
+            return Answer(estimator(x, y, **dependence))
     subsets, permutations, notes = _extent(request, len(x), arguments)
     if request.fits and not subsets + permutations:
         return Answer(estimator(x, y, progress=arguments.progress), notes)  # with a bar of its own
     calls = 1 + REPEATS * subsets + permutations + ("k" in inspect.signature(request.estimator).parameters)
-    how = {"level": arguments.level, "permutations": permutations, "seed": arguments.seed}
+    how = {"level": arguments.level, "permutations": permutations, "seed": arguments.seed, **dependence}
     with _progress(request.name, calls, arguments.progress) as counted:
         try:
             return Answer(with_uncertainty(counted(estimator), x, y, subsets=subsets, **how), notes)

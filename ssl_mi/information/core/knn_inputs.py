@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -25,6 +26,9 @@ from ssl_mi.information.core.settings import whole_number
 MAX_DIMS = 4  # a side; see estimators/ksg.py
 FEW_ROWS = 200
 NEAR = 0.8  # of the ceiling
+STRONG = 0.4  # of the ceiling, from which on growth with the rows is looked for
+GROWTH = 0.35  # nats for twice the rows, half of what infinite mutual information adds
+FEWEST_HALVED = 100  # rows
 
 
 def check_k(k: int, n: int) -> int:
@@ -106,18 +110,51 @@ def _low_precision(variable: Variable) -> Caution:
     )
 
 
-def reach_cautions(a: Variable, b: Variable, value: float, ceiling: float) -> tuple[Caution, ...]:
-    """What is known to go wrong with KSG: too many dimensions, too few rows, too strong a dependence."""
+def reach_cautions(
+    a: Variable, b: Variable, value: float, ceiling: float, of_half: Callable[[np.ndarray], float]
+) -> tuple[Caution, ...]:
+    """What is known to go wrong with KSG: too many dimensions, too few rows, too strong a dependence.
+
+    Args:
+        a: one side.
+        b: the other.
+        value: the estimate, nats.
+        ceiling: ψ(n) - ψ(k), nats.
+        of_half: the estimate on some of the rows.
+    """
     cautions = (*dims_cautions(a), *dims_cautions(b), *few_rows(a.n))
-    if value <= NEAR * ceiling:
-        return cautions
-    near = Caution(
-        "near-ceiling",
-        f"the estimate is near its ceiling ψ(n) - ψ(k) = {ceiling:.2f}: the dependence may be stronger, or "
-        f"deterministic (infinite mutual information); the estimate then grows with log n",
-        {"value": value, "ceiling": ceiling},
+    if value > NEAR * ceiling:
+        text = (
+            f"the estimate is near its ceiling ψ(n) - ψ(k) = {ceiling:.2f}: the dependence may be stronger, or "
+            f"deterministic (infinite mutual information); the estimate then grows with log n"
+        )
+        return (*cautions, Caution("near-ceiling", text, {"value": value, "ceiling": ceiling}))
+    return (*cautions, *growth_caution(value, ceiling, a.n, of_half))
+
+
+def growth_caution(value: float, ceiling: float, n: int, of_half: Callable[[np.ndarray], float]) -> tuple[Caution, ...]:
+    """A caution where the estimate of half of the rows is clearly smaller, as it is where y is a function of x.
+
+    Where mutual information is infinite each doubling of the rows adds log 2 = .69 nats; where it is finite, and n rows
+    resolve it, nothing.
+
+    Args:
+        value: the estimate, nats.
+        ceiling: ψ(n) - ψ(k), nats. Below 40% of it nothing is compared.
+        n: rows.
+        of_half: the estimate on some of the rows.
+    """
+    if value <= STRONG * ceiling or n < FEWEST_HALVED:
+        return ()
+    half = np.sort(np.random.default_rng(0).permutation(n)[: n // 2])
+    smaller = of_half(half)
+    if value - smaller < GROWTH:
+        return ()
+    text = (
+        f"the estimate grows with the rows: {smaller:.2f} from {n // 2}, {value:.2f} from {n}; one side may be a "
+        f"function of the other (infinite mutual information), or the dependence finer than {n} rows can show"
     )
-    return (*cautions, near)
+    return (Caution("grows-with-rows", text, {"value": value, "half": smaller, "n": n}),)
 
 
 def marginal_cautions(variable: Variable) -> tuple[Caution, ...]:

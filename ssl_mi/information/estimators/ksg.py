@@ -30,10 +30,12 @@ from ssl_mi.information.core.knn_inputs import (
     check_k,
     dims_cautions,
     few_rows,
+    growth_caution,
     marginal_cautions,
     prepare,
     reach_cautions,
 )
+from ssl_mi.information.core.settings import whole_number
 
 if TYPE_CHECKING:
     import torch
@@ -88,8 +90,14 @@ def ksg(
     if device is not None or is_tensor(x) or is_tensor(y):
         device = neighbours.torch_tiles.chosen_device(device, x, y)
     a, b, cautions = prepare(x, y, standardized=standardized, duplicates=duplicates, dequantized=dequantized, seed=seed)
-    pointwise = ksg_pointwise(a.values, b.values, check_k(k, a.n), variant, device)
-    value, ceiling = float(pointwise.mean()), float(_psi(a.n) - _psi(k))
+    k = check_k(k, a.n)
+
+    def of(rows: slice | np.ndarray) -> float:
+        return float(ksg_pointwise(a.values[rows], b.values[rows], k, variant, device).mean())
+
+    # A constant shares nothing, though all its rows are at distance 0.
+    constant = not (np.ptp(a.values, axis=0).any() and np.ptp(b.values, axis=0).any())
+    value, ceiling = 0.0 if constant else of(slice(None)), float(_psi(a.n) - _psi(k))
     settings: dict[str, Any] = {"k": k}
     if not standardized:
         settings["standardized"] = False
@@ -103,7 +111,7 @@ def ksg(
         estimator=f"KSG{variant}",
         settings=settings,
         seconds=time.perf_counter() - started,
-        warnings=cautions + reach_cautions(a, b, value, ceiling),
+        warnings=cautions + reach_cautions(a, b, value, ceiling, of),
     )
 
 
@@ -168,6 +176,8 @@ def ksg_pointwise(
         inside_x = neighbours.queries.count_within(x, extents[:, 0], closed=True)
         inside_y = neighbours.queries.count_within(y, extents[:, 1], closed=True)
     if variant == 1:
+        # Of rows that tie none is strictly nearer; each side has k - 1 that are as near as the pair.
+        inside_x, inside_y = np.maximum(inside_x, k - 1), np.maximum(inside_y, k - 1)
         return _psi(k) + _psi(n) - _psi(inside_x + 1) - _psi(inside_y + 1)
     return _psi(k) - 1 / k + _psi(n) - _psi(inside_x) - _psi(inside_y)
 
@@ -247,7 +257,7 @@ def null_values(
         counted = zip(*neighbours.torch_tiles.counts_on(device, x, y, k, partners=partners), strict=True)
     else:
         counted = neighbours.queries.permuted_counts(x, y, k, partners)
-    psi = _psi(np.arange(1, n + 1))  # of inside + 1
+    psi = _psi(np.maximum(np.arange(1, n + 1), k))  # of inside + 1, as in `ksg_pointwise`
     return np.array([(_psi(k) + _psi(n) - psi[inside_x] - psi[inside_y]).mean() for inside_x, inside_y in counted])
 
 
@@ -324,8 +334,7 @@ def mixed_ksg_ross(x: ArrayLike, labels: ArrayLike, k: int = 3, *, standardized:
     codes, m = read_labels(labels)
     if len(codes) != variable.n:
         raise ValueError(f"x has {variable.n} rows and labels has {len(codes)}: pass equal lengths")
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    k = whole_number("k", k, 1, "neighbours")
     sizes = np.bincount(codes, minlength=m)
     single = sizes[codes] == 1
     cautions = _about_labels(int(single.sum()), int(((sizes > 1) & (sizes <= k)).sum()), k)
@@ -401,29 +410,42 @@ def mixed_ksg_gao(x: ArrayLike, y: ArrayLike, k: int = 3, *, standardized: bool 
         first, _, constant_x = standardize(first)
         second, _, constant_y = standardize(second)
         cautions += constant_x + constant_y
-    joint = np.concatenate([first.values, second.values], 1)
-    radii = neighbours.queries.nearest(joint, k)[:, k - 1]
-    atom = radii == 0
-    n_x = neighbours.queries.count_within(first.values, radii) + 1
-    n_y = neighbours.queries.count_within(second.values, radii) + 1
-    used = np.full(first.n, k)
-    if atom.any():
-        nothing = np.zeros(first.n)
-        used[atom] = neighbours.queries.count_within(joint, nothing, closed=True)[atom] + 1
-        n_x[atom] = neighbours.queries.count_within(first.values, nothing, closed=True)[atom] + 1
-        n_y[atom] = neighbours.queries.count_within(second.values, nothing, closed=True)[atom] + 1
-    pointwise = _psi(used) + np.log(first.n) - _psi(n_x) - _psi(n_y)
+    pointwise, atom = _gao_pointwise(first.values, second.values, k)
     if not atom.all():
         cautions += (*dims_cautions(first), *dims_cautions(second))
+    value, ceiling = float(pointwise.mean()), float(_psi(first.n) - _psi(k))
+    growth = growth_caution(
+        value,
+        ceiling,
+        first.n,
+        lambda rows: float(_gao_pointwise(first.values[rows], second.values[rows], k)[0].mean()),
+    )
     return Estimate(
-        value=float(pointwise.mean()),
+        value=value,
         n=first.n,
         dims=(first.d, second.d),
         estimator="Gao mixed KSG",
         settings={"k": k},
         seconds=time.perf_counter() - started,
-        warnings=cautions + few_rows(first.n),
+        warnings=(*cautions, *few_rows(first.n), *growth),
     )
+
+
+def _gao_pointwise(x: np.ndarray, y: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The bare formula on samples as they are: nats [n], and which rows are atoms [n]."""
+    n = len(x)
+    joint = np.concatenate([x, y], 1)
+    radii = neighbours.queries.nearest(joint, k)[:, k - 1]
+    atom = radii == 0
+    n_x = neighbours.queries.count_within(x, radii) + 1
+    n_y = neighbours.queries.count_within(y, radii) + 1
+    used = np.full(n, k)
+    if atom.any():
+        nothing = np.zeros(n)
+        used[atom] = neighbours.queries.count_within(joint, nothing, closed=True)[atom] + 1
+        n_x[atom] = neighbours.queries.count_within(x, nothing, closed=True)[atom] + 1
+        n_y[atom] = neighbours.queries.count_within(y, nothing, closed=True)[atom] + 1
+    return _psi(used) + np.log(n) - _psi(n_x) - _psi(n_y), atom
 
 
 def conditional_ksg(x: ArrayLike, y: ArrayLike, given: ArrayLike, k: int = 3, *, standardized: bool = True) -> Estimate:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.core.knn_inputs import check_k, prepare, reach_cautions
+from ssl_mi.information.core.knn_inputs import check_k, dims_cautions, few_rows, growth_caution, prepare
 from ssl_mi.information.estimators.ksg import ksg_pointwise
 
 
@@ -35,25 +35,42 @@ def lnc(x: ArrayLike, y: ArrayLike, k: int = 10, *, standardized: bool = True) -
     References:
         Gao, Ver Steeg & Galstyan 2015, arXiv:1411.2003, eq. 10 and Algorithm 1.
     """
+    from scipy.special import digamma
+
     started = time.perf_counter()
     a, b, cautions = prepare(x, y, standardized=standardized, duplicates="drop", dequantized=True, seed=0)
-    check_k(k, a.n)
+    k = check_k(k, a.n)
     dims = a.d + b.d
     if k <= dims:
         raise ValueError(f"k={k} neighbours span no box in {dims} dimensions: pass k > {dims}")
-    base = ksg_pointwise(a.values, b.values, k, variant=2).mean()
-    shrink = _log_box_ratio(_offsets(np.concatenate([a.values, b.values], 1), k), a.d)
-    corrections = np.where(shrink < _log_alpha(k, a.d, b.d), shrink, 0.0)
-    value = float(base - corrections.mean())
+
+    def of(rows: slice | np.ndarray) -> tuple[float, float]:
+        return _corrected(a.values[rows], b.values[rows], k)
+
+    value, corrected = of(slice(None))
     return Estimate(
         value=value,
         n=a.n,
         dims=(a.d, b.d),
         estimator="LNC",
-        settings={"k": k, "corrected": f"{(corrections < 0).mean():.0%}"},
+        settings={"k": k, "corrected": f"{corrected:.0%}"},
         seconds=time.perf_counter() - started,
-        warnings=cautions + reach_cautions(a, b, value, np.inf),
+        warnings=(
+            *cautions,
+            *dims_cautions(a),
+            *dims_cautions(b),
+            *few_rows(a.n),
+            *growth_caution(value, float(digamma(a.n) - digamma(k)), a.n, lambda rows: of(rows)[0]),
+        ),
     )
+
+
+def _corrected(x: np.ndarray, y: np.ndarray, k: int) -> tuple[float, float]:
+    """The estimate on samples as they are, nats, and the share of rows where the correction applies."""
+    base = ksg_pointwise(x, y, k, variant=2).mean()
+    shrink = _log_box_ratio(_offsets(np.concatenate([x, y], 1), k), x.shape[1])
+    corrections = np.where(shrink < _log_alpha(k, x.shape[1], y.shape[1]), shrink, 0.0)
+    return float(base - corrections.mean()), float((corrections < 0).mean())
 
 
 def _offsets(points: np.ndarray, k: int) -> np.ndarray:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.core.knn_inputs import check_k, few_rows, prepare
+from ssl_mi.information.core.knn_inputs import check_k, few_rows, growth_caution, prepare
+from ssl_mi.information.core.settings import check_seed, whole_number
 from ssl_mi.information.estimators.ksg import ksg_pointwise
 
 
@@ -32,18 +33,21 @@ def sliced_mi(x: ArrayLike, y: ArrayLike, slices: int = 100, k: int = 3, *, seed
     References:
         Goldfeld & Greenewald 2021, arXiv:2110.05279, definition 1.
     """
+    from scipy.special import digamma
+
     started = time.perf_counter()
-    if slices < 2:
-        raise ValueError(f"slices must be at least 2, got {slices}")
+    slices = whole_number("slices", slices, 2, "pairs of directions")
+    check_seed(seed)
     a, b, cautions = prepare(x, y, standardized=True, duplicates="drop", dequantized=True, seed=seed)
-    check_k(k, a.n)
-    rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(slices):
-        theta, phi = (rng.standard_normal((variable.d, 1)) for variable in (a, b))
-        values.append(ksg_pointwise(_unit(a.values @ theta), _unit(b.values @ phi), k).mean())
+    k = check_k(k, a.n)
+    values = _of_slices(a.values, b.values, slices, k, seed)
+    value, ceiling = float(np.mean(values)), float(digamma(a.n) - digamma(k))
+
+    def of_half(rows: np.ndarray) -> float:
+        return float(np.mean(_of_slices(a.values[rows], b.values[rows], slices, k, seed)))
+
     return Estimate(
-        value=float(np.mean(values)),
+        value=value,
         kind="lower bound",
         se=float(np.std(values, ddof=1) / np.sqrt(slices)),
         n=a.n,
@@ -51,8 +55,18 @@ def sliced_mi(x: ArrayLike, y: ArrayLike, slices: int = 100, k: int = 3, *, seed
         estimator="sliced MI",
         settings={"slices": slices, "k": k, "seed": seed},
         seconds=time.perf_counter() - started,
-        warnings=cautions + few_rows(a.n),
+        warnings=(*cautions, *few_rows(a.n), *growth_caution(value, ceiling, a.n, of_half)),
     )
+
+
+def _of_slices(x: np.ndarray, y: np.ndarray, slices: int, k: int, seed: int) -> list[float]:
+    """The estimate along each pair of directions, nats."""
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(slices):
+        theta, phi = (rng.standard_normal((side.shape[1], 1)) for side in (x, y))
+        values.append(float(ksg_pointwise(_unit(x @ theta), _unit(y @ phi), k).mean()))
+    return values
 
 
 def _unit(values: np.ndarray) -> np.ndarray:

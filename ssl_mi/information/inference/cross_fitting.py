@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.caution import distinct
 from ssl_mi.information.core.estimate import Estimate
+from ssl_mi.information.core.settings import check_uncertainty, whole_number
 from ssl_mi.information.inference.dependence import Rows
 from ssl_mi.information.inference.neighbour_check import with_neighbour_check
 from ssl_mi.information.inference.permutation import PermutationTest, permutation_test
@@ -163,8 +164,8 @@ def cross_fit(
         Holmes & Nemenman 2019, arXiv:1903.09280, section II.B (variance from disjoint subsets).
     """
     started = time.perf_counter()
-    if subsets and repeats < 1:
-        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    check_uncertainty(level, permutations)
+    whole_number("repeats", repeats, 1, "ways to cut")
     if subsets and (subsets % len(folds) or subsets < 2):
         raise ValueError(f"subsets must be 2 or more and a multiple of the {len(folds)} folds, or 0; got {subsets}")
     data = Folds([(np.asarray(u), np.asarray(v)) for u, v in folds])

@@ -4,12 +4,12 @@ A split, a permutation and a standard error treat rows as independent. Rows of o
 one patient) and rows that follow each other in time are not. `Rows` is what the estimators ask instead of the number of
 rows: the plain class for independent rows, `Grouped` for sources, `InTime` for an order.
 
-                  independent            Grouped                               InTime, window w
-    halves        any rows               whole groups                          first and last part, less w rows
-    derangement   any other row          groups of equal size trade places     a circular shift by w rows or more
-    cuts          any rows               whole groups                          stretches of rows
-    variance      Σ (v - v̄)² / n²       Σ over groups of (Σ (v - v̄))² / n²   Σ over lags below w, Bartlett's weights
-    neighbours    any other row          rows of other groups                  rows w or more away (Theiler's window)
+                  independent    Grouped                             InTime, window w
+    halves        any rows       whole groups                        both ends, w rows between them left out
+    derangement   any other row  groups of equal size trade places   a circular shift by w rows or more
+    cuts          any rows       whole groups                        stretches of rows
+    variance      Σ(v - v̄)²/n²  Σ over groups of (Σ(v - v̄))²/n²    Σ over lags below w, Bartlett's weights
+    neighbours    any other row  rows of other groups                rows w or more away (Theiler's window)
 
 References:
     Theiler 1986, Phys. Rev. A 34, 2427 (neighbours in time are not neighbours in space).

@@ -10,17 +10,19 @@ products (Bartlett 1946) n rows are then worth
 
 *Clusters.* For independent rows from a smooth density, with d_j the distance to the j-th neighbour,
 j log(d_(j+1) / d_j) has the same mean, one over the dimension, for every j (Levina & Bickel 2004). Where m rows come
-from each source it leaps at j = m - 1: there the neighbours of the same source end. (Independent Gaussian, Cauchy and
-64-dimensional rows: the largest of ten is below 1.3 times the median.) Distances are those of (x, y), so that both
-sides must be near; views as far from each other as from those of other sources do not show.
+from each source it leaps at j = m - 1: there the neighbours of the same source end. Of independent Gaussian, Cauchy and
+64-dimensional rows the largest of ten is below 1.3 times the median. Distances are those of (x, y), so that both sides
+must be near; views as far from each other as from those of other sources do not show.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.caution import Caution
-from ssl_mi.information.core.inputs import Categories, Variable
+from ssl_mi.information.core.containers import plain
+from ssl_mi.information.core.inputs import Categories, Variable, as_codes, as_numbers
 from ssl_mi.information.core.linalg import normal_scores
 
 SIGMAS = 4.5  # of r(1), on both sides: never by chance
@@ -38,6 +40,20 @@ def dependence_cautions(x: Variable | Categories, y: Variable | Categories) -> t
     return (*_order(x, y), *_clusters(x, y))
 
 
+def cautions_of_samples(x: ArrayLike, y: ArrayLike) -> tuple[Caution, ...]:
+    """`dependence_cautions` of samples as users bring them; none for those that are not [n] or [n, d]."""
+    found = [(plain(side, name), name) for side, name in ((x, "x"), (y, "y"))]
+    if any(side.values.ndim not in (1, 2) for side, _ in found):
+        return ()
+    first, second = (
+        Categories(as_codes(side.values, name, whole=False)[0], name, side.values)
+        if side.labels or side.values.dtype.kind == "b"
+        else as_numbers(side, name)
+        for side, name in found
+    )
+    return dependence_cautions(first, second)
+
+
 # ----------------------------------------------------------------------------------------------------- order
 
 
@@ -48,9 +64,9 @@ def _order(x: Variable | Categories, y: Variable | Categories) -> tuple[Caution,
         return ()
     effective = effective_rows(found[0][2], found[1][2])
     text = (
-        f"rows next to each other are alike on both sides (correlation {found[0][0]:.2f} and {found[1][0]:.2f}): n = "
-        f"{n} rows are worth about {effective:.0f} independent ones, so p and the interval are too sure; pass blocks=, "
-        f"the rows after which a series has forgotten, or groups=, or shuffle rows that were sorted"
+        f"rows next to each other are alike on both sides (correlation {found[0][0]:.2f} and {found[1][0]:.2f}): "
+        f"n = {n} rows are worth about {effective:.0f} independent ones, so p and the interval are too sure; pass "
+        f"blocks=, the rows after which a series has forgotten, or groups=, or shuffle rows that were sorted"
     )
     return (Caution("dependent-rows", text, {"n": n, "n_effective": round(effective)}),)
 
@@ -114,9 +130,8 @@ def _clusters(x: Variable | Categories, y: Variable | Categories) -> tuple[Cauti
     size = int(found[0])
     effective = round(x.n / size)
     text = (
-        f"rows come in clusters of about {size} on both sides, as views of one source do: n = {x.n} rows are "
-        f"worth about {effective} independent ones, so p and the interval are too sure; pass groups=, the source of "
-        "each row"
+        f"rows come in clusters of about {size} on both sides, as views of one source do: n = {x.n} rows are worth "
+        f"about {effective} independent ones, so p and the interval are too sure; pass groups=, the source of each row"
     )
     return (Caution("clustered-rows", text, {"n": x.n, "n_effective": effective, "size": size}),)
 

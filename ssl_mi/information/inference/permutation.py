@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.core.inputs import take_rows
+from ssl_mi.information.core.settings import check_seed, whole_number
 
 if TYPE_CHECKING:
     from ssl_mi.information.inference.dependence import Rows
@@ -114,8 +115,8 @@ def with_permutation_test(
     Raises:
         ValueError: permutations < 1, or whatever the estimator refuses.
     """
-    if permutations < 1:
-        raise ValueError(f"permutations must be at least 1, got {permutations}")
+    whole_number("permutations", permutations, 1, "re-pairings")
+    check_seed(seed)
     started = time.perf_counter()
     whole = estimator(x, y) if estimate is None else estimate
     n = np.shape(x)[0]

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike
 from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.core.inputs import take_rows
+from ssl_mi.information.core.settings import check_level, check_seed, whole_number
 from ssl_mi.information.inference.dependence import Rows
 
 SUBSETS, REPEATS = 5, 3  # m and R
@@ -88,12 +89,10 @@ def with_interval(
     Raises:
         ValueError: a setting out of its range, fewer than 2 m rows, or whatever the estimator says about n/m rows.
     """
-    if subsets < 2:
-        raise ValueError(f"subsets must be at least 2 to have a spread, got {subsets}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
-    if repeats < 1:
-        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    whole_number("subsets", subsets, 2, "parts")
+    check_level(level)
+    whole_number("repeats", repeats, 1, "ways to cut")
+    check_seed(seed)
     started = time.perf_counter()
     whole = estimator(x, y) if estimate is None else estimate
     n = np.shape(x)[0]

@@ -12,8 +12,9 @@ from dataclasses import replace
 from numpy.typing import ArrayLike
 
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.core.settings import check_uncertainty
+from ssl_mi.information.core.settings import check_seed, check_uncertainty
 from ssl_mi.information.inference.dependence import Rows, read_rows
+from ssl_mi.information.inference.dependence_check import cautions_of_samples
 from ssl_mi.information.inference.neighbour_check import with_neighbour_check
 from ssl_mi.information.inference.permutation import with_permutation_test
 from ssl_mi.information.inference.subsampling import SUBSETS, with_interval
@@ -62,8 +63,12 @@ def with_uncertainty(
         (True, 0.05)
     """
     check_uncertainty(level, permutations, subsets)
+    check_seed(seed)
     rows = read_rows(len(x), groups, blocks) if groups is not None or blocks is not None else None  # type: ignore[arg-type]
-    return around(estimator, x, y, level, permutations, subsets, seed, labelled, rows)
+    estimate = around(estimator, x, y, level, permutations, subsets, seed, labelled, rows)
+    if rows is not None or not (permutations or subsets):
+        return estimate
+    return replace(estimate, warnings=(*estimate.warnings, *cautions_of_samples(x, y)))
 
 
 def around(

@@ -111,13 +111,13 @@ def test_neither_random_state_nor_inputs_change():
 
 def test_impossible_settings_are_named():
     x, y = gaussian(15, 0.5)
-    with pytest.raises(ValueError, match="subsets must be at least 2"):
+    with pytest.raises(ValueError, match="subsets must be a whole number of parts, at least 2"):
         with_interval(ksg, x, y, subsets=1)
     with pytest.raises(ValueError, match="level must lie"):
         with_interval(ksg, x, y, level=95)
     with pytest.raises(ValueError, match="15 rows, too few for 10 subsets"):
         with_interval(ksg, x, y, subsets=10)
-    with pytest.raises(ValueError, match="permutations must be at least 1"):
+    with pytest.raises(ValueError, match="permutations must be a whole number of re-pairings, at least 1"):
         with_permutation_test(ksg, x, y, permutations=0)
 
 
