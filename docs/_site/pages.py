@@ -1,7 +1,7 @@
 """A hook of the documentation site: links that leave docs/ lead to the repository, and notebooks become pages.
 
-Pages are written for a reader of the repository, where `../examples/x.py` and `notebooks/x.ipynb` are files. Notebooks are
-shown as they are stored, and are not executed.
+Pages are written for a reader of the repository, where `../examples/x.py` and `notebooks/x.ipynb` are files. Notebooks
+are shown as they are stored, and are not executed.
 """
 
 import json
