@@ -42,9 +42,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suite", default=SUITES[0], choices=SUITES, help="named tasks (default: %(default)s)")
     parser.add_argument("--tasks", action="append", metavar="NAME", help="only these tasks, of any suite")
     parser.add_argument("--match", metavar="REGEX", help="only tasks of the suite whose name matches")
-    parser.add_argument("-n", type=int, default=10_000, help="rows a sample (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=3, help="samples a task (default: %(default)s)")
-    parser.add_argument("--out", type=Path, metavar="CSV", help="keep the rows here, and continue from those there")
+    parser.add_argument("-n", type=int, default=10_000, help="rows per sample (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="samples per task (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, metavar="CSV", help="write the rows here; rows that the file has are not computed again"
+    )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw here: .png, .pdf or .svg")
     parser.add_argument("--list", action="store_true", help="list the tasks with their truth, and stop")
 

@@ -30,10 +30,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.set_defaults(wrong_usage=parser.error)
     parser.add_argument("--estimators", metavar="A,B", help="which, separated by commas (default: all)")
-    parser.add_argument("--steps", type=int, default=800, help="of training, a level (default: %(default)s)")
-    parser.add_argument("--batches", type=int, default=100, help="evaluated, a level (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=800, help="training steps per level (default: %(default)s)")
+    parser.add_argument("--batches", type=int, default=100, help="evaluated batches per level (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, help="default: %(default)s")
-    parser.add_argument("--seeds", type=int, default=3, help="fits an estimator (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="fits per estimator (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="CSV", help="write the numbers here")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw here: .png, .pdf or .svg")
     parser.add_argument("--run", action="store_true", help="start without --out and --picture: print the table only")
