@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
+from ssl_mi import _nearest as nearest
 from ssl_mi.app.composition import Sources, quoted
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _check_option(override: Override, options: Sequence[str]) -> None:
             )
         if value is not None and str(value) not in options:
             raise UnknownOverride(
-                f"there is no {group}={value}{_nearest(str(value), options)}; there are: {', '.join(options)}"
+                f"there is no {group}={value}{nearest.hint(str(value), options)}; there are: {', '.join(options)}"
             )
 
 
@@ -161,14 +161,14 @@ def _added(page: DictConfig, settings: Sequence[Override], groups: Sequence[str]
     unknown = [o for o in plain if o.key_or_group not in keys]
     for setting in settings:
         if setting.is_delete() and setting.key_or_group not in keys:
-            raise UnknownOverride(f"there is no key '{setting.key_or_group}'{_nearest(setting.key_or_group, keys)}")
+            raise UnknownOverride(f"there is no key '{setting.key_or_group}'{nearest.hint(setting.key_or_group, keys)}")
         if setting not in unknown and not setting.is_delete():
             _set(page, setting)
     for setting in unknown:
         key = setting.key_or_group
         place, owner, name = _owner(OmegaConf.to_container(page), key)
         if not ((place and _is_entry(owner, key, _first_value(setting))) or _is_taken(place, owner, name, key)):
-            raise UnknownOverride(f"there is no key '{key}'{_nearest(key, {*keys, *groups})}")
+            raise UnknownOverride(f"there is no key '{key}'{nearest.hint(key, {*keys, *groups})}")
         _set(page, setting)
     # A mapping in place of null or a number is a value like any other; one that joins a mapping has keys to check.
     parts = [o for o in plain if isinstance(_first_value(o), dict) and isinstance(before.get(o.key_or_group), dict)]
@@ -189,7 +189,7 @@ def _has_new_keys(page: DictConfig, setting: Override, keys: Collection[str]) ->
     _, owner, _ = _owner(OmegaConf.to_container(page), f"{place}.")
     for key, value in new.items():
         if not (_is_entry(owner, key, value) or _is_taken(place, owner, key.rsplit(".", 1)[-1], key)):
-            raise UnknownOverride(f"there is no key '{key}'{_nearest(key, keys)}")
+            raise UnknownOverride(f"there is no key '{key}'{nearest.hint(key, keys)}")
     return bool(new)
 
 
@@ -220,7 +220,7 @@ def _is_taken(place: str, owner: Any, name: str, key: str) -> bool:
     if not isinstance(target, str) or target.startswith("${"):
         return not owner  # an empty mapping takes whatever it is given
     takes = parameters_of(target, place)
-    near = _renamed(key, takes.names) or _close(name, takes.names, 0.8 if takes.open else 0.6)
+    near = _renamed(key, takes.names) or nearest.close(name, takes.names, 0.8 if takes.open else 0.6)
     if name in takes.names or name in HYDRA_WORDS or (takes.open and not near):
         return True
     hint = f": did you mean '{place}.{near[0]}'?" if near else f"; {target} takes {', '.join(takes.names)}"
@@ -249,23 +249,9 @@ def entries(part: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield from entries(inner, f"{prefix}{key}.")
 
 
-def _nearest(word: str, words: Iterable[str]) -> str:
-    """': did you mean ...?', by the whole key or else by its last part."""
-    words = sorted(words)
-    close = _close(word, words, 0.6)
-    if not close:
-        last = {w.rsplit(".", 1)[-1]: w for w in reversed(words)}
-        close = [last[w] for w in _close(word.rsplit(".", 1)[-1], list(last), 0.6)]
-    return f": did you mean '{close[0]}'?" if close else ""
-
-
 def _renamed(key: str, names: Sequence[str]) -> list[str]:
     """The name of a key today, where the part has it."""
     return [name for name in names if name == RENAMED.get(key)]
-
-
-def _close(word: str, words: Sequence[str], cutoff: float) -> list[str]:
-    return difflib.get_close_matches(word, words, n=1, cutoff=cutoff)
 
 
 def one_line(error: BaseException) -> str:
@@ -344,6 +330,6 @@ def check_arguments(cfg: DictConfig) -> None:
         for key in part:
             if not takes.open and not str(key).startswith("_") and key not in takes.names:
                 today = _renamed(f"{where}.{key}", takes.names)
-                near = f": did you mean '{today[0]}'?" if today else _nearest(str(key), takes.names)
+                near = f": did you mean '{today[0]}'?" if today else nearest.hint(str(key), takes.names)
                 there_are = near or f"; it takes {', '.join(takes.names)}"
                 raise ValueError(f"{target} takes no '{key}' ({where}.{key}){there_are}; remove it with ~{where}.{key}")

@@ -14,7 +14,6 @@ for the whole step: for the loss, for the optimizer, and for a teacher's update 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ssl_mi import _nearest as nearest
 from ssl_mi.optim import groups_to_schedule
 from ssl_mi.schedules import SHAPES, milestones, run_length
 
@@ -230,7 +230,7 @@ class Freeze(pl.Callback):
         parts = {**dict(module.named_modules()), **dict(module.named_parameters())}
         part = parts.get(self.target)
         if part is None:
-            raise ValueError(f"there is no part {self.target} to freeze{_nearest(self.target, list(parts))}")
+            raise ValueError(f"there is no part {self.target} to freeze{nearest.hint(self.target, list(parts))}")
         found = [part] if isinstance(part, nn.Parameter) else list(part.parameters())
         trainable = [parameter for parameter in found if parameter.requires_grad]
         if not trainable:
@@ -258,7 +258,7 @@ def set_number(module: pl.LightningModule, target: str, value: float) -> None:
     for part in path:
         owner = getattr(owner, part, None)
     if not path or not isinstance(owner, nn.Module) or not hasattr(owner, name):
-        raise ValueError(f"there is no {target} to schedule{_nearest(target, _targets(module, groups))}")
+        raise ValueError(f"there is no {target} to schedule{nearest.hint(target, _targets(module, groups))}")
     try:
         _set_attribute(owner, name, value)
         check = getattr(owner, "check_settings", None)
@@ -275,7 +275,7 @@ def _set_field(groups: list[dict[str, Any]], target: str, name: str, value: floa
     found = groups_to_schedule(groups, name)
     if not found:
         known = [f"{target.split('.')[0]}.{key}" for key in groups[0] if _is_number(groups[0][key])]
-        raise ValueError(f"there is no {target} to schedule{_nearest(target, known)}")
+        raise ValueError(f"there is no {target} to schedule{nearest.hint(target, known)}")
     for group in found:
         if not _is_number(group[name]):
             raise ValueError(f"{target} cannot be scheduled: it is {group[name]!r}, not a number")
@@ -332,15 +332,6 @@ def _numbers(part: nn.Module) -> Iterator[str]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _nearest(word: str, words: list[str]) -> str:
-    """'; did you mean ...?', by the whole path or else by its last part; nothing where none is near."""
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
-    if not close:
-        last = {w.rsplit(".", 1)[-1]: w for w in reversed(words)}
-        close = [last[w] for w in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(last), n=1, cutoff=0.6)]
-    return f": did you mean {close[0]}?" if close else ""
 
 
 def _check_length(what: str, prefix: str, steps: float | None, epochs: float | None) -> None:

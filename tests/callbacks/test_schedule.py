@@ -267,13 +267,13 @@ def test_two_processes_have_the_values_and_the_losses_of_one(tmp_path):
     [
         (
             [entry("t", "objective.critic.temprature", 0.5, 0.1)],
-            "there is no objective.critic.temprature to schedule: did you mean objective.critic.temperature?",
+            "there is no objective.critic.temprature to schedule: did you mean 'objective.critic.temperature'?",
         ),
         (
             [entry("t", "optimizer.weight_decy", 0.1, 0.2)],
-            "there is no optimizer.weight_decy to schedule: did you mean optimizer.weight_decay?",
+            "there is no optimizer.weight_decy to schedule: did you mean 'optimizer.weight_decay'?",
         ),
-        ([entry("t", "temperature", 0.5, 0.1)], "did you mean objective.critic.temperature?"),
+        ([entry("t", "temperature", 0.5, 0.1)], "did you mean 'objective.critic.temperature'?"),
         ([entry("t", "optimizer.lr", 0.5, 0.1)], "optimizer.lr has a schedule of its own: choose it with schedule="),
         ([entry("t", "optimizer.betas", 0.5, 0.1)], "optimizer.betas cannot be scheduled: it is (0.9, 0.999), not"),
         ([entry("t", "objective.name", 0.5, 0.1)], "objective.name cannot be scheduled to 0.1: it is a str"),
@@ -302,7 +302,7 @@ def test_two_processes_have_the_values_and_the_losses_of_one(tmp_path):
         ),
         (
             [freeze("towers.tower.encodr", for_steps=3)],
-            "there is no part towers.tower.encodr to freeze: did you mean towers.tower.encoder?",
+            "there is no part towers.tower.encodr to freeze: did you mean 'towers.tower.encoder'?",
         ),
         (
             [*DINO, freeze("teacher", for_steps=3)],
