@@ -9,8 +9,8 @@ products (Bartlett 1946) n rows are then worth
     n_eff = n / (1 + 2 Σ_l r_x(l) r_y(l)),     over lags up to the first where the product is lost in noise
 
 *Clusters.* For independent rows from a smooth density, with d_j the distance to the j-th neighbour,
-j log(d_(j+1) / d_j) has the same mean, one over the dimension, for every j (Levina & Bickel 2004). Where m rows come from
-each source it leaps at j = m - 1: there the neighbours of the same source end. Of independent Gaussian, Cauchy and
+j log(d_(j+1) / d_j) has the same mean, one over the dimension, for every j (Levina & Bickel 2004). Where m rows come
+from each source it leaps at j = m - 1: there the neighbours of the same source end. Of independent Gaussian, Cauchy and
 64-dimensional rows the largest of ten is below 1.3 times the median. Distances are those of (x, y), so that both sides
 must be near; views as far from each other as from those of other sources do not show.
 """
