@@ -99,7 +99,9 @@ def _compared(
     found = [estimate(*way) for way in tried]
     shown = [one.value - max(one.null or 0.0, 0.0) for one in found]
     best = int(np.argmax(shown))
-    if shown[best] - shown[0] <= max(CLEARLY[0], CLEARLY[1] * shown[best], 2 * (found[best].se or 0.0)):
+    # The bias of labels is known at independence only: a quarter of it stays in doubt.
+    doubt = max(CLEARLY[0], CLEARLY[1] * shown[best], 3 * (found[best].se or 0.0), (found[best].null or 0.0) / 4)
+    if shown[best] - shown[0] <= doubt:
         return _chosen(x, y, *ways[0])
     told = _told(x, y, ways[best], found[best], found[0])
     return _chosen(x, y, *ways[best], (told,))
