@@ -222,11 +222,14 @@ class LoadedEncoder(nn.Module):
         views = (self.preprocessing or {}).get("views", ())
         return min(self.view, len(views) - 1)
 
-    def _clean(self) -> Callable[[Tensor], Tensor]:
-        """What evaluation shows of images, by the code of evaluation."""
+    def augmentation(self) -> Augmentation:
+        """The view of this encoder without anything drawn: `clean_views(images)[-1]` is what `transform` gives."""
         how = self._images()
         ops = [[_op(name) for name in (names or ())] for names in how["views"][: self._shown() + 1]]
-        augmentation = Augmentation([View(some) for some in ops], how["size"], how["mean"], how["std"])
+        return Augmentation([View(some) for some in ops], how["size"], how["mean"], how["std"])
+
+    def _clean(self) -> Callable[[Tensor], Tensor]:
+        augmentation = self.augmentation()
         return lambda images: augmentation.clean_views(images)[-1]
 
     def _batch(self) -> int:
