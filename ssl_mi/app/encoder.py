@@ -200,7 +200,7 @@ class LoadedEncoder(nn.Module):
         Yields:
             The features of the next `batch_size` files.
         """
-        step = batch_size or self._batch()
+        step = batch_size or self.batch_size
 
         def parts() -> Iterator[_Part]:
             for start in range(0, len(paths), step):
@@ -232,7 +232,9 @@ class LoadedEncoder(nn.Module):
         augmentation = self.augmentation()
         return lambda images: augmentation.clean_views(images)[-1]
 
-    def _batch(self) -> int:
+    @property
+    def batch_size(self) -> int:
+        """Images that are encoded at once unless a number is given."""
         return max(8, min(512, _BATCH_PIXELS // self.size**2))
 
     def _files(self, images: Any) -> tuple[list[str] | None, Tensor | None, tuple[str, ...]]:
@@ -273,7 +275,7 @@ class LoadedEncoder(nn.Module):
         if isinstance(images, Tensor | np.ndarray) and images.ndim == 3:
             images = images[None]
         if isinstance(images, Tensor | np.ndarray | Sequence):
-            step = batch_size or self._batch()
+            step = batch_size or self.batch_size
             for start in range(0, len(images), step):
                 yield _Part(self.transform(images[start : start + step]))
         elif isinstance(images, Iterable):
