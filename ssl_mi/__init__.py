@@ -2,6 +2,7 @@
 
     ssl_mi.train("experiment=simclr_cifar")      a whole run: trained, evaluated, written to a folder
     ssl_mi.load("runs/simclr_cifar/...")         the trained encoder with its preprocessing: `.encode(folder)`
+    ssl_mi.evaluate("resnet18", "photos")       any encoder, or features, judged as a run judges its own
     ssl_mi.JointEmbedding(towers, objective)     the LightningModule, for a Trainer of one's own
     ssl_mi.mutual_information(x, y)              an `Estimate` of I(X; Y) of two arrays, in nats
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ssl_mi import callbacks, data, evaluation, information, networks, objectives, optim
     from ssl_mi.app.api import train
     from ssl_mi.app.encoder import LoadedEncoder, load
+    from ssl_mi.app.external import evaluate
     from ssl_mi.information import Estimate, mutual_information
     from ssl_mi.masked import MaskedAutoencoder
     from ssl_mi.module import JointEmbedding
@@ -39,6 +41,7 @@ __all__ = [
     "__version__",
     "callbacks",
     "data",
+    "evaluate",
     "evaluation",
     "information",
     "load",
@@ -59,6 +62,7 @@ __getattr__, __dir__ = _lazy.attach(
     {
         "app.api": ("train",),
         "app.encoder": ("LoadedEncoder", "load"),
+        "app.external": ("evaluate",),
         "information": ("Estimate", "mutual_information"),
         "masked": ("MaskedAutoencoder",),
         "module": ("JointEmbedding",),

@@ -200,7 +200,7 @@ class LoadedEncoder(nn.Module):
         Yields:
             The features of the next `batch_size` files.
         """
-        step = batch_size or self._batch()
+        step = batch_size or self.batch_size
 
         def parts() -> Iterator[_Part]:
             for start in range(0, len(paths), step):
@@ -222,14 +222,19 @@ class LoadedEncoder(nn.Module):
         views = (self.preprocessing or {}).get("views", ())
         return min(self.view, len(views) - 1)
 
-    def _clean(self) -> Callable[[Tensor], Tensor]:
-        """What evaluation shows of images, by the code of evaluation."""
+    def augmentation(self) -> Augmentation:
+        """The view of this encoder without anything drawn: `clean_views(images)[-1]` is what `transform` gives."""
         how = self._images()
         ops = [[_op(name) for name in (names or ())] for names in how["views"][: self._shown() + 1]]
-        augmentation = Augmentation([View(some) for some in ops], how["size"], how["mean"], how["std"])
+        return Augmentation([View(some) for some in ops], how["size"], how["mean"], how["std"])
+
+    def _clean(self) -> Callable[[Tensor], Tensor]:
+        augmentation = self.augmentation()
         return lambda images: augmentation.clean_views(images)[-1]
 
-    def _batch(self) -> int:
+    @property
+    def batch_size(self) -> int:
+        """Images that are encoded at once unless a number is given."""
         return max(8, min(512, _BATCH_PIXELS // self.size**2))
 
     def _files(self, images: Any) -> tuple[list[str] | None, Tensor | None, tuple[str, ...]]:
@@ -270,7 +275,7 @@ class LoadedEncoder(nn.Module):
         if isinstance(images, Tensor | np.ndarray) and images.ndim == 3:
             images = images[None]
         if isinstance(images, Tensor | np.ndarray | Sequence):
-            step = batch_size or self._batch()
+            step = batch_size or self.batch_size
             for start in range(0, len(images), step):
                 yield _Part(self.transform(images[start : start + step]))
         elif isinstance(images, Iterable):

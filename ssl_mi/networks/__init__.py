@@ -3,6 +3,7 @@
 from ssl_mi.networks.coupling import CouplingEncoder
 from ssl_mi.networks.encoders import ConvNet, MLPEncoder, ResNet, TorchvisionEncoder
 from ssl_mi.networks.heads import MLP, LocalHeads, PrototypeHead
+from ssl_mi.networks.measured import measured
 from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.text import TextEncoder
 from ssl_mi.networks.towers import Embeddings, Independent, Siamese, Tower
@@ -17,6 +18,7 @@ __all__ = [  # noqa: RUF022 - grouped
     "TextEncoder",
     "TorchvisionEncoder",
     "ViT",
+    "measured",
     # heads
     "LocalHeads",
     "MLP",
