@@ -10,11 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ssl_mi"
-<<<<<<< HEAD
-ALONE = {"_lazy", "atomic", "information", "data", "distributed"}
-=======
-ALONE = {"_lazy", "_nearest", "information", "data", "distributed", "report"}
->>>>>>> h/types
+ALONE = {"_lazy", "_nearest", "atomic", "information", "data", "distributed"}
 MAY_IMPORT = {
     **{part: set() for part in ALONE},
     "objectives": {"information"},
