@@ -83,6 +83,7 @@ class Run:
             **({"rare classes": rare} if rare else {}),
             "views": self.data.describe_views().replace("\n", "; "),
             "passes": module.towers.passes,
+            **_started_from(module),
             "effective batch": split,
             "objective": module.objective.name,
             **module.objective.facts(self.data.batch_size),
@@ -163,6 +164,15 @@ class Run:
         last = self.folder / "checkpoints" / "last.ckpt"
         if ended != "complete" and last.exists():
             console.print(f"resume with the same command and ckpt_path={last}", highlight=False, soft_wrap=True)
+
+
+def _started_from(module) -> dict[str, str]:
+    """What the encoders started from, where that is no draw."""
+    found = [getattr(part, "started_from", None) for part in module.towers.modules()]
+    starts = [start for start in found if start is not None]
+    if not starts:
+        return {}
+    return {"starts from": "; ".join(starts) + "; 'random' in the tables is the encoder as it starts"}
 
 
 def _own_optimizer(make: Callable[..., Any] | None) -> dict[str, str]:
