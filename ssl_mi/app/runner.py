@@ -91,6 +91,7 @@ class Run:
             **({"rare classes": rare} if rare else {}),
             "views": self.data.describe_views().replace("\n", "; "),
             "forward passes": module.towers.forward_passes,
+            **_started_from(module),
             "effective batch": split,
             "objective": module.objective.name,
             **module.objective.facts(self.data.batch_size),
@@ -193,6 +194,15 @@ def _console(width: int | None = None, quiet: bool = False) -> Console:
     from rich.console import Console
 
     return Console(width=width, quiet=quiet, markup=False, emoji=False, highlight=False)
+
+
+def _started_from(module: Any) -> dict[str, str]:
+    """What the encoders started from, where that is no draw."""
+    found = [getattr(part, "started_from", None) for part in module.towers.modules()]
+    starts = [start for start in found if start is not None]
+    if not starts:
+        return {}
+    return {"starts from": "; ".join(starts) + "; 'random' in the tables is the encoder as it starts"}
 
 
 def _own_optimizer(make: Callable[..., Any] | None) -> dict[str, str]:

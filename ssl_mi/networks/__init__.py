@@ -6,8 +6,10 @@ from ssl_mi.networks.heads import MLP, LocalHeads, PrototypeHead
 from ssl_mi.networks.measured import measured
 from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.text import TextEncoder
+from ssl_mi.networks.timm import TimmEncoder
 from ssl_mi.networks.towers import Embeddings, Independent, Siamese, Tower
 from ssl_mi.networks.vit import ViT
+from ssl_mi.networks.weights import start_from
 
 __all__ = [  # noqa: RUF022 - grouped
     # encoders
@@ -16,9 +18,11 @@ __all__ = [  # noqa: RUF022 - grouped
     "MLPEncoder",
     "ResNet",
     "TextEncoder",
+    "TimmEncoder",
     "TorchvisionEncoder",
     "ViT",
     "measured",
+    "start_from",
     # heads
     "LocalHeads",
     "MLP",

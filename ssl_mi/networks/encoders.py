@@ -10,6 +10,7 @@ import difflib
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
@@ -18,6 +19,7 @@ import torchvision
 from torch import Tensor, nn
 
 from ssl_mi.networks.plain import PlainForm, identity_head
+from ssl_mi.networks.weights import start_from
 
 
 def check_images(x: Tensor, channels: int, name: str) -> None:
@@ -40,6 +42,7 @@ class ConvNet(nn.Module):
         widths: Channels of each block; the last is the width of the output.
         in_channels: Channels of an image.
         stem_stride: Stride of the first convolution; 2 halves the resolution there, where most of the time is spent.
+        weights: What to start from, see `weights.start_from`; None for random weights.
 
     Attributes:
         out_dim: Width of the output, widths[-1].
@@ -50,7 +53,13 @@ class ConvNet(nn.Module):
             2^(len(widths) - 1) * stem_stride.
     """
 
-    def __init__(self, widths: Sequence[int] = (32, 64, 128, 256), in_channels: int = 3, stem_stride: int = 1) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int] = (32, 64, 128, 256),
+        in_channels: int = 3,
+        stem_stride: int = 1,
+        weights: str | None = None,
+    ) -> None:
         super().__init__()
         if not widths or min(widths) < 1:
             raise ValueError(f"ConvNet: widths must be positive channel counts, one a layer, but got {list(widths)}")
@@ -66,6 +75,7 @@ class ConvNet(nn.Module):
                 layers += [nn.MaxPool2d(2)]
         self.layers = nn.Sequential(*layers)
         self.map_dims = [int(width) for width in reversed(widths)]
+        start_from(self, weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [n, in_channels, h, w] -> representations [n, out_dim]."""
@@ -115,6 +125,7 @@ class ResNet(nn.Module):
         zero_init_residual: Start each residual branch at zero, by the gamma of its last batch norm (Goyal et al. 2017,
             arXiv:1706.02677, 5.1; SimCLR's reference code does).
         in_channels: Channels of an image.
+        weights: What to start from, see `weights.start_from`; None for random weights.
 
     Attributes:
         out_dim: Width of the output: 512 (18, 34) or 2048 (50).
@@ -133,6 +144,7 @@ class ResNet(nn.Module):
         stem: str = "imagenet",
         zero_init_residual: bool = False,
         in_channels: int = 3,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         builders = {
@@ -155,6 +167,7 @@ class ResNet(nn.Module):
         net.fc = nn.Identity()
         self.net = net
         self.map_dims = [self.out_dim // 2**i for i in range(4)]
+        start_from(self, weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [n, in_channels, h, w] -> representations [n, out_dim]."""
@@ -216,6 +229,7 @@ class MLPEncoder(nn.Module):
     Args:
         in_shape: Channels, height and width of an image.
         widths: Widths of the layers; the last is the width of the output.
+        weights: What to start from, see `weights.start_from`; None for random weights.
 
     Attributes:
         out_dim: Width of the output, widths[-1].
@@ -224,7 +238,9 @@ class MLPEncoder(nn.Module):
         ValueError: On no or non-positive widths, or images of another shape.
     """
 
-    def __init__(self, in_shape: Sequence[int] = (3, 32, 32), widths: Sequence[int] = (512, 256)) -> None:
+    def __init__(
+        self, in_shape: Sequence[int] = (3, 32, 32), widths: Sequence[int] = (512, 256), weights: str | None = None
+    ) -> None:
         super().__init__()
         if not widths or min(widths) < 1:
             raise ValueError(f"MLPEncoder: widths must be positive, one a layer, but got {list(widths)}")
@@ -233,6 +249,7 @@ class MLPEncoder(nn.Module):
         for d_in, d_out in pairwise([math.prod(in_shape), *widths]):
             layers += [nn.Linear(d_in, d_out, bias=False), nn.BatchNorm1d(d_out), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers)
+        start_from(self, weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [n, *in_shape] -> representations [n, out_dim]."""
@@ -256,9 +273,10 @@ class TorchvisionEncoder(nn.Module):
     Args:
         name: As in `torchvision.models.list_models(module=torchvision.models)`.
         weights: None (random), or a name such as "IMAGENET1K_V2" or "DEFAULT", downloaded by torchvision (a supervised
-            start, which is no longer self-supervised learning).
+            start, which is no longer self-supervised learning); or a file or run, see `weights.start_from`.
         image_size: Side of the images, in pixels.
         options: Keyword arguments of torchvision's builder, e.g. {image_size: 32} for its ViTs.
+        pretrained: True is weights="DEFAULT".
 
     Attributes:
         out_dim: Width of the output.
@@ -270,9 +288,19 @@ class TorchvisionEncoder(nn.Module):
     """
 
     def __init__(
-        self, name: str, weights: str | None = None, image_size: int = 224, options: dict[str, Any] | None = None
+        self,
+        name: str,
+        weights: str | None = None,
+        image_size: int = 224,
+        options: dict[str, Any] | None = None,
+        pretrained: bool = False,
     ) -> None:
         super().__init__()
+        if pretrained and weights is not None:
+            raise ValueError(f"TorchvisionEncoder: give pretrained=true or weights={weights}, not both")
+        weights = "DEFAULT" if pretrained else weights
+        file = weights if weights is not None and Path(weights).expanduser().exists() else None
+        weights = None if file is not None else weights
         self.options = dict(options or {})
         self.net = _build(name, weights, dict(self.options))
         for auxiliary in ("AuxLogits", "aux1", "aux2"):
@@ -281,6 +309,7 @@ class TorchvisionEncoder(nn.Module):
                 self.net.aux_logits = False  # type: ignore[assignment]  # torchvision's is a bool
         self.dropped = _drop_classifier(self.net)
         self.name, self.out_dim = name, _output_width(self.net, name, image_size)
+        start_from(self, file)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [n, 3, h, w] -> representations [n, out_dim]."""

@@ -9,6 +9,7 @@ from torchvision.models import VisionTransformer
 
 from ssl_mi.networks.encoders import check_images
 from ssl_mi.networks.plain import PlainForm, identity_head
+from ssl_mi.networks.weights import start_from
 
 
 class ViT(nn.Module):
@@ -27,6 +28,7 @@ class ViT(nn.Module):
         heads: Attention heads of a block.
         pool: "class" returns the class token, "mean" the mean of the patch tokens, after the last norm.
         in_channels: Channels of an image.
+        weights: What to start from, see `weights.start_from`; None for random weights.
 
     Attributes:
         out_dim: Width of the output.
@@ -48,6 +50,7 @@ class ViT(nn.Module):
         heads: int,
         pool: str = "class",
         in_channels: int = 3,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         if pool not in ("class", "mean"):
@@ -64,6 +67,7 @@ class ViT(nn.Module):
             self.net.conv_proj = nn.Conv2d(in_channels, width, patch_size, patch_size)
             nn.init.trunc_normal_(self.net.conv_proj.weight, std=(in_channels * patch_size**2) ** -0.5)
             nn.init.zeros_(self.net.conv_proj.bias)
+        start_from(self, weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [n, in_channels, h, w] -> representations [n, width]."""

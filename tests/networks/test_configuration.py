@@ -11,6 +11,7 @@ from ssl_mi.networks.coupling import CouplingEncoder
 from ssl_mi.networks.encoders import ConvNet, MLPEncoder, ResNet, TorchvisionEncoder
 from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.text import TextEncoder
+from ssl_mi.networks.timm import TimmEncoder
 from ssl_mi.networks.vit import ViT
 from ssl_mi.optim import LARS, parameter_groups
 
@@ -35,6 +36,7 @@ ENCODERS = {
     "resnet34": (ResNet, 512),
     "resnet50": (ResNet, 2048),
     "text": (TextEncoder, 128),
+    "timm": (TimmEncoder, 512),
     "torchvision": (TorchvisionEncoder, 1024),
     "vit_small": (ViT, 384),
     "vit_tiny": (ViT, 192),
@@ -48,6 +50,8 @@ def test_the_list_of_encoders_is_the_folder():
 @pytest.mark.parametrize("name", ENCODERS)
 def test_every_encoder_of_the_configuration_has_the_width_of_its_name(name):
     kind, out_dim = ENCODERS[name]
+    if kind is TimmEncoder:
+        pytest.importorskip("timm")
     with torch.device("meta"):  # shapes without numbers
         encoder = instantiate(composed(f"+encoder={name}").encoder)
     assert type(encoder) is kind
