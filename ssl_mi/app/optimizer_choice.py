@@ -49,13 +49,13 @@ class _Page:
         self.name = HydraConfig.get().job.config_name if HydraConfig.initialized() else "train"
         if overrides is None:
             overrides = HydraConfig.get().overrides.task
-        self.loader = GlobalHydra.instance().config_loader()
+        self.loader: Any = GlobalHydra.instance().config_loader()
         self.overrides = list(overrides)
         self.parsed = OverridesParser.create().parse_overrides(self.overrides)
         # Where files are looked for is said by overrides too (hydra.searchpath).
         keys = zip(self.overrides, self.parsed, strict=True)
         self.hydra = [text for text, o in keys if o.key_or_group.startswith("hydra.")]
-        self.files = self.loader._parse_overrides_and_create_caching_repo(self.name, self.overrides)[1]
+        self.files: Any = self.loader._parse_overrides_and_create_caching_repo(self.name, self.overrides)[1]
         self.choice = self.choice_with(self.overrides)
 
     def choice_with(self, overrides: Sequence[str]) -> str | None:
@@ -69,6 +69,10 @@ class _Page:
         return self.loader.load_configuration(self.name, [*self.hydra, *overrides], RunMode.RUN, from_shell=False).get(
             key
         )
+
+    def option(self, name: str | None) -> DictConfig:
+        """The block as this option has it."""
+        return self.block([f"{GROUP}={name}"]) or OmegaConf.create({})
 
     def bodies(self) -> list[tuple[str, str | None, DictConfig]]:
         """(file, the optimizer it was written for, what it sets in the block): of experiments, in order of merging."""
@@ -115,7 +119,7 @@ def _drop_foreign_bodies(cfg: DictConfig, page: _Page) -> str:
     foreign = [(name, written_for) for name, written_for, _ in bodies if written_for != page.choice]
     if not foreign:
         return ""
-    own = page.block([f"{GROUP}={page.choice}"])
+    own = page.option(page.choice)
     with open_dict(own):
         for _, written_for, body in bodies:
             if written_for == page.choice:
@@ -129,7 +133,7 @@ def _follow_target(cfg: DictConfig, block: str, page: _Page) -> None:
     target = cfg[block].get("_target_")
     before = page.block(page.without_optimizers(), block)
     if page.choice != page.choice_with(page.without_optimizers()):
-        before = page.block([f"{GROUP}={page.choice}"], block) if block == GROUP else before
+        before = page.option(page.choice) if block == GROUP else before
     if before is None or before.get("_target_") == target:
         return
     own = page.option_for(target) or OmegaConf.create({"_target_": target, "_partial_": True})
@@ -138,14 +142,15 @@ def _follow_target(cfg: DictConfig, block: str, page: _Page) -> None:
 
 def _replace(cfg: DictConfig, block: str, own: DictConfig, page: _Page) -> None:
     """The block `own`, with what the command line says of this block."""
-    own = OmegaConf.create(OmegaConf.to_container(own, resolve=False))
-    for key in page.explicit(block):
-        if OmegaConf.is_missing(cfg[block], key) or OmegaConf.select(cfg[block], key) is not None:
-            OmegaConf.update(own, key, OmegaConf.to_container(cfg[block], resolve=False)[key])
+    merged: Any = OmegaConf.to_container(own, resolve=False)
+    composed: Any = OmegaConf.to_container(cfg[block], resolve=False)
+    for key in (key.split(".")[0] for key in page.explicit(block)):
+        if key in composed:
+            merged[key] = composed[key]
         else:
-            own.pop(key, None)
+            merged.pop(key, None)
     with open_dict(cfg):
-        cfg[block] = own
+        cfg[block] = OmegaConf.create(merged)
 
 
 def _note(cfg: DictConfig, page: _Page) -> str:

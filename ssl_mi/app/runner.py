@@ -178,7 +178,7 @@ def _console(width: int | None = None) -> Console:
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
-def _own_optimizer(make: Callable | None) -> dict[str, str]:
+def _own_optimizer(make: Any) -> dict[str, str]:
     if make is None:
         return {}
     rate = make.keywords.get("lr")

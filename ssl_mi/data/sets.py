@@ -108,11 +108,11 @@ def rare_classes(splits: Mapping[str, ImageSet | None], enough: int = 2, shown: 
     Evaluations go on without them: a class that a probe never learned from is never predicted, and one that is held
     out nowhere does not count.
     """
-    labelled = {name: images for name, images in splits.items() if images is not None and images.labels is not None}
-    if not labelled:
-        return ""
-    names = next(iter(labelled.values())).class_names
-    counts = {name: images.labels.bincount(minlength=len(names)) for name, images in labelled.items()}
+    names = next((images.class_names for images in splits.values() if images is not None and images.class_names), ())
+    labels = {
+        name: images.labels for name, images in splits.items() if images is not None and images.labels is not None
+    }
+    counts = {name: values.bincount(minlength=len(names)) for name, values in labels.items()}
     rare = [c for c in range(len(names)) if any(count[c] < enough for count in counts.values())]
     if not rare:
         return ""

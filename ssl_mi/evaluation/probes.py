@@ -78,13 +78,15 @@ class _Spanned(NamedTuple):
 
     inside: _Rotated
     span: Span
+    mean: Tensor
+    scale: Tensor
 
     def fit(self, rows: Tensor | slice, labels: Tensor, classes: int, decay: float) -> LinearClassifier:
         found = self.inside.fit(rows, labels, classes, decay)
         # inside: (coordinates - mean) @ weight.T, where the features themselves have mean 0.
         weight = self.span.back(found.weight)
         bias = found.bias - found.weight @ found.mean
-        return LinearClassifier(self.span.shift, 1 / self.span.gain, weight, bias, decay, found.loss)
+        return LinearClassifier(self.mean, self.scale, weight, bias, decay, found.loss)
 
 
 class _Streamed(NamedTuple):
@@ -154,7 +156,7 @@ def _prepared(x: Tensor) -> _Rotated | _Spanned | _Streamed:
     n, d = x.shape
     if d > WIDEST and n <= WIDEST:
         span = Span.of(x, mean, 1 / scale)
-        return _Spanned(_rotate(span(x), torch.zeros(span.dim).to(x), torch.ones(span.dim).to(x)), span)
+        return _Spanned(_rotate(span(x), torch.zeros(span.dim).to(x), torch.ones(span.dim).to(x)), span, mean, scale)
     if d <= WIDEST and n * d <= COPIED:
         return _rotate(x, mean, scale)
     return _streamed(x, mean, scale)

@@ -123,6 +123,5 @@ def shape_of(side: Side) -> str:
 
 def console(width: int = 140) -> Console:
     """Prints texts as they stand: [n, d] is no markup. width: where the output is a file, which has none of its own."""
-    plain = {"markup": False, "emoji": False, "highlight": False}
-    found = Console(**plain)
-    return found if found.is_terminal else Console(width=width, **plain)
+    found = Console(markup=False, emoji=False, highlight=False)
+    return found if found.is_terminal else Console(width=width, markup=False, emoji=False, highlight=False)

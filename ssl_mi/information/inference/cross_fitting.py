@@ -128,11 +128,12 @@ def _read_parts(
     found = []
     for _ in range(repeats):
         orders = [rng.permutation(len(u)) for u, _ in folds]
-        cuts = [
+        tried = [
             strata.parts(v, m, order) if labelled else np.array_split(order, m)
             for (_, v), order in zip(folds, orders, strict=True)
         ]
-        if any(cut is None for cut in cuts):
+        cuts = [cut for cut in tried if cut is not None]
+        if len(cuts) < len(folds):
             return None
         pairs = [(u[rows], v[rows]) for (u, v), cut in zip(folds, cuts, strict=True) for rows in cut]
         found.append(tuple(float(estimator(u, v)) for u, v in pairs))

@@ -62,8 +62,9 @@ def with_interval(
         raise ValueError(f"x and y have {n} rows, too few for {subsets} subsets: pass more rows")
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(n) for _ in range(repeats)]
-    cuts = [strata.parts(y, subsets, order) if labelled else np.array_split(order, subsets) for order in orders]
-    if any(cut is None for cut in cuts):
+    tried = [strata.parts(y, subsets, order) if labelled else np.array_split(order, subsets) for order in orders]
+    cuts = [cut for cut in tried if cut is not None]
+    if len(cuts) < repeats:
         return replace(whole, warnings=(*whole.warnings, no_interval_warning(subsets)))
     parts = [[float(estimator(_rows(x, part), _rows(y, part))) for part in cut] for cut in cuts]
     se, half = error_of_parts(parts, level)
@@ -140,8 +141,9 @@ def assess(
     """
     estimate = estimator(x, y)
     if subsets:
-        spread = {"level": level, "subsets": subsets, "seed": seed, "labelled": labelled}
-        estimate = with_interval(estimator, x, y, estimate=estimate, **spread)
+        estimate = with_interval(
+            estimator, x, y, level=level, subsets=subsets, seed=seed, estimate=estimate, labelled=labelled
+        )
     if permutations:
         estimate = with_null(estimator, x, y, permutations=permutations, seed=seed, estimate=estimate)
     k = estimate.settings.get("k")

@@ -84,8 +84,9 @@ def one_symbol(
         estimate = _discriminants(values, codes, ross, level, permutations, seed, rng, names)
     else:
         subsets = SUBSETS if len(codes) >= FEWEST_ROWS else 0
-        spread = {"level": level, "subsets": subsets, "labelled": True}
-        estimate = assess(ross, values, codes, permutations=permutations, seed=seed, **spread)
+        estimate = assess(
+            ross, values, codes, level=level, permutations=permutations, subsets=subsets, seed=seed, labelled=True
+        )
     # Each half, where there are halves, needs k neighbours of the same label.
     return _with_rare_labels(estimate, codes, codes if labels is None else labels, names[1], (1 + projects) * (k + 1))
 
@@ -180,4 +181,6 @@ def _discriminants(
 
 
 def _error_of(estimate: Estimate) -> tuple[float, float]:
+    assert estimate.se is not None
+    assert estimate.ci is not None
     return estimate.se, (estimate.ci[1] - estimate.ci[0]) / 2
