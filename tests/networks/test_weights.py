@@ -46,7 +46,7 @@ def test_f_and_g_start_apart(trained, tmp_path):
     g = f"{{_target_: ssl_mi.networks.ConvNet, widths: [8,16], weights: {tmp_path / 'g.pt'}}}"
     cfg = ["towers=independent", "objective=infonce", f"encoder.weights={trained.folder}", f"{towers}={g}"]
     run = ssl_mi.train(*SHORT, *CONVNET, *cfg, "optimizer.lr=1e-12", run_dir=tmp_path / "run", quiet=True)
-    weights = [run.run.module.towers.for_view(v).encoder.layers[0].weight for v in (0, 1)]
+    weights = [run.run.module.towers.tower_of(v).encoder.layers[0].weight for v in (0, 1)]
     assert torch.allclose(weights[0], trained.encoder.layers[0].weight, atol=1e-6)
     assert torch.allclose(weights[1], other.layers[0].weight, atol=1e-6)
 
