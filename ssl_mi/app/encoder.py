@@ -347,7 +347,7 @@ def files_of(folder: Path, known: Sequence[str] = ()) -> tuple[list[str], Tensor
 
 def _op(name: str) -> Any:
     """An op that selects what a view shows, by its name in a checkpoint."""
-    from ssl_mi.data import colour
+    from ssl_mi.data.images import colour
 
     made = getattr(colour, name, None)
     if not (isinstance(made, type) and getattr(made, "selects", False)):

@@ -30,13 +30,13 @@ class External(nn.Module):
     def __init__(self, encoder: nn.Module, view: int = -1) -> None:
         super().__init__()
         self.encoder, self.view = encoder, view
-        self.towers: Any = SimpleNamespace(represent=self._represent)
+        self.towers: Any = SimpleNamespace(encode=self._encode)
 
     @property
     def device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
-    def _represent(self, views: Sequence[Tensor]) -> Tensor:
+    def _encode(self, views: Sequence[Tensor]) -> Tensor:
         return self.encoder(views[self.view])
 
 

@@ -165,7 +165,7 @@ def test_two_runs_have_a_folder_each(tmp_path, monkeypatch):
         (
             ["objective.critic.temperature=1"],
             {},
-            "no key 'objective.critic.temperature'; .*SimCLR takes dim, temperature",
+            "no key 'objective.critic.temperature': did you mean 'objective.temperature'",
         ),
         (["+objective.critic=1"], {}, "SimCLR takes no 'critic' .*; it takes dim, temperature; remove it"),
         ([], {"objective": "simclrr"}, "there is no objective=simclrr.*did you mean 'simclr'"),
