@@ -48,8 +48,12 @@ class Resumable(pl.LightningModule):
         if not inside_epoch(checkpoint):
             return
         loop = checkpoint["loops"]["fit_loop"]
+        places = loop["state_dict"].get("combined_loader", [])
+        if _batch_begun(checkpoint):  # its step was not done: it comes again
+            loop["epoch_loop.batch_progress"]["is_last_batch"] = False
+            places = [{**place, "batch": place["batch"] - 1} if "batch" in place else place for place in places]
         self._resumed = {
-            "place": loop["state_dict"].get("combined_loader", []),
+            "place": places,
             "epoch_over": last_step_done(checkpoint),
             **checkpoint.get(KEY, {"processes": [], "sums": {}, "names": {}}),
         }
@@ -136,4 +140,12 @@ def inside_epoch(checkpoint: Mapping[str, Any]) -> bool:
 
 def last_step_done(checkpoint: Mapping[str, Any]) -> bool:
     """Whether all steps of the epoch were done."""
-    return bool(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"])
+    return bool(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]) and not _batch_begun(
+        checkpoint
+    )
+
+
+def _batch_begun(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether the checkpoint was made after a batch was fetched and before its step was done."""
+    current = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+    return bool(current["ready"] > current["processed"])
