@@ -67,14 +67,15 @@ class Resumable(pl.LightningModule):
     def on_train_start(self) -> None:
         if self._resumed is None:
             return
-        loader, places = self.trainer.train_dataloader, self._resumed["place"]
+        loader: Any = self.trainer.train_dataloader
+        places = self._resumed["place"]
         if places and hasattr(loader, "load_state_dict"):
             place = places[0]
             if self._resumed["epoch_over"] and "batch" in place:
                 place = {**place, "batch": len(loader)}  # also where trainer.limit_train_batches ended the epoch
             loader.load_state_dict(place)
         if self._resumed["epoch_over"]:
-            self._log_means()
+            self._log_means(self._resumed)
             self._resumed = None
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -97,9 +98,9 @@ class Resumable(pl.LightningModule):
         results = self.trainer.fit_loop.epoch_loop._results
         return {key: m for key, m in results.items() if m.meta.on_epoch and m.meta.is_mean_reduction}
 
-    def _log_means(self) -> None:
+    def _log_means(self, resumed: Mapping[str, Any]) -> None:
         """Log the means of an epoch whose steps were all done before the stop."""
-        names, sums = self._resumed["names"], self._resumed["sums"]
+        names, sums = resumed["names"], resumed["sums"]
         means = {names[key]: value / rows for key, (value, rows) in sums.items()}
         self.trainer.callback_metrics.update(means)
         numbers = {name: float(mean) for name, mean in means.items()}

@@ -321,7 +321,7 @@ def _onnx_session(path: Path) -> Callable[[Tensor], Tensor]:
     import torch
 
     if find_spec("onnxruntime") is not None:
-        import onnxruntime  # type: ignore[import-untyped]
+        import onnxruntime
 
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     else:

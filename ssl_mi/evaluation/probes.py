@@ -95,7 +95,10 @@ class _Spanned(NamedTuple):
         # inside: (coordinates - mean) @ weight.T, where the features themselves have mean 0.
         weight = self.span.back(found.weight)
         bias = found.bias - found.weight @ found.mean
-        return LinearClassifier(self.span.shift, 1 / self.span.gain, weight, bias, decay, found.loss)
+        shift, gain = self.span.shift, self.span.gain
+        assert shift is not None  # features that are standardised have both
+        assert gain is not None
+        return LinearClassifier(shift, gain.reciprocal(), weight, bias, decay, found.loss)
 
 
 class _Streamed(NamedTuple):

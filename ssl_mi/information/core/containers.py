@@ -84,7 +84,7 @@ def _array(x: Any, name: str) -> Plain:
 
 def _checked(raw: np.ndarray, name: str, labels: bool = False) -> Plain:
     """An array of any dtype, objects included."""
-    kind = raw.dtype.kind
+    kind: str = raw.dtype.kind
     if raw.ndim == 0:
         raise ValueError(f"{name} has shape (), one {type(raw.item()).__name__}: pass an array, [n] or [n, d]")
     if kind == "O":
@@ -118,7 +118,7 @@ def _objects(raw: np.ndarray, name: str) -> tuple[np.ndarray, str]:
 
 def _converted(raw: np.ndarray, dtype: type) -> tuple[np.ndarray, str]:
     try:
-        values = raw.astype(dtype)
+        values: np.ndarray = raw.astype(dtype)
     except OverflowError:  # whole numbers beyond 64 bits
         values = raw.astype(np.float64)
     return values, values.dtype.kind

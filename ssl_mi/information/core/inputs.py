@@ -6,7 +6,7 @@ Every non-parametric estimator begins here, so that a given mistake gives the sa
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -152,7 +152,17 @@ def read_pair(x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> tuple[Vari
     return first, second
 
 
-def check_paired(*variables: Variable | Categories) -> None:
+class _Named(Protocol):
+    """What has rows and a name: a `Variable`, `Categories`, or a side that may be either."""
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+def check_paired(*variables: _Named) -> None:
     """Raise ValueError where they are not of equal length."""
     first = variables[0]
     for other in variables[1:]:

@@ -205,7 +205,7 @@ def _radii_apart(points: np.ndarray, k: int, rows: Rows) -> np.ndarray:
     tree, radii = cKDTree(points), np.empty(len(points))
     todo, asked = np.arange(len(points)), k + 1 + min(rows.lags, 16)
     while len(todo):
-        distance, near = tree.query(points[todo], min(asked, len(points)), p=np.inf)
+        distance, near = map(np.asarray, tree.query(points[todo], min(asked, len(points)), p=np.inf))
         found = np.cumsum(~rows.together(todo[:, None], near), 1) >= k
         enough = found[:, -1]
         if asked >= len(points) and not enough.all():

@@ -111,7 +111,7 @@ def _told(x: Side, y: Side, way: tuple[Taken, Taken], labels: Estimate, numbers:
     sides = [
         side.name for side, taken in zip((x, y), way, strict=True) if side.either and isinstance(taken, Categories)
     ]
-    declared = {("x",): "(False, None)", ("y",): "(None, False)"}.get(tuple(sides), "False")
+    declared = {"x": "(False, None)", "y": "(None, False)"}.get(" ".join(sides), "False")
     text = (
         f"whole numbers of {' and '.join(sides)} were taken as labels: {labels.value:.3f} nats (null "
         f"{labels.null or 0.0:.3f}), against {numbers.value:.3f} as numbers; if they are numbers, pass "

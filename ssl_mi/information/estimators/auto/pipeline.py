@@ -148,7 +148,9 @@ def _estimate(a: Taken, b: Taken, k: int, learned: bool, how: Uncertainty) -> Es
         case Categories(), Variable():
             estimate = categorical_sides.mixed(b, a, k, how)
             return replace(estimate, dims=estimate.dims and estimate.dims[::-1])
-    return _continuous(a, b, k, learned, how)
+        case Variable(), Variable():
+            return _continuous(a, b, k, learned, how)
+    raise TypeError(f"a side is a Variable or Categories, got {type(a).__name__} and {type(b).__name__}")
 
 
 # --- continuous on both sides ---------------------------------------------------------------------------------
