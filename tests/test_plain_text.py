@@ -87,6 +87,8 @@ def test_a_run_on_folders_and_classes_of_any_name_ends_with_its_report(hostile_r
 @pytest.mark.parametrize("message", HOSTILE)
 def test_an_error_with_brackets_is_shown_and_not_replaced(hostile_run, capsys, message):
     run = hostile_run("~evaluation")
+    run.data.setup()
+    run.started = True  # the report is written once training has begun
     with pytest.raises(RuntimeError) as raised, run.reported():
         raise RuntimeError(f"expected {message} here")
     assert str(raised.value) == f"expected {message} here"
@@ -111,7 +113,7 @@ def test_lines_of_epochs_are_printed_as_they_stand(capsys):
         current_epoch=0,
         global_step=2,
         optimizers=[SimpleNamespace(param_groups=[{"lr": 0.1}])],
-        logger=None,
+        loggers=[],
         is_global_zero=True,
         max_epochs=3,
     )
@@ -124,7 +126,7 @@ def test_lines_of_epochs_are_printed_as_they_stand(capsys):
 
 
 def test_the_table_of_a_sweep_shows_overrides_and_endings_as_they_stand(capsys):
-    numbers = dict.fromkeys(sweep.Line._fields, 1.0)
+    numbers = {**dict.fromkeys(sweep.Line._fields, 1.0), "others": {}}
     lines = [
         sweep.Line(**{**numbers, "run": text, "ended": f"stopped: {text}", "objective": text, "overrides": f"x={text}"})
         for text in HOSTILE

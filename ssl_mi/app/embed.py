@@ -209,7 +209,8 @@ def _shown(parts: Any, total: int, before: int) -> Any:
 
     if before:
         print(f"going on after {before} batches that were encoded before", file=sys.stderr)
-    return track(parts, "encoding", total=total, console=Console(stderr=True), disable=not sys.stderr.isatty())
+    console = Console(stderr=True, markup=False, emoji=False)
+    return track(parts, "encoding", total=total, console=console, disable=not sys.stderr.isatty())
 
 
 def _beside(out: Path, what: str) -> Path:
