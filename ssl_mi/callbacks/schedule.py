@@ -101,6 +101,11 @@ class Schedule(Scheduled):
 
     Raises:
         ValueError: On both lengths, a length that is not positive, an unknown shape; and see `Scheduled`.
+
+    Example:
+        >>> schedule = Schedule("objective.critic.temperature", start=0.5, end=0.1, over_steps=100, shape="linear")
+        >>> round(schedule.value(50, total_steps=100, steps_per_epoch=10), 4)
+        0.3
     """
 
     def __init__(

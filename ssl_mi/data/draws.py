@@ -33,6 +33,13 @@ class Draws:
 
     Raises:
         ValueError: If `index` is not int64 [n].
+
+    Example:
+        >>> import torch
+        >>> one = Draws(seed=0, split=0, epoch=3, index=torch.tensor([7]), view=1).uniform(2)
+        >>> both = Draws(seed=0, split=0, epoch=3, index=torch.tensor([2, 7]), view=1).uniform(2)
+        >>> bool((one == both[1:]).all())  # image 7 has the same draw in any batch
+        True
     """
 
     def __init__(self, seed: int, split: int, epoch: int, index: Tensor, view: int, op: int = 0):

@@ -22,6 +22,12 @@ def effective_rank(x: Tensor) -> float:
 
     References:
         Roy & Vetterli 2007. RankMe: Garrido et al. 2023, arXiv:2210.02885, eq. 1, here after centring.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        >>> round(effective_rank(x), 4), round(effective_rank(x[:2]), 4)
+        (2.0, 1.0)
     """
     s = singular_values(x)
     p = s / s.sum().clamp_min(torch.finfo(s.dtype).tiny)
@@ -37,6 +43,12 @@ def alignment(x: Tensor, y: Tensor) -> float:
 
     References:
         Wang & Isola 2020, arXiv:2005.10242, section 4.1.1.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> alignment(x, x), alignment(x, -x)
+        (0.0, 4.0)
     """
     size = max(1, PIECE // x.shape[1])
     pairs = zip(x.split(size), y.split(size), strict=True)
@@ -53,6 +65,12 @@ def uniformity(x: Tensor, t: float = 2.0) -> float:
 
     References:
         Wang & Isola 2020, arXiv:2005.10242, section 4.1.2.
+
+    Example:
+        >>> import torch
+        >>> x = torch.eye(4)  # every two rows at squared distance 2
+        >>> round(uniformity(x), 4)
+        -4.0
     """
     (x,), _ = narrow(x)  # lengths and angles stay
     x = normalize(x, dim=1)

@@ -42,6 +42,12 @@ class CouplingEncoder(nn.Module):
 
     References:
         Dinh et al. 2017 (arXiv:1605.08803), section 3.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.networks import CouplingEncoder
+        >>> CouplingEncoder((3, 8, 8), depth=2)(torch.randn(2, 3, 8, 8)).shape
+        torch.Size([2, 192])
     """
 
     orders: Tensor

@@ -51,6 +51,12 @@ class ConvNet(nn.Module):
     Raises:
         ValueError: On no or non-positive widths, images of another number of channels, or images with a side below
             2^(len(widths) - 1) * stem_stride.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.networks import ConvNet
+        >>> ConvNet([16, 32])(torch.randn(2, 3, 32, 32)).shape
+        torch.Size([2, 32])
     """
 
     def __init__(
@@ -136,6 +142,12 @@ class ResNet(nn.Module):
 
     References:
         He et al. 2016 (arXiv:1512.03385).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.networks import ResNet
+        >>> ResNet(18, stem="cifar")(torch.randn(2, 3, 32, 32)).shape
+        torch.Size([2, 512])
     """
 
     def __init__(
@@ -236,6 +248,12 @@ class MLPEncoder(nn.Module):
 
     Raises:
         ValueError: On no or non-positive widths, or images of another shape.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.networks import MLPEncoder
+        >>> MLPEncoder((3, 8, 8), widths=[32, 16])(torch.randn(2, 3, 8, 8)).shape
+        torch.Size([2, 16])
     """
 
     def __init__(
@@ -285,6 +303,12 @@ class TorchvisionEncoder(nn.Module):
         ValueError: On an unknown name (the message has the nearest), unknown weights, or images that the network cannot
             take.
         FileNotFoundError: If the weights are neither cached nor can be downloaded.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.networks import TorchvisionEncoder
+        >>> TorchvisionEncoder("squeezenet1_1", image_size=64)(torch.randn(2, 3, 64, 64)).shape
+        torch.Size([2, 512])
     """
 
     def __init__(

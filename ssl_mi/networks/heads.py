@@ -31,6 +31,12 @@ class MLP(Head):
 
     References:
         Chen et al. 2020 (arXiv:2002.05709), section 2.1; Chen & He 2021 (arXiv:2011.10566).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.networks import MLP
+        >>> MLP(32, dims=[16, 8])(torch.randn(2, 32)).shape
+        torch.Size([2, 8])
     """
 
     def __init__(
@@ -89,6 +95,12 @@ class PrototypeHead(Head):
 
     References:
         Caron et al. 2021 (arXiv:2104.14294), section 3.1 and appendix C.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.networks import PrototypeHead
+        >>> PrototypeHead(32, dims=[16, 8], prototypes=5)(torch.randn(2, 32)).shape
+        torch.Size([2, 5])
     """
 
     def __init__(
@@ -132,6 +144,12 @@ class LocalHeads(nn.Module):
 
     References:
         Hjelm et al. 2019 (arXiv:1808.06670).
+
+    Example:
+        >>> import torch
+        >>> heads = LocalHeads(map_dims=[16], out_dim=8, hidden=[32])
+        >>> [local.shape for local in heads([torch.randn(2, 16, 3, 3)])]  # 9 locations
+        [torch.Size([2, 9, 8])]
     """
 
     def __init__(

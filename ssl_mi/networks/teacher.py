@@ -42,6 +42,13 @@ class EMA(nn.Module):
 
     References:
         Grill et al. 2020 (arXiv:2006.07733), section 3; Caron et al. 2021 (arXiv:2104.14294).
+
+    Example:
+        >>> from ssl_mi.networks import MLP, MLPEncoder, Siamese
+        >>> teacher = EMA(momentum=0.99, final_momentum=1.0)
+        >>> teacher.copy_from(Siamese(MLPEncoder((3, 8, 8), widths=[16]), MLP(dims=[8, 4])))
+        >>> any(parameter.requires_grad for parameter in teacher.parameters())
+        False
     """
 
     def __init__(

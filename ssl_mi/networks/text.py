@@ -23,6 +23,12 @@ class TextEncoder(nn.Module):
 
     References:
         Cho et al. 2014 (arXiv:1406.1078).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.networks import TextEncoder
+        >>> TextEncoder(vocabulary=10, width=8, out_dim=16)(torch.randint(10, (2, 5))).shape
+        torch.Size([2, 16])
     """
 
     def __init__(self, vocabulary: int, width: int = 64, out_dim: int = 128, layers: int = 1) -> None:

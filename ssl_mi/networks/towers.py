@@ -49,6 +49,13 @@ class Tower(nn.Module):
 
     Raises:
         ValueError: If a part has no `out_dim`, or if an encoder without feature maps gets local heads.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.networks import MLP, MLPEncoder
+        >>> tower = Tower(MLPEncoder((3, 8, 8), widths=[16]), MLP(dims=[8, 4]))
+        >>> [part.shape for part in tower(torch.randn(2, 3, 8, 8))]  # h, z
+        [torch.Size([2, 16]), torch.Size([2, 4])]
     """
 
     def __init__(
@@ -89,6 +96,14 @@ class Siamese(nn.Module):
 
     Raises:
         ValueError: If a part has no `out_dim`, or if an encoder without feature maps gets local heads.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.networks import MLP, MLPEncoder
+        >>> towers = Siamese(MLPEncoder((3, 8, 8), widths=[16]), MLP(dims=[8, 4]))
+        >>> z = towers([torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)]).z
+        >>> [view.shape for view in z]
+        [torch.Size([2, 4]), torch.Size([2, 4])]
     """
 
     def __init__(
@@ -159,6 +174,13 @@ class Independent(nn.Module):
     Raises:
         ValueError: If there are no towers, if two of them share a parameter (that is `Siamese`), or, at the call, if
             there are not as many views as towers.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.networks import MLPEncoder, TextEncoder
+        >>> towers = Independent([Tower(MLPEncoder((3, 8, 8), widths=[16])), Tower(TextEncoder(10, out_dim=16))])
+        >>> [h.shape for h in towers([torch.randn(2, 3, 8, 8), torch.randint(10, (2, 5))]).h]
+        [torch.Size([2, 16]), torch.Size([2, 16])]
     """
 
     def __init__(self, towers: Sequence[Tower]) -> None:

@@ -39,6 +39,12 @@ class ViT(nn.Module):
 
     References:
         Dosovitskiy et al. 2021 (arXiv:2010.11929).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.networks import ViT
+        >>> ViT(image_size=16, patch_size=8, width=32, depth=1, heads=2)(torch.randn(2, 3, 16, 16)).shape
+        torch.Size([2, 32])
     """
 
     def __init__(

@@ -71,6 +71,15 @@ class SwAV(SteppedObjective):
 
     References:
         Caron et al. 2020 (arXiv:2006.09882).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import SwAV
+        >>> objective = SwAV(dim=4, prototypes=3)
+        >>> z = [torch.randn(6, 4), torch.randn(6, 4)]
+        >>> loss = objective(z)
+        >>> list(loss.terms), loss.total.ndim
+        (['swav'], 0)
     """
 
     queues: nn.ModuleList
@@ -164,6 +173,14 @@ class DINO(Objective):
 
     References:
         Caron et al. 2021 (arXiv:2104.14294).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import DINO
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> objective = DINO(dim=4, online_temperature=0.5)
+        >>> round(float(objective([z, z], [z, z]).total), 4)  # log(e^2 + 3) - 2: the teacher is sure
+        0.3408
     """
 
     name = "dino"

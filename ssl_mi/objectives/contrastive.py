@@ -33,6 +33,13 @@ class DCL(Objective):
 
     References:
         Yeh et al. 2022 (arXiv:2110.06848), section 3.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import DCL
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> round(float(DCL(temperature=0.5)([z, z]).total), 4)  # log(6) - 2: the positive is not in the sum
+        -0.2082
     """
 
     name = "dcl"
@@ -89,6 +96,14 @@ class SupCon(Objective):
 
     References:
         Khosla et al. 2020 (arXiv:2004.11362).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import SupCon
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> objective = SupCon(temperature=0.5)
+        >>> round(float(objective([z, z], labels=torch.arange(4)).total), 4)  # four classes of one image: NT-Xent
+        0.5944
     """
 
     name = "supcon"
@@ -143,6 +158,13 @@ class SpectralContrastive(Objective):
 
     References:
         HaoChen et al. 2021 (arXiv:2106.04156).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import SpectralContrastive
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> round(float(SpectralContrastive()([z, z]).total), 4)  # -2 x 1 + 0
+        -2.0
     """
 
     name = "spectral"
@@ -195,6 +217,13 @@ class AlignmentUniformity(Objective):
 
     References:
         Wang & Isola 2020 (arXiv:2005.10242), section 4.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import AlignmentUniformity
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> round(float(AlignmentUniformity()([z, z]).total), 4)  # 0 + log e^(-2 |z - z'|^2), |z - z'|^2 = 2
+        -4.0
     """
 
     name = "alignment_uniformity"

@@ -33,6 +33,13 @@ class TiCo(Objective):
 
     References:
         Zhu et al. 2022 (arXiv:2206.10698), section 3.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import TiCo
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> round(float(TiCo(dim=4)([z, z]).terms["invariance"]), 4)  # minus the mean cosine
+        -1.0
     """
 
     name = "tico"
@@ -75,6 +82,13 @@ class MMCR(Objective):
 
     References:
         Yerxa et al. 2023 (arXiv:2303.03307).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import MMCR
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> round(float(MMCR()([z, z]).total), 4)  # the nuclear norm of the identity
+        -4.0
     """
 
     name = "mmcr"
@@ -110,6 +124,14 @@ class CodingRate(Objective):
 
     References:
         Tong et al. 2023 (arXiv:2304.03977).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import CodingRate
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> objective = CodingRate(distortion=0.2)
+        >>> round(float(objective([z, z]).terms["rate"]), 4)  # -(1/2) log det(I + 4 / (4 x 0.2) I) = -2 log 6
+        -3.5835
     """
 
     name = "coding_rate"

@@ -46,6 +46,14 @@ class DeepClusterV2(Objective):
 
     References:
         Caron et al. 2020 (arXiv:2006.09882), appendix D.1, after Caron et al. 2018 (arXiv:1807.05520).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import DeepClusterV2
+        >>> objective = DeepClusterV2(dim=4, images=8, prototypes=3, heads=2)
+        >>> z = torch.randn(4, 4)
+        >>> list(objective([z, z], index=torch.arange(4)).terms)
+        ['deepcluster']
     """
 
     name = "deepcluster"

@@ -36,6 +36,15 @@ class BYOL(Objective):
 
     References:
         Grill et al. 2020 (arXiv:2006.07733).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import BYOL
+        >>> from torch import nn
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> objective = BYOL(dim=4, predictor=lambda _: nn.Identity())
+        >>> round(float(objective([z, z], [-z, -z]).total), 4)  # 2 - 2 cos, in both directions
+        8.0
     """
 
     name = "byol"
@@ -74,6 +83,14 @@ class SimSiam(Objective):
 
     References:
         Chen & He 2021 (arXiv:2011.10566).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import SimSiam
+        >>> from torch import nn
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> round(float(SimSiam(dim=4, predictor=lambda _: nn.Identity())([z, z]).total), 4)  # -cos
+        -1.0
     """
 
     name = "simsiam"

@@ -46,6 +46,14 @@ class DeepInfoMaxLocal(Objective):
 
     References:
         Hjelm et al. 2019 (arXiv:1808.06670), section 3.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import DeepInfoMaxLocal
+        >>> z = torch.randn(6, 8)
+        >>> maps = [torch.randn(6, 9, 8)]  # one scale, 9 locations, of each view
+        >>> list(DeepInfoMaxLocal(dim=8)([z, z], maps=[maps, maps]).terms)
+        ['deep_infomax_local']
     """
 
     requires = ("maps",)
@@ -119,6 +127,14 @@ class AMDIM(SteppedObjective):
 
     References:
         Bachman et al. 2019 (arXiv:1906.00910), section 3.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import AMDIM
+        >>> z = torch.randn(6, 8)
+        >>> maps = [torch.randn(6, 4, 8), torch.randn(6, 9, 8)]  # two scales, of 4 and 9 locations
+        >>> sorted(AMDIM(dim=8)([z, z], maps=[maps, maps]).terms)
+        ['amdim', 'penalty']
     """
 
     name = "amdim"

@@ -45,6 +45,12 @@ class MaskedPixels(SteppedObjective):
 
     References:
         He et al. 2022, arXiv:2111.06377, section 3.
+
+    Example:
+        >>> from ssl_mi.objectives import MaskedPixels
+        >>> objective = MaskedPixels(dim=16, image_size=8, patch_size=4, width=16, depth=1, heads=2)
+        >>> objective.learns_from
+        'masked patches'
     """
 
     name = "mae"

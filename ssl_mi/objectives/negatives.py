@@ -66,6 +66,13 @@ class OtherSamples(Negatives):
 
     References:
         Radford et al. 2021 (arXiv:2103.00020).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.information import critics
+        >>> positive, negative = OtherSamples()(critics.Cosine(temperature=0.5), torch.eye(4), torch.eye(4))
+        >>> positive.shape, negative.shape
+        (torch.Size([8]), torch.Size([8, 3]))
     """
 
     shards = True
@@ -90,6 +97,13 @@ class OtherSamplesAndViews(Negatives):
 
     References:
         Chen et al. 2020 (arXiv:2002.05709), section 2.1: "the other 2(N - 1) augmented examples".
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.information import critics
+        >>> positive, negative = OtherSamplesAndViews()(critics.Cosine(temperature=0.5), torch.eye(4), torch.eye(4))
+        >>> positive.shape, negative.shape
+        (torch.Size([8]), torch.Size([8, 6]))
     """
 
     shards = True
@@ -116,6 +130,13 @@ class OtherTargets(Negatives):
 
     References:
         Chen et al. 2021 (arXiv:2104.02057): MoCo v3.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.information import critics
+        >>> positive, negative = OtherTargets()(critics.Cosine(temperature=0.5), torch.eye(4), torch.eye(4))
+        >>> positive.shape, negative.shape
+        (torch.Size([4]), torch.Size([4, 3]))
     """
 
     directed = True
@@ -150,6 +171,14 @@ class PastTargets(Negatives):
 
     References:
         He et al. 2020 (arXiv:1911.05722): MoCo.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.information import critics
+        >>> negatives = PastTargets(dim=4, size=8)
+        >>> positive, negative = negatives(critics.Cosine(temperature=0.5), torch.eye(4), torch.eye(4))
+        >>> positive.shape, negative.shape
+        (torch.Size([4]), torch.Size([4, 8]))
     """
 
     directed = True

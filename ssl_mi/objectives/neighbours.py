@@ -37,6 +37,15 @@ class NNCLR(Objective):
 
     References:
         Dwibedi et al. 2021 (arXiv:2104.14548), section 3.2.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import NNCLR
+        >>> objective = NNCLR(dim=4, size=12)
+        >>> z = [torch.randn(6, 4), torch.randn(6, 4)]
+        >>> loss = objective(z)
+        >>> list(loss.terms), loss.total.ndim
+        (['nnclr'], 0)
     """
 
     name = "nnclr"
@@ -100,6 +109,15 @@ class ReSSL(Objective):
 
     References:
         Zheng et al. 2021 (arXiv:2107.09282), section 3.2.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import ReSSL
+        >>> objective = ReSSL(dim=4, size=12)
+        >>> z, keys = [torch.randn(6, 4), torch.randn(6, 4)], [torch.randn(6, 4), torch.randn(6, 4)]  # of a teacher
+        >>> loss = objective(z, keys)
+        >>> list(loss.terms), loss.total.ndim
+        (['ressl'], 0)
     """
 
     name = "ressl"

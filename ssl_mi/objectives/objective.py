@@ -182,6 +182,12 @@ def view_pairs(online: list[Tensor], target: list[Tensor]) -> list[tuple[Tensor,
 
     Raises:
         ValueError: If there are fewer than 2 views.
+
+    Example:
+        >>> import torch
+        >>> views = [torch.zeros(1, 2)] * 3
+        >>> len(view_pairs(views, views))  # (1, 2), (1, 3), (2, 3)
+        3
     """
     need_views(online)
     n = range(len(online))
@@ -201,6 +207,12 @@ def ordered_pairs(online: list[Tensor], target: list[Tensor]) -> list[tuple[Tens
 
     Raises:
         ValueError: If there are fewer than 2 online views.
+
+    Example:
+        >>> import torch
+        >>> online, target = [torch.zeros(1, 2)] * 3, [torch.ones(1, 2)] * 2
+        >>> len(ordered_pairs(online, target))  # 3 online views, each with the target views of other numbers
+        4
     """
     need_views(online)
     return [(x, y) for i, x in enumerate(online) for j, y in enumerate(target) if i != j]

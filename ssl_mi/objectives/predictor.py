@@ -23,6 +23,11 @@ class Predictor(nn.Sequential):
     References:
         Grill et al. 2020 (arXiv:2006.07733), section 3.3; Chen & He 2021 (arXiv:2011.10566), with a narrow `hidden`;
         Chen et al. 2021 (arXiv:2104.02057).
+
+    Example:
+        >>> import torch
+        >>> Predictor(dim=4, hidden=16)(torch.randn(6, 4)).shape
+        torch.Size([6, 4])
     """
 
     def __init__(self, dim: int, hidden: int, final_norm: bool = False) -> None:

@@ -24,6 +24,13 @@ class Queue(nn.Module):
 
     Raises:
         ValueError: If `size` is not positive, or if more rows are pushed at once than it holds.
+
+    Example:
+        >>> import torch
+        >>> queue = Queue(size=4, dim=2)
+        >>> queue.push(torch.ones(3, 2))
+        >>> int(queue.rows.eq(1).all(1).sum())
+        3
     """
 
     rows: Tensor

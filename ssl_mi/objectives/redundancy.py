@@ -34,6 +34,14 @@ class BarlowTwins(Objective):
 
     References:
         Zbontar et al. 2021 (arXiv:2103.03230).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import BarlowTwins
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> objective = BarlowTwins(redundancy=0.0051, scale=0.1)
+        >>> round(float(objective([z, z]).total), 4)  # 0.1 x 0.0051 x 12 (-1/3)^2
+        0.0007
     """
 
     name = "barlow_twins"
@@ -79,6 +87,13 @@ class VICReg(Objective):
 
     References:
         Bardes, Ponce & LeCun 2022 (arXiv:2105.04906).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import VICReg
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> round(float(VICReg()([z, z]).terms["covariance"]), 4)  # 2 x 12 (-1/12)^2 / 4
+        0.0417
     """
 
     name = "vicreg"
@@ -133,6 +148,13 @@ class VIbCReg(VICReg):
 
     References:
         Lee & Aune 2021 (arXiv:2109.00783).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import VIbCReg
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> round(float(VIbCReg()([z, z]).terms["covariance"]), 4)  # 200 x 2 x 12 (-1/3)^2 / 4^2
+        33.3333
     """
 
     name = "vibcreg"

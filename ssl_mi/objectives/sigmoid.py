@@ -34,6 +34,14 @@ class SigLIP(Objective):
 
     References:
         Zhai et al. 2023 (arXiv:2303.15343), section 3.2.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import SigLIP
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> objective = SigLIP(temperature=0.1, bias=-10.0)
+        >>> round(float(objective([z, z]).total.detach()), 4)  # log(1 + e^0) + 3 log(1 + e^-10)
+        0.6933
     """
 
     name = "siglip"

@@ -35,6 +35,13 @@ class LeJEPA(SteppedObjective):
 
     References:
         Balestriero & LeCun 2025 (arXiv:2511.08544), algorithms 1 and 2.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import LeJEPA
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> round(float(LeJEPA()([z, z]).terms["predict"]), 4)  # equal views are predicted
+        0.0
     """
 
     name = "lejepa"

@@ -37,6 +37,13 @@ class SimCLR(Infomax):
 
     References:
         Chen et al. 2020 (arXiv:2002.05709).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import SimCLR
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> round(float(SimCLR(temperature=0.5)([z, z]).total), 4)  # log(e^2 + 6) - 2
+        0.5944
     """
 
     def __init__(self, dim: int | None = None, temperature: float = 0.2) -> None:
@@ -55,6 +62,15 @@ class InfoNCE(Infomax):
 
     References:
         van den Oord et al. 2018 (arXiv:1807.03748).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import InfoNCE
+        >>> objective = InfoNCE(dim=4)
+        >>> z = [torch.randn(6, 4), torch.randn(6, 4)]
+        >>> loss = objective(z)
+        >>> list(loss.terms), loss.total.ndim
+        (['infonce'], 0)
     """
 
     def __init__(self, dim: int | None = None, critic: Critic | None = None) -> None:
@@ -75,6 +91,13 @@ class CLIP(Infomax):
 
     References:
         Radford et al. 2021 (arXiv:2103.00020), figure 3.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import CLIP
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> round(float(CLIP(temperature=0.5)([z, z]).total.detach()), 4)  # log(e^2 + 3) - 2
+        0.3408
     """
 
     def __init__(self, dim: int | None = None, temperature: float = 0.07) -> None:
@@ -96,6 +119,13 @@ class CMC(Infomax):
 
     References:
         Tian et al. 2019 (arXiv:1906.05849).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import CMC
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> round(float(CMC(temperature=0.5)([z, z]).total.detach()), 4)  # log(e^2 + 3) - 2
+        0.3408
     """
 
     def __init__(self, dim: int | None = None, temperature: float = 0.07) -> None:
@@ -120,6 +150,15 @@ class MINE(Infomax):
 
     References:
         Belghazi et al. 2018 (arXiv:1801.04062).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import MINE
+        >>> objective = MINE(dim=4)
+        >>> z = [torch.randn(6, 4), torch.randn(6, 4)]
+        >>> loss = objective(z)
+        >>> list(loss.terms), loss.total.ndim
+        (['mine'], 0)
     """
 
     def __init__(self, dim: int | None = None, decay: float = 0.99, critic: Critic | None = None) -> None:
@@ -140,6 +179,15 @@ class NWJ(Infomax):
 
     References:
         Nguyen et al. 2010 (arXiv:0809.0853); Poole et al. 2019 (arXiv:1905.06922), section 2.2.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import NWJ
+        >>> objective = NWJ(dim=4)
+        >>> z = [torch.randn(6, 4), torch.randn(6, 4)]
+        >>> loss = objective(z)
+        >>> list(loss.terms), loss.total.ndim
+        (['nwj'], 0)
     """
 
     def __init__(self, dim: int | None = None, critic: Critic | None = None) -> None:
@@ -162,6 +210,15 @@ class SMILE(Infomax):
 
     References:
         Song & Ermon 2020 (arXiv:1910.06222), section 5.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import SMILE
+        >>> objective = SMILE(dim=4)
+        >>> z = [torch.randn(6, 4), torch.randn(6, 4)]
+        >>> loss = objective(z)
+        >>> list(loss.terms), loss.total.ndim
+        (['smile'], 0)
     """
 
     def __init__(self, dim: int | None = None, clip: float = 5.0, critic: Critic | None = None) -> None:
@@ -181,6 +238,15 @@ class DeepInfoMax(Infomax):
 
     References:
         Hjelm et al. 2019 (arXiv:1808.06670).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import DeepInfoMax
+        >>> objective = DeepInfoMax(dim=4)
+        >>> z = [torch.randn(6, 4), torch.randn(6, 4)]
+        >>> loss = objective(z)
+        >>> list(loss.terms), loss.total.ndim
+        (['deep_infomax'], 0)
     """
 
     def __init__(self, dim: int | None = None, critic: Critic | None = None) -> None:
@@ -204,6 +270,15 @@ class MoCo(Infomax):
 
     References:
         He et al. 2020 (arXiv:1911.05722); Chen et al. 2020 (arXiv:2003.04297).
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import MoCo
+        >>> objective = MoCo(dim=4, size=12)
+        >>> z, keys = [torch.randn(6, 4), torch.randn(6, 4)], [torch.randn(6, 4), torch.randn(6, 4)]  # of a teacher
+        >>> loss = objective(z, keys)
+        >>> list(loss.terms), loss.total.ndim
+        (['moco'], 0)
     """
 
     def __init__(self, dim: int | None = None, temperature: float = 0.2, size: int = 32768) -> None:
@@ -228,6 +303,15 @@ class MoCoV3(Infomax):
 
     References:
         Chen et al. 2021 (arXiv:2104.02057), algorithm 1.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import MoCoV3
+        >>> from torch import nn
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> objective = MoCoV3(dim=4, temperature=0.5, weight=1, predictor=lambda _: nn.Identity())
+        >>> round(float(objective([z, z], [z, z]).total), 4)  # log(e^2 + 3) - 2
+        0.3408
     """
 
     def __init__(

@@ -33,6 +33,13 @@ class WMSE(SteppedObjective):
 
     References:
         Ermolov et al. 2021 (arXiv:2007.06346), section 3.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.objectives import WMSE
+        >>> z = torch.eye(4)  # four orthogonal embeddings; the two views are equal
+        >>> round(float(WMSE(size=4)([z, z]).total.abs()), 4)  # equal views whiten to equal rows
+        0.0
     """
 
     name = "w_mse"

@@ -241,6 +241,10 @@ def local_size(size: int, share: float) -> int:
     Args:
         size: Side of the large views, in pixels.
         share: Side of the small views as a share of it.
+
+    Example:
+        >>> local_size(224, share=0.43)
+        96
     """
     return max(2, 2 * round(size * share / 2))
 

@@ -31,6 +31,13 @@ class ColorJitter(Op):
 
     References:
         Chen et al. 2020, arXiv:2002.05709, appendix A.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.data import Draws, ColorJitter
+        >>> images = torch.rand(2, 3, 16, 16)
+        >>> ColorJitter(hue=0.1)(images, Draws(seed=0, split=0, epoch=0, index=torch.arange(2), view=0)).shape
+        torch.Size([2, 3, 16, 16])
     """
 
     def __init__(
@@ -136,6 +143,13 @@ class Grayscale(Op):
 
     Raises:
         ValueError: At the call, images of neither 1 nor 3 channels.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.data import Draws, Grayscale
+        >>> images = torch.rand(2, 3, 16, 16)
+        >>> Grayscale()(images, Draws(seed=0, split=0, epoch=0, index=torch.arange(2), view=0)).shape
+        torch.Size([2, 3, 16, 16])
     """
 
     def __init__(self, p: float = 0.2):
@@ -158,6 +172,13 @@ class Solarize(Op):
 
     References:
         Grill et al. 2020, arXiv:2006.07733, appendix B.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.data import Draws, Solarize
+        >>> images = torch.rand(2, 3, 16, 16)
+        >>> Solarize(threshold=0.5, p=1.0)(images, Draws(seed=0, split=0, epoch=0, index=torch.arange(2), view=0)).shape
+        torch.Size([2, 3, 16, 16])
     """
 
     def __init__(self, threshold: float = 0.5, p: float = 0.2):
@@ -181,6 +202,13 @@ class Luminance(Op):
 
     References:
         Tian et al. 2019, arXiv:1906.05849.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.data import Draws, Luminance
+        >>> images = torch.rand(2, 3, 16, 16)
+        >>> Luminance()(images, Draws(seed=0, split=0, epoch=0, index=torch.arange(2), view=0)).shape
+        torch.Size([2, 3, 16, 16])
     """
 
     selects = True
@@ -196,6 +224,13 @@ class Chrominance(Op):
 
     Raises:
         ValueError: At the call, images of other than 3 channels: grey images have no colour.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.data import Draws, Chrominance
+        >>> images = torch.rand(2, 3, 16, 16)
+        >>> Chrominance()(images, Draws(seed=0, split=0, epoch=0, index=torch.arange(2), view=0)).shape
+        torch.Size([2, 3, 16, 16])
     """
 
     selects = True

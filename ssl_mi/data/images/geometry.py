@@ -33,6 +33,13 @@ class RandomResizedCrop(Op):
 
     Raises:
         ValueError: Sizes, intervals or an interpolation that are none.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.data import Draws, RandomResizedCrop
+        >>> images = torch.rand(2, 3, 32, 32)
+        >>> RandomResizedCrop(16)(images, Draws(seed=0, split=0, epoch=0, index=torch.arange(2), view=0)).shape
+        torch.Size([2, 3, 16, 16])
     """
 
     def __init__(
@@ -90,6 +97,13 @@ class HorizontalFlip(Op):
 
     Args:
         p: The chance.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.data import Draws, HorizontalFlip
+        >>> images = torch.rand(2, 3, 16, 16)
+        >>> HorizontalFlip()(images, Draws(seed=0, split=0, epoch=0, index=torch.arange(2), view=0)).shape
+        torch.Size([2, 3, 16, 16])
     """
 
     def __init__(self, p: float = 0.5):
@@ -106,6 +120,13 @@ class WrapShift(Op):
     """The image moved by whole pixels, every shift equally likely; what leaves it on one side enters on the other.
 
     So where a thing is in the image is lost without a trace, and nothing else is.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.data import Draws, WrapShift
+        >>> images = torch.rand(2, 3, 16, 16)
+        >>> WrapShift()(images, Draws(seed=0, split=0, epoch=0, index=torch.arange(2), view=0)).shape
+        torch.Size([2, 3, 16, 16])
     """
 
     def draw(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
@@ -127,6 +148,13 @@ class Rotation(Op):
 
     Args:
         degrees: 0 to 180; at 180 every angle is equally likely.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.data import Draws, Rotation
+        >>> images = torch.rand(2, 3, 16, 16)
+        >>> Rotation(degrees=30)(images, Draws(seed=0, split=0, epoch=0, index=torch.arange(2), view=0)).shape
+        torch.Size([2, 3, 16, 16])
     """
 
     def __init__(self, degrees: float = 180.0):
@@ -161,6 +189,13 @@ class GaussianBlur(Op):
 
     References:
         Chen et al. 2020, arXiv:2002.05709, appendix A.
+
+    Example:
+        >>> import torch
+        >>> from ssl_mi.data import Draws, GaussianBlur
+        >>> images = torch.rand(2, 3, 16, 16)
+        >>> GaussianBlur(p=1.0)(images, Draws(seed=0, split=0, epoch=0, index=torch.arange(2), view=0)).shape
+        torch.Size([2, 3, 16, 16])
     """
 
     def __init__(self, sigma: tuple[float, float] = (0.1, 2.0), p: float = 0.5, kernel_size: int | None = None):

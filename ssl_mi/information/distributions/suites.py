@@ -163,6 +163,10 @@ def find_task(name: str) -> Task:
 
     Raises:
         ValueError: for an unknown name; the message has the nearest ones.
+
+    Example:
+        >>> find_task("1v1-additive-0.1").name
+        '1v1-additive-0.1'
     """
     by_name = {task.name: task for task in SUITES["all"]}
     if name not in by_name:

@@ -104,6 +104,10 @@ def discrete_conditional_entropy(x: ArrayLike, given: ArrayLike, correction: Cor
 
     Raises:
         ValueError: as `discrete_mi` does.
+
+    Example:
+        >>> round(discrete_conditional_entropy([0, 1, 0, 1], [0, 0, 1, 1]).value, 4)  # a fair bit, independent: log(2)
+        0.6931
     """
     started = time.perf_counter()
     _, z, joint = _joint(x, given, ("x", "given"))
@@ -125,6 +129,12 @@ def discrete_conditional_mi(
 
     Raises:
         ValueError: as `discrete_mi` does.
+
+    Example:
+        >>> x, y = [0, 0, 1, 1], [0, 1, 0, 1]
+        >>> given = [0, 1, 1, 0]  # x xor y: independent bits, one of which tells the other
+        >>> round(discrete_conditional_mi(x, y, given).value, 4)  # log(2)
+        0.6931
     """
     started = time.perf_counter()
     _, z, xz = _joint(x, given, ("x", "given"))

@@ -34,6 +34,14 @@ def lnc(x: ArrayLike, y: ArrayLike, k: int = 10, *, standardized: bool = True) -
 
     References:
         Gao, Ver Steeg & Galstyan 2015, arXiv:1411.2003, eq. 10 and Algorithm 1.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.standard_normal(2000)
+        >>> y = x + rng.standard_normal(2000)  # I = log(2) / 2 = 0.347 nats
+        >>> bool(abs(lnc(x, y).value - np.log(2) / 2) < 0.06)
+        True
     """
     from scipy.special import digamma
 

@@ -55,6 +55,12 @@ def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
 
     Returns:
         int64 [n].
+
+    Example:
+        >>> import numpy as np
+        >>> order = derangement(5, np.random.default_rng(0))
+        >>> sorted(order.tolist()), bool((order == np.arange(5)).any())
+        ([0, 1, 2, 3, 4], False)
     """
     if n < 2:
         raise ValueError(f"n must be at least 2 for every row to get another partner, got {n}")
@@ -114,6 +120,15 @@ def with_permutation_test(
 
     Raises:
         ValueError: permutations < 1, or whatever the estimator refuses.
+
+    Example:
+        >>> import numpy as np
+        >>> from ssl_mi.information import cca_mi
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.standard_normal(200)
+        >>> estimate = with_permutation_test(cca_mi, x, x + rng.standard_normal(200), permutations=19)
+        >>> estimate.p_value  # the least that 19 permutations can show: 1 / 20
+        0.05
     """
     whole_number("permutations", permutations, 1, "re-pairings")
     check_seed(seed)

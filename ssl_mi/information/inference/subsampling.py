@@ -46,6 +46,11 @@ def subsample_se(parts: ArrayLike, level: float) -> tuple[float, float]:
 
     Returns:
         (se, half width), in nats.
+
+    Example:
+        >>> se, half = subsample_se([[1.0, 1.2, 0.8, 1.0]], level=0.95)
+        >>> half > se > 0
+        True
     """
     from scipy.stats import t as student
 
@@ -88,6 +93,16 @@ def with_interval(
 
     Raises:
         ValueError: a setting out of its range, fewer than 2 m rows, or whatever the estimator says about n/m rows.
+
+    Example:
+        >>> import numpy as np
+        >>> from ssl_mi.information import cca_mi
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.standard_normal(2000)
+        >>> estimate = with_interval(cca_mi, x, x + rng.standard_normal(2000))
+        >>> low, high = estimate.ci
+        >>> low < estimate.value < high
+        True
     """
     whole_number("subsets", subsets, 2, "parts")
     check_level(level)

@@ -86,6 +86,14 @@ class PCA:
 
     Args:
         dim: columns of each projected side.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> x, y = rng.standard_normal((200, 5)), rng.standard_normal((200, 6))
+        >>> fitted = PCA(dim=2).fit(x[:100], y[:100], seed=0)
+        >>> [part.shape for part in fitted(x[100:], y[100:])]
+        [(100, 2), (100, 2)]
     """
 
     dim: int
@@ -104,6 +112,14 @@ class Random(PCA):
 
     Args:
         dim: columns of each projected side.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> x, y = rng.standard_normal((200, 5)), rng.standard_normal((200, 6))
+        >>> fitted = Random(dim=2).fit(x[:100], y[:100], seed=0)
+        >>> [part.shape for part in fitted(x[100:], y[100:])]
+        [(100, 2), (100, 2)]
     """
 
     def fit(self, x: ArrayLike, y: ArrayLike, seed: int = 0) -> Linear:
@@ -132,6 +148,14 @@ class CCA:
 
     References:
         Hotelling 1936, Biometrika 28, 321-377.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> x, y = rng.standard_normal((200, 5)), rng.standard_normal((200, 6))
+        >>> fitted = CCA(dim=2).fit(x[:100], y[:100], seed=0)
+        >>> [part.shape for part in fitted(x[100:], y[100:])]
+        [(100, 2), (100, 2)]
     """
 
     dim: int

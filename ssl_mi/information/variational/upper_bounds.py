@@ -148,6 +148,16 @@ def leave_one_out(
 
     References:
         Poole et al. 2019 (arXiv 1905.06922), section 2.5.
+
+    Example:
+        >>> import numpy as np
+        >>> from ssl_mi.information import Training
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.standard_normal(400)
+        >>> y = x + rng.standard_normal(400)  # I = log(2) / 2 = 0.347 nats
+        >>> estimate = leave_one_out(x, y, training=Training(max_steps=50))  # 2,000 and more by default
+        >>> bool(abs(estimate.value - np.log(2) / 2) < 0.3)
+        True
     """
     settings = _Settings(density, split, training, level, seed)
     return _estimate("leave_one_out", x, y, settings, partial(_of_bound, LeaveOneOut()))
@@ -181,6 +191,16 @@ def difference_of_entropies(
 
     References:
         McAllester & Stratos 2020 (arXiv 1811.04251), section 4.
+
+    Example:
+        >>> import numpy as np
+        >>> from ssl_mi.information import Training
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.standard_normal(400)
+        >>> y = x + rng.standard_normal(400)  # I = log(2) / 2 = 0.347 nats
+        >>> estimate = difference_of_entropies(x, y, training=Training(max_steps=50))  # 2,000 and more by default
+        >>> bool(abs(estimate.value - np.log(2) / 2) < 0.3)
+        True
     """
     return _estimate("difference_of_entropies", x, y, _Settings(density, split, training, level, seed), _of_entropies)
 

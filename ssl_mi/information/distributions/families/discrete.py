@@ -20,6 +20,10 @@ class SymmetricChannel:
     Args:
         error: probability of another symbol, in [0, 1].
         classes: number of symbols K, at least 2.
+
+    Example:
+        >>> round(SymmetricChannel(0.0, classes=10).mi, 4)  # log(10)
+        2.3026
     """
 
     error: float
@@ -54,5 +58,9 @@ def binary_symmetric_channel(crossover: float) -> SymmetricChannel:
 
     Args:
         crossover: probability of a flip, in [0, 1].
+
+    Example:
+        >>> round(binary_symmetric_channel(0.0).mi, 4)  # log(2)
+        0.6931
     """
     return SymmetricChannel(crossover, classes=2)

@@ -24,6 +24,10 @@ class BernoulliGaussian:
 
     Args:
         sigma: standard deviation of the noise, positive.
+
+    Example:
+        >>> round(BernoulliGaussian(0.01).mi, 4)  # log(2): hardly any noise
+        0.6931
     """
 
     sigma: float
@@ -60,6 +64,10 @@ class GaoMixed:
 
     Args:
         symbols: m, at least 1.
+
+    Example:
+        >>> round(GaoMixed(symbols=5).mi, 4)  # log(5) - (4 / 5) log(2)
+        1.0549
     """
 
     symbols: int = 5
