@@ -191,7 +191,7 @@ def short_run(overrides: Sequence[str]) -> Run:
     return run
 
 
-def last_reading(run: Run) -> dict[tuple[str, str], float]:
+def final_measurements(run: Run) -> dict[tuple[str, str], float]:
     """{(metric, encoder): value} of the evaluation at the end, on the test split; encoder: trained, random, pixels."""
     return {(row.metric, row.encoder): row.value for row in run.evaluate.rows if row.split == "test"}
 

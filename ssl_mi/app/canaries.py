@@ -79,10 +79,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def measure(name: str, overrides: Sequence[str]) -> dict[str, float]:
     """Train one objective, and collect the figures of its last evaluation."""
-    from ssl_mi.app.api import last_reading, short_run
+    from ssl_mi.app.api import final_measurements, short_run
 
     began = time.perf_counter()
-    last = last_reading(short_run([f"objective={name}", *overrides]))
+    last = final_measurements(short_run([f"objective={name}", *overrides]))
     found = {
         "probe": last.get(("linear_probe_accuracy", "trained")),
         "random": last.get(("linear_probe_accuracy", "random")),

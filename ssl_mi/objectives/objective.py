@@ -85,7 +85,7 @@ class Objective(nn.Module):
     teacher: Literal["required", "optional", "unused"] = "optional"
     evaluated: Literal["online", "teacher"] = "online"
     min_views: int = 2
-    information: str = "estimated by none of the loss"
+    information: str = "not estimated by the loss"
 
     def __init__(self) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from conftest import NO_EVALUATION, TINY
 from PIL import Image
 
 import ssl_mi
-from ssl_mi.app.api import Table, given, last_reading, short_run
+from ssl_mi.app.api import Table, given, final_measurements, short_run
 from ssl_mi.data import Augmentation, ImageArrays, ImageData, RandomResizedCrop, View
 from ssl_mi.networks import ConvNet
 from ssl_mi.objectives import MINE, Objective, SimCLR, VICReg
@@ -30,7 +30,7 @@ def test_runs_in_one_process_do_not_touch_each_other_and_leave_and_print_nothing
 def test_what_was_measured_at_the_end_comes_by_metric_and_encoder():
     read = [one for one in SHORT if not one.startswith("evaluation.evaluations.geometry")]
     run = short_run(read)
-    last = last_reading(run)
+    last = final_measurements(run)
     assert {encoder for metric, encoder in last if metric == "effective_rank_h"} == {"trained", "random"}
     assert 1 <= last["effective_rank_h", "trained"] <= run.module.towers.h_dim
 
