@@ -9,7 +9,7 @@ from conftest import NO_EVALUATION, TINY
 from PIL import Image
 
 import ssl_mi
-from ssl_mi.app.api import Table, given, final_measurements, short_run
+from ssl_mi.app.api import Table, final_measurements, given, short_run
 from ssl_mi.data import Augmentation, ImageArrays, ImageData, RandomResizedCrop, View
 from ssl_mi.networks import ConvNet
 from ssl_mi.objectives import MINE, Objective, SimCLR, VICReg
