@@ -91,6 +91,8 @@ PROVOKED = [
     ("integers-as-labels", lambda: quick(CENTRES[CLASSES] + 0.1 * X, CLASSES)),
     ("dependent-rows", lambda: quick(np.cumsum(X[:, 0]), np.cumsum(X[:, 1]))),
     ("clustered-rows", lambda: quick(*VIEWS)),
+    ("few-independent-rows", lambda: quick(X[:, 0], X[:, 1], blocks=90)),
+    ("short-blocks", lambda: quick(np.cumsum(X[:, 0]), np.cumsum(X[:, 1]), blocks=10)),
     ("near-ceiling", lambda: quick(X, X)),
     ("disagreement-over-k", blurred),
     ("halves-disagree", lambda: quick(*halves_that_differ())),

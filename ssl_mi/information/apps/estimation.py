@@ -108,8 +108,13 @@ def _check_dependence(name: str, arguments: argparse.Namespace, fits: bool, take
     asked = ["--groups"] * grouped + ["--blocks"] * (arguments.blocks is not None)
     if len(asked) == 2:
         raise ValueError("--groups and --blocks are both given: leave out one")
-    if asked and (fits or (taken is not None and asked[0].strip("-") not in taken)):
-        raise ValueError(f"{name} takes no {asked[0]}; in Python, networks take Split(groups=...)")
+    if asked and fits and (arguments.permutations or arguments.interval):
+        raise ValueError(
+            f"{name} brings an interval and a test for {asked[0]}: leave out --permutations and --interval, which "
+            "would fit it anew on parts and re-pairings that know nothing of it"
+        )
+    if asked and taken is not None and asked[0].strip("-") not in taken:
+        raise ValueError(f"{name} takes no {asked[0]}")
     same_file = grouped and arguments.groups in (None, arguments.x, arguments.y)
     if (same_file and arguments.x_columns is None) or (same_file and not arguments.y and arguments.y_columns is None):
         raise ValueError("the sources are in a file of the samples: name the columns of both sides, --x-columns A")
@@ -162,7 +167,7 @@ def _answer(
             return Answer(estimator(x, y, **dependence))
     subsets, permutations, notes = _extent(request, len(x), arguments)
     if request.fits and not subsets + permutations:
-        return Answer(estimator(x, y, progress=arguments.progress), notes)  # with a bar of its own
+        return Answer(estimator(x, y, progress=arguments.progress, **dependence), notes)  # with a bar of its own
     calls = 1 + REPEATS * subsets + permutations + ("k" in inspect.signature(request.estimator).parameters)
     how = {"level": arguments.level, "permutations": permutations, "seed": arguments.seed, **dependence}
     with _progress(request.name, calls, arguments.progress) as counted:
