@@ -159,7 +159,7 @@ def test_rows_that_cannot_be_described_so_are_named(settings, message):
         read_rows(100, **settings)
 
 
-@pytest.mark.parametrize("of", [partial(with_uncertainty, ksg), partial(infonce, training=SHORT)])
+@pytest.mark.parametrize("of", [partial(with_uncertainty, ksg), partial(infonce, training=Training(max_steps=2, check_every=2))])
 def test_a_handful_of_independent_rows_and_blocks_too_short_are_named_by_every_kind_of_estimator(of):
     rng = np.random.default_rng(4)
     x, y = autoregressive(1000, 0.99, rng), autoregressive(1000, 0.99, rng)
