@@ -16,9 +16,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
-from ssl_mi.information.apps import catalogue
+from ssl_mi.information.apps import catalogue, pairs
 from ssl_mi.information.apps.columns import SideSpec
-from ssl_mi.information.apps.estimate import PERMUTATIONS
+from ssl_mi.information.apps.estimate import DEFAULT, PERMUTATIONS
 from ssl_mi.information.apps.files import Side, open_columns, read_sides
 from ssl_mi.information.apps.render import Answer, document, shape_of, show
 from ssl_mi.information.apps.status import DONE, WARNED, failed
@@ -44,8 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Estimate, print, and return the exit status."""
     try:
         request = _requested(arguments)
+        _check_output(arguments)
     except ValueError as problem:
         arguments.wrong_usage(str(problem))
+    if arguments.matrix:
+        return _every_pair(request, arguments)
     try:
         x, y = _samples(arguments)
         dependence = _dependence(arguments)
@@ -62,6 +65,37 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         show(answer, x, y, arguments.bits)
     return WARNED if arguments.strict and answer.estimate.warnings else DONE
+
+
+def _check_output(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for files that this command does not write."""
+    if arguments.matrix:
+        pairs.check_usage(arguments)
+    elif arguments.out is not None or arguments.picture is not None:
+        raise ValueError("--out and --picture are of --matrix, which estimates every pair of columns: add it")
+
+
+def _every_pair(request: Request, arguments: argparse.Namespace) -> int:
+    try:
+        dependence = _dependence(arguments)
+    except (ValueError, OSError) as problem:
+        return failed(str(problem))
+    return pairs.run(arguments, _of_pairs(request, arguments, dependence), dependence)
+
+
+def _of_pairs(
+    request: Request, arguments: argparse.Namespace, dependence: dict[str, Any]
+) -> Callable[..., Estimate] | None:
+    """The estimator of a pair, with an interval; None for the default."""
+    if request.spec == DEFAULT:
+        return None
+    estimator = _checked(request)
+    if request.own_uncertainty:
+        return functools.partial(estimator, permutations=0, **dependence)
+    if request.fits:
+        return functools.partial(estimator, **dependence)
+    how = {"level": arguments.level, "permutations": 0, "seed": arguments.seed, **dependence}
+    return functools.partial(with_uncertainty, estimator, **how)
 
 
 def _refused(request: Request, problem: Exception, where: str, arguments: argparse.Namespace) -> int:
@@ -115,6 +149,8 @@ def _check_dependence(name: str, arguments: argparse.Namespace, fits: bool, take
         )
     if asked and taken is not None and asked[0].strip("-") not in taken:
         raise ValueError(f"{name} takes no {asked[0]}")
+    if arguments.matrix:
+        return  # its columns are all those that do not name the source
     same_file = grouped and arguments.groups in (None, arguments.x, arguments.y)
     if (same_file and arguments.x_columns is None) or (same_file and not arguments.y and arguments.y_columns is None):
         raise ValueError("the sources are in a file of the samples: name the columns of both sides, --x-columns A")

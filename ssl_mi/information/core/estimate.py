@@ -93,7 +93,7 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON has them: plain Python values, None for NaN and infinity, warnings with their codes."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        return {f.name: finite(getattr(self, f.name)) for f in fields(self)}
 
     def __float__(self) -> float:
         return float(self.value)
@@ -180,16 +180,16 @@ def _same(a: Any, b: Any) -> bool:
     return bool(a == b) or bool(a != a and b != b)  # NaN is what differs from itself
 
 
-def _plain(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Only what JSON has: no NaN, no infinity, nothing of numpy."""
     if isinstance(value, Caution):
-        return _plain(value.to_dict())
+        return finite(value.to_dict())
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [finite(entry) for entry in value]
     if hasattr(value, "tolist"):  # numpy and torch, without importing either
-        return _plain(value.tolist())
+        return finite(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)

@@ -21,6 +21,7 @@ from ssl_mi.information.inference.dependence import Grouped, InTime, Rows, read_
 from ssl_mi.information.inference.dependence_check import dependence_cautions
 from ssl_mi.information.variational.splits import split_each, split_rows
 
+BRIEF = Training(max_steps=2, check_every=2)
 SHORT = Training(max_steps=50, check_every=25)
 SIZES = np.array([3] * 12 + [5] * 7 + [2, 4, 9])
 CODES = np.random.default_rng(0).permutation(np.repeat(np.arange(len(SIZES)), SIZES))
@@ -159,7 +160,9 @@ def test_rows_that_cannot_be_described_so_are_named(settings, message):
         read_rows(100, **settings)
 
 
-@pytest.mark.parametrize("of", [partial(with_uncertainty, ksg), partial(infonce, training=Training(max_steps=2, check_every=2))])
+@pytest.mark.parametrize(
+    "of", [partial(with_uncertainty, ksg), partial(infonce, training=Training(max_steps=2, check_every=2))]
+)
 def test_a_handful_of_independent_rows_and_blocks_too_short_are_named_by_every_kind_of_estimator(of):
     rng = np.random.default_rng(4)
     x, y = autoregressive(1000, 0.99, rng), autoregressive(1000, 0.99, rng)
