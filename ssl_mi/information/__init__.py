@@ -40,10 +40,16 @@ if TYPE_CHECKING:
     )
     from ssl_mi.information.estimators.lnc import lnc
     from ssl_mi.information.estimators.sliced import sliced_mi
+    from ssl_mi.information.feature_selection import (
+        MutualInformationSelector,
+        mutual_info_classif,
+        mutual_info_regression,
+    )
     from ssl_mi.information.inference.axioms import all_checks
     from ssl_mi.information.inference.permutation import with_permutation_test
     from ssl_mi.information.inference.subsampling import with_interval
     from ssl_mi.information.inference.uncertainty import with_uncertainty
+    from ssl_mi.information.matrix import MIMatrix, mi_matrix
     from ssl_mi.information.variational import bounds, critics
     from ssl_mi.information.variational.bound_estimators import dv, infonce, interpolated, js, mine, nwj, smile, tuba
     from ssl_mi.information.variational.densities import Mixture
@@ -59,6 +65,12 @@ __all__ = [  # noqa: RUF022 - grouped
     "Caution",
     # the default
     "mutual_information",
+    # tables: every pair of columns, every feature with a target
+    "mi_matrix",
+    "MIMatrix",
+    "mutual_info_regression",
+    "mutual_info_classif",
+    "MutualInformationSelector",
     # nearest neighbours
     "ksg",
     "lnc",
@@ -134,6 +146,8 @@ __getattr__, __dir__ = lazy.attach(
         ),
         "estimators.lnc": ("lnc",),
         "estimators.sliced": ("sliced_mi",),
+        "feature_selection": ("MutualInformationSelector", "mutual_info_classif", "mutual_info_regression"),
+        "matrix": ("MIMatrix", "mi_matrix"),
         "inference.axioms": ("all_checks",),
         "inference.permutation": ("with_permutation_test",),
         "inference.subsampling": ("with_interval",),

@@ -57,6 +57,7 @@ examples
   ssl-mi estimate embeddings.parquet --x-columns h --y-columns label --symbols y
   ssl-mi estimate views.npz:zx views.npz:zy --estimator infonce:critic=concat --progress
   ssl-mi estimate x.npy y.npy --estimator ksg --k 5 --permutations 99 --json --strict
+  ssl-mi estimate table.csv --matrix --out pairs.csv --picture pairs.png
 
 exit status
   0  estimated      1  could not be estimated: the reason on stderr      2  wrong usage
@@ -77,6 +78,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("y", metavar="Y", nargs="?", help="the same; left out when X holds both sides")
     _add_samples(parser.add_argument_group("samples"))
     _add_estimate(parser.add_argument_group("estimate"))
+    pairs = parser.add_argument_group("every pair of columns")
+    pairs.add_argument("--matrix", action="store_true", help="estimate all pairs of the columns of X, with corrected p")
+    pairs.add_argument("--out", metavar="FILE", help="write the pairs as .csv")
+    pairs.add_argument("--picture", metavar="FILE", help="draw them as a heat map: .png, .svg or .pdf")
     output = parser.add_argument_group("output")
     output.add_argument("--bits", action="store_true", help="in bits instead of nats")
     output.add_argument("--json", action="store_true", help="one JSON object on stdout, and nothing else")

@@ -16,9 +16,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
-from ssl_mi.information.apps import catalogue
+from ssl_mi.information.apps import catalogue, pairs
 from ssl_mi.information.apps.columns import SideSpec
-from ssl_mi.information.apps.estimate import PERMUTATIONS
+from ssl_mi.information.apps.estimate import DEFAULT, PERMUTATIONS
 from ssl_mi.information.apps.files import Side, open_columns, read_sides
 from ssl_mi.information.apps.render import Answer, document, shape_of, show
 from ssl_mi.information.apps.status import DONE, WARNED, failed
@@ -44,8 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Estimate, print, and return the exit status."""
     try:
         request = _requested(arguments)
+        _check_output(arguments)
     except ValueError as problem:
         arguments.wrong_usage(str(problem))
+    if arguments.matrix:
+        return _every_pair(request, arguments)
     try:
         x, y = _samples(arguments)
         dependence = _dependence(arguments)
@@ -62,6 +65,37 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         show(answer, x, y, arguments.bits)
     return WARNED if arguments.strict and answer.estimate.warnings else DONE
+
+
+def _check_output(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for files that this command does not write."""
+    if arguments.matrix:
+        pairs.check_usage(arguments)
+    elif arguments.out is not None or arguments.picture is not None:
+        raise ValueError("--out and --picture are of --matrix, which estimates every pair of columns: add it")
+
+
+def _every_pair(request: Request, arguments: argparse.Namespace) -> int:
+    try:
+        dependence = _dependence(arguments)
+    except (ValueError, OSError) as problem:
+        return failed(str(problem))
+    return pairs.run(arguments, _of_pairs(request, arguments, dependence), dependence)
+
+
+def _of_pairs(
+    request: Request, arguments: argparse.Namespace, dependence: dict[str, Any]
+) -> Callable[..., Estimate] | None:
+    """The estimator of a pair, with an interval; None for the default."""
+    if request.spec == DEFAULT:
+        return None
+    estimator = _checked(request)
+    if request.own_uncertainty:
+        return functools.partial(estimator, permutations=0, **dependence)
+    if request.fits:
+        return functools.partial(estimator, **dependence)
+    how = {"level": arguments.level, "permutations": 0, "seed": arguments.seed, **dependence}
+    return functools.partial(with_uncertainty, estimator, **how)
 
 
 def _refused(request: Request, problem: Exception, where: str, arguments: argparse.Namespace) -> int:
@@ -108,8 +142,15 @@ def _check_dependence(name: str, arguments: argparse.Namespace, fits: bool, take
     asked = ["--groups"] * grouped + ["--blocks"] * (arguments.blocks is not None)
     if len(asked) == 2:
         raise ValueError("--groups and --blocks are both given: leave out one")
-    if asked and (fits or (taken is not None and asked[0].strip("-") not in taken)):
-        raise ValueError(f"{name} takes no {asked[0]}; in Python, networks take Split(groups=...)")
+    if asked and fits and (arguments.permutations or arguments.interval):
+        raise ValueError(
+            f"{name} brings an interval and a test for {asked[0]}: leave out --permutations and --interval, which "
+            "would fit it anew on parts and re-pairings that know nothing of it"
+        )
+    if asked and taken is not None and asked[0].strip("-") not in taken:
+        raise ValueError(f"{name} takes no {asked[0]}")
+    if arguments.matrix:
+        return  # its columns are all those that do not name the source
     same_file = grouped and arguments.groups in (None, arguments.x, arguments.y)
     if (same_file and arguments.x_columns is None) or (same_file and not arguments.y and arguments.y_columns is None):
         raise ValueError("the sources are in a file of the samples: name the columns of both sides, --x-columns A")
@@ -162,7 +203,7 @@ def _answer(
             return Answer(estimator(x, y, **dependence))
     subsets, permutations, notes = _extent(request, len(x), arguments)
     if request.fits and not subsets + permutations:
-        return Answer(estimator(x, y, progress=arguments.progress), notes)  # with a bar of its own
+        return Answer(estimator(x, y, progress=arguments.progress, **dependence), notes)  # with a bar of its own
     calls = 1 + REPEATS * subsets + permutations + ("k" in inspect.signature(request.estimator).parameters)
     how = {"level": arguments.level, "permutations": permutations, "seed": arguments.seed, **dependence}
     with _progress(request.name, calls, arguments.progress) as counted:

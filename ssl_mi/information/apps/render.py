@@ -77,7 +77,7 @@ def _lines(estimate: Estimate, x: Side, y: Side, bits: bool) -> dict[str, str | 
         "I(x; y)": with_unit(estimate.value),
         "interval": interval,
         "se": with_unit(estimate.se),
-        "p": None if estimate.p_value is None else f"{estimate.p_value:.3g}",
+        "p": estimate.p_text and estimate.p_text.removeprefix("p ").removeprefix("= "),
         "null": with_unit(estimate.null),
         "ceiling": with_unit(estimate.ceiling),
         "kind": estimate.kind,

@@ -45,7 +45,7 @@ def plain(x: Any, name: str = "x") -> Plain:
         return _tensor(x, name)
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
         raise ValueError(f"{name} is a sparse matrix ({type(x).__name__}): pass {name}.toarray()")
-    columns = _columns(x)
+    columns = columns_of(x)
     if columns is not None:
         return _joined([_series(column, f"{name}, column {label!r}") for label, column in columns], columns, name)
     if (hasattr(x, "dtype") and not isinstance(x, np.ndarray | np.generic)) or _is_arrow(x):
@@ -146,7 +146,7 @@ def _is_arrow(x: Any) -> bool:
     return hasattr(x, "null_count") and hasattr(x, "type") and hasattr(x, "to_numpy")
 
 
-def _columns(x: Any) -> list[tuple[Any, Any]] | None:
+def columns_of(x: Any) -> list[tuple[Any, Any]] | None:
     """The named columns of a data frame (pandas, polars) or a table (pyarrow); None for anything else."""
     if hasattr(x, "column_names") and hasattr(x, "column"):
         return [(label, x.column(label)) for label in x.column_names]

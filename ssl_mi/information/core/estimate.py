@@ -37,6 +37,7 @@ class Estimate:
         settings: its parameters, by name.
         seconds: what it cost.
         warnings: what may be wrong and what to do, each a `Caution`. A plain string becomes one, with the code "own".
+        permutations: B of the p-value, or None.
 
     Raises:
         ValueError: an unknown `kind`, or `ci` without `ci_level` (or the other way round).
@@ -64,6 +65,7 @@ class Estimate:
     settings: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     warnings: tuple[Caution, ...] = ()
+    permutations: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -77,9 +79,21 @@ class Estimate:
         """The value in bits: nats / ln 2."""
         return self.value / math.log(2)
 
+    @property
+    def p_text(self) -> str | None:
+        """The p-value in words, which name it where no smaller one was possible; None where there is none.
+
+        p is at least 1 / (1 + B). At this floor B permutations cannot distinguish weak evidence from strong.
+        """
+        if self.p_value is None:
+            return None
+        if self.permutations is None or self.p_value * (1 + self.permutations) > 1 + 1e-9:
+            return f"p = {self.p_value:.3g}"
+        return f"p <= {self.p_value:.3g}, the least that {self.permutations} permutations can show"
+
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON has them: plain Python values, None for NaN and infinity, warnings with their codes."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        return {f.name: finite(getattr(self, f.name)) for f in fields(self)}
 
     def __float__(self) -> float:
         return float(self.value)
@@ -108,7 +122,7 @@ class Estimate:
             "kind": self.kind,
             "interval": self.ci and f"{self.ci[0]:.4f} .. {nats(self.ci[1])} at {self.ci_level:.0%}",
             "se": None if self.se is None else nats(self.se),
-            "p": self.p_value and f"{self.p_value:.3g}",
+            "p": self.p_text and self.p_text.removeprefix("p ").removeprefix("= "),
             "null": None if self.null is None else nats(self.null),
             "ceiling": self.ceiling and nats(self.ceiling),
             "n": self.n and str(self.n),
@@ -138,8 +152,8 @@ class Estimate:
 
     def _details(self) -> list[str]:
         details = []
-        if self.p_value is not None:
-            details.append(f"p = {self.p_value:.3g}")
+        if self.p_text is not None:
+            details.append(self.p_text)
         if self.null is not None:
             details.append(f"null {self.null:.4f}")
         if self.ceiling is not None:
@@ -166,16 +180,16 @@ def _same(a: Any, b: Any) -> bool:
     return bool(a == b) or bool(a != a and b != b)  # NaN is what differs from itself
 
 
-def _plain(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Only what JSON has: no NaN, no infinity, nothing of numpy."""
     if isinstance(value, Caution):
-        return _plain(value.to_dict())
+        return finite(value.to_dict())
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [finite(entry) for entry in value]
     if hasattr(value, "tolist"):  # numpy and torch, without importing either
-        return _plain(value.tolist())
+        return finite(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)

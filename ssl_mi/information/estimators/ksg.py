@@ -367,12 +367,8 @@ def mixed_ksg_ross(x: ArrayLike, labels: ArrayLike, k: int = 3, *, standardized:
     if standardized:
         variable, _, constant = standardize(variable)
         cautions += constant
-    radii, used = _same_label_radii(variable.values, codes, k)
-    # Of the points of any label: those strictly nearer, and the k-th neighbour itself.
-    within = neighbours.queries.count_within(variable.values, radii) + 1
-    pointwise = _psi(variable.n) - _psi(sizes[codes]) + _psi(used) - _psi(within)
     return Estimate(
-        value=float(pointwise.mean()),
+        value=float(ross_pointwise(variable.values, codes, k).mean()),
         n=variable.n,
         dims=(variable.d, 1),
         estimator="Ross mixed KSG",
@@ -380,6 +376,23 @@ def mixed_ksg_ross(x: ArrayLike, labels: ArrayLike, k: int = 3, *, standardized:
         seconds=time.perf_counter() - started,
         warnings=cautions + marginal_cautions(variable),
     )
+
+
+def ross_pointwise(values: np.ndarray, codes: np.ndarray, k: int) -> np.ndarray:
+    """Ross's formula on samples as they are.
+
+    Args:
+        values: float64 [n, d].
+        codes: int64 [n], from 0; each that occurs must occur twice.
+        k: neighbours; labels of at most k rows use all that they have.
+
+    Returns:
+        float64 [n], whose mean is the estimate, in nats.
+    """
+    radii, used = _same_label_radii(values, codes, k)
+    # Of the points of any label: those strictly nearer, and the k-th neighbour itself.
+    within = neighbours.queries.count_within(values, radii) + 1
+    return _psi(len(values)) - _psi(np.bincount(codes)[codes]) + _psi(used) - _psi(within)
 
 
 def _same_label_radii(values: np.ndarray, codes: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -180,7 +180,7 @@ def cross_fit(
         estimate = replace(estimate, se=se, ci=(estimate.value - half, estimate.value + half), ci_level=level)
     if permutations:
         test = data.permutation_test(estimator, estimate.value, permutations, np.random.default_rng(seed))
-        estimate = replace(estimate, null=test.null, p_value=test.p_value)
+        estimate = replace(estimate, null=test.null, p_value=test.p_value, permutations=permutations)
         estimate = with_neighbour_check(estimate, estimator, data.value, min(data.sizes))
     return CrossFitted(replace(estimate, seconds=time.perf_counter() - started), subsamples or ())
 

@@ -7,7 +7,7 @@ rows: the plain class for independent rows, `Grouped` for sources, `InTime` for 
                   independent    Grouped                             InTime, window w
     halves        any rows       whole groups                        both ends, w rows between them left out
     derangement   any other row  groups of equal size trade places   a circular shift by w rows or more
-    cuts          any rows       whole groups                        stretches of rows
+    cuts, dealt   any rows       whole groups                        stretches of rows
     variance      Σ(v - v̄)²/n²  Σ over groups of (Σ(v - v̄))²/n²    Σ over lags below w, Bartlett's weights
     neighbours    any other row  rows of other groups                rows w or more away (Theiler's window)
 
@@ -82,6 +82,10 @@ class Rows:
     def variance_of_mean(self, values: np.ndarray) -> float:
         """The variance of the mean of values: float64 [n]."""
         return float(values.var(ddof=1)) / len(values)
+
+    def dealt(self, parts: int) -> np.ndarray:
+        """Which of `parts` parts of a jackknife each row leaves with, int64 [n]."""
+        return np.arange(self.n) % max(parts, 1)
 
     def together(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         """Whether rows i and j depend on each other (or are the same)."""
@@ -165,6 +169,10 @@ class Grouped(Rows):
         sums = np.bincount(self.codes, values - values.mean())
         return float((sums**2).sum() / self.n**2 * groups / (groups - 1))
 
+    def dealt(self, parts: int) -> np.ndarray:
+        """See `Rows.dealt`."""
+        return self.codes % max(parts, 1)
+
     def together(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         """See `Rows.together`."""
         return self.codes[i] == self.codes[j]
@@ -227,6 +235,10 @@ class InTime(Rows):
             total += 2 * (1 - lag / self.window) * float(centred[lag:] @ centred[:-lag])
         return max(total / self.n**2, float(values.var(ddof=1)) / self.n)
 
+    def dealt(self, parts: int) -> np.ndarray:
+        """See `Rows.dealt`. Parts are stretches of rows."""
+        return np.arange(self.n) * max(parts, 1) // self.n
+
     def together(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         """See `Rows.together`."""
         return np.abs(self.places[i] - self.places[j]) < self.window
@@ -267,7 +279,7 @@ def _grouped(n: int, groups: ArrayLike) -> Rows:
     missing = [row for row, entry in enumerate(raw.tolist()) if entry is None or entry != entry]
     if missing:
         raise ValueError(f"groups is missing at row {missing[0]} ({len(missing)} in all): name the source of every row")
-    rows = Grouped(np.unique(raw.astype(str) if raw.dtype.kind == "O" else raw, return_inverse=True)[1])
+    rows = Grouped(_in_order(raw.astype(str) if raw.dtype.kind == "O" else raw))
     if rows.lags == 0:
         return Rows(n)  # every row is its own source
     if len(rows.sizes) < FEWEST_UNITS:
@@ -276,6 +288,12 @@ def _grouped(n: int, groups: ArrayLike) -> Rows:
             "pass rows of more sources"
         )
     return rows
+
+
+def _in_order(sources: np.ndarray) -> np.ndarray:
+    """Sources as numbers in the order of their first rows, so that nothing depends on what they are called."""
+    _, first, codes = np.unique(sources, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[codes.reshape(-1)]
 
 
 def _in_time(n: int, blocks: Any) -> Rows:

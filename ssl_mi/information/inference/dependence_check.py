@@ -13,6 +13,11 @@ j log(d_(j+1) / d_j) has the same mean, one over the dimension, for every j (Lev
 from each source it leaps at j = m - 1: there the neighbours of the same source end. Of independent Gaussian, Cauchy and
 64-dimensional rows the largest of ten is below 1.3 times the median. Distances are those of (x, y), so that both sides
 must be near; views as far from each other as from those of other sources do not show.
+
+Rows that are described, by groups or blocks, raise a caution where few independent ones are left, and where the series
+still remember each other's past a block later:
+
+    r_x(w) r_y(w) > 1/20,     w the block: what is left of the sum above would be counted as independent
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.containers import plain
 from ssl_mi.information.core.inputs import Categories, Variable, as_codes, as_numbers
 from ssl_mi.information.core.linalg import normal_scores
+from ssl_mi.information.inference.dependence import Rows
 
 SIGMAS = 4.5  # of r(1), on both sides: never by chance
 COLUMNS = 64  # that are looked at
@@ -33,14 +39,52 @@ SMALL = 6
 NEIGHBOURS = 12
 QUERIES = 256
 TILE = 50_000
+FEW_UNITS = 15  # independent rows, with fewer of which p and intervals are rough
+REMEMBERED = 0.05  # product of both sides' correlations with themselves one block on
 
 
-def dependence_cautions(x: Variable | Categories, y: Variable | Categories) -> tuple[Caution, ...]:
-    """Cautions about rows that seem to depend on each other, on both sides."""
-    return (*_order(x, y), *_clusters(x, y))
+def dependence_cautions(
+    x: Variable | Categories, y: Variable | Categories, rows: Rows | None = None
+) -> tuple[Caution, ...]:
+    """Cautions about rows that seem to depend on each other, on both sides.
+
+    Args:
+        x: one side.
+        y: the other.
+        rows: what is known of the rows. None, and independent rows, say nothing: then the samples are looked at.
+    """
+    if rows is None or not rows.lags:
+        return (*_order(x, y), *_clusters(x, y))
+    return (*_few_units(rows), *_short_blocks(x, y, rows))
 
 
-def cautions_of_samples(x: ArrayLike, y: ArrayLike) -> tuple[Caution, ...]:
+def _few_units(rows: Rows) -> tuple[Caution, ...]:
+    units = rows.n_effective
+    if units >= FEW_UNITS:
+        return ()
+    text = (
+        f"n = {rows.n} rows are worth about {units:.0f} independent ones: below {FEW_UNITS} neither p nor the "
+        "interval can be relied on; pass more sources, or a longer series"
+    )
+    return (Caution("few-independent-rows", text, {"n": rows.n, "n_effective": round(units), "threshold": FEW_UNITS}),)
+
+
+def _short_blocks(x: Variable | Categories, y: Variable | Categories, rows: Rows) -> tuple[Caution, ...]:
+    """A caution where rows a block apart are still alike on both sides."""
+    window = rows.settings.get("blocks")
+    if window is None or 2 * window >= rows.n:
+        return ()
+    left = [_most_persistent(side, window)[0] for side in (x, y)]
+    if min(left) <= 0 or left[0] * left[1] <= REMEMBERED:
+        return ()
+    text = (
+        f"rows {window} places apart are still alike on both sides (correlation {left[0]:.2f} and {left[1]:.2f}): they "
+        f"are taken as independent, so p and the interval are too sure; pass larger blocks"
+    )
+    return (Caution("short-blocks", text, {"blocks": window, "of_x": left[0], "of_y": left[1]}),)
+
+
+def cautions_of_samples(x: ArrayLike, y: ArrayLike, rows: Rows | None = None) -> tuple[Caution, ...]:
     """`dependence_cautions` of samples as users bring them; none for those that are not [n] or [n, d]."""
     found = [(plain(side, name), name) for side, name in ((x, "x"), (y, "y"))]
     if any(side.values.ndim not in (1, 2) for side, _ in found):
@@ -51,7 +95,7 @@ def cautions_of_samples(x: ArrayLike, y: ArrayLike) -> tuple[Caution, ...]:
         else as_numbers(side, name)
         for side, name in found
     )
-    return dependence_cautions(first, second)
+    return dependence_cautions(first, second, rows)
 
 
 # ----------------------------------------------------------------------------------------------------- order
@@ -76,12 +120,12 @@ def _threshold(columns: int) -> float:
     return SIGMAS + float(np.sqrt(2 * np.log(max(columns, 1))))
 
 
-def _most_persistent(side: Variable | Categories) -> tuple[float, int, np.ndarray]:
-    """The largest correlation of a column with itself one row on, of how many columns, and that column."""
+def _most_persistent(side: Variable | Categories, lag: int = 1) -> tuple[float, int, np.ndarray]:
+    """The largest correlation of a column with itself `lag` rows on, of how many columns, and that column."""
     columns = _columns(side)
-    if columns.shape[1] == 0 or len(columns) < 3:
+    if columns.shape[1] == 0 or len(columns) < lag + 2:
         return 0.0, 1, np.zeros(len(columns))
-    r = (columns[1:] * columns[:-1]).mean(0)
+    r = (columns[lag:] * columns[:-lag]).mean(0)
     best = int(r.argmax())
     return float(r[best]), columns.shape[1], columns[:, best]
 

@@ -143,5 +143,6 @@ def with_permutation_test(
         whole,
         null=test.null,
         p_value=test.p_value,
+        permutations=permutations,
         seconds=(whole.seconds or 0.0) * (estimate is not None) + time.perf_counter() - started,
     )

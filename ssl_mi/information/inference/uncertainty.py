@@ -66,9 +66,9 @@ def with_uncertainty(
     check_seed(seed)
     rows = read_rows(len(x), groups, blocks) if groups is not None or blocks is not None else None  # type: ignore[arg-type]
     estimate = around(estimator, x, y, level, permutations, subsets, seed, labelled, rows)
-    if rows is not None or not (permutations or subsets):
+    if not (permutations or subsets):
         return estimate
-    return replace(estimate, warnings=(*estimate.warnings, *cautions_of_samples(x, y)))
+    return replace(estimate, warnings=(*estimate.warnings, *cautions_of_samples(x, y, rows)))
 
 
 def around(

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -71,6 +71,8 @@ def flow_mi(
     training: Training = TRAINING,
     level: float = 0.95,
     seed: int = 0,
+    groups: ArrayLike | None = None,
+    blocks: int | None = None,
 ) -> Estimate:
     """I(X; Y) of paired rows by a conditional normalising flow, in nats: a point estimate without a ceiling.
 
@@ -87,6 +89,8 @@ def flow_mi(
         training: steps, batches, rates, patience and device.
         level: of the confidence interval.
         seed: of the split, the weights and the batches.
+        groups: [n], the source of each row, where rows share sources; as in `neural_mi`.
+        blocks: rows are in the order of time, and independent when that many places apart; as in `neural_mi`.
 
     Raises:
         ValueError: for unpaired, empty or non-finite rows, no continuous side, fewer fit rows than columns, and
@@ -109,6 +113,7 @@ def flow_mi(
     check_level(level)
     side = _side(x, y, density_of)
     given, modelled = (y, x) if side == "x" else (x, y)
+    split = split.of_rows(groups, blocks)
     folds = split.apply(given, modelled, seed, training.device)
     fits = [fit_flow(data, density, training, seed, side) for data in folds]
     found = combine([_evaluate(fitted, data, seed) for fitted, data in zip(fits, folds, strict=True)])
@@ -127,11 +132,16 @@ def flow_mi(
             "correlations": [fitted.flow.rank for fitted in fits],
             "best_step": [(fitted.marginal.best_step, fitted.conditional.best_step) for fitted in fits],
             "seed": seed,
+            **folds[0].dependence,
         },
-        (*merged([data.warnings for data in folds]), *merged([fitted.warnings for fitted in fits])),
+        (*split.cautions(x, y), *_merged_warnings(folds, fits)),
         level=level,
         started=started,
     )
+
+
+def _merged_warnings(folds: Sequence[SplitData], fits: Sequence[FittedFlow]) -> tuple[Caution, ...]:
+    return (*merged([data.warnings for data in folds]), *merged([fitted.warnings for fitted in fits]))
 
 
 def _side(x: ArrayLike, y: ArrayLike, density_of: str | None) -> str:
@@ -321,7 +331,7 @@ def _gaussian_start(fit: Pair, validation: Pair) -> tuple[Tensor, Tensor]:
 
 def _evaluate(fitted: FittedFlow, data: SplitData, seed: int) -> BoundEstimate:
     u, z = fitted.to_u(data.test[0]), fitted.to_z(data.test[1])
-    found = estimate_log_ratio(fitted.flow, log_normal, u, z, groups=data.test_groups, seed=seed)
+    found = estimate_log_ratio(fitted.flow, log_normal, u, z, rows=data.test_rows, seed=seed)
     with torch.no_grad():
         log_weights, _, log_scales = fitted.flow.rest.factors(fitted.flow.residual(u, z), u)
     of_heaviest = log_scales.gather(-1, log_weights.argmax(-1, keepdim=True))[..., 0]

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate, Kind
 from ssl_mi.information.inference import permutation
+from ssl_mi.information.inference.dependence import Rows
 from ssl_mi.information.variational import bounds
 from ssl_mi.information.variational.critics import Critic
 
@@ -49,6 +50,7 @@ class BoundEstimate:
         ceiling: the largest value possible here, nats, or infinity.
         n: rows.
         warnings: what may be wrong, and what to do.
+        permutations: re-pairings behind `p_value`; None where it was combined from several.
     """
 
     value: float
@@ -58,6 +60,7 @@ class BoundEstimate:
     ceiling: float
     n: int
     warnings: tuple[Caution, ...] = ()
+    permutations: int | None = None
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student t around the value: what this critic attains, over samples of rows."""
@@ -90,6 +93,7 @@ class BoundEstimate:
             ci=self.interval(level),
             ci_level=level,
             p_value=self.p_value,
+            permutations=None if self.p_value is None else self.permutations,
             ceiling=self.ceiling if math.isfinite(self.ceiling) else None,
             n=self.n,
             dims=dims,
@@ -114,7 +118,7 @@ def estimate_bound(
     y: Tensor,
     batch_size: int = 2048,
     *,
-    groups: np.ndarray | None = None,
+    rows: Rows | None = None,
     parts: int = 10,
     seed: int = 0,
 ) -> BoundEstimate:
@@ -125,8 +129,8 @@ def estimate_bound(
         x: [n, dx].
         y: [n, dy].
         batch_size: the logarithm of which is the ceiling of InfoNCE.
-        groups: int64 [n], rows of one source, which the jackknife then leaves out together; there is no p-value, for
-            the rows of a source cannot be re-paired one by one.
+        rows: which rows depend on each other (rows of one source, a series): the jackknife leaves them out together,
+            and re-pairings keep them together. None where none do.
         parts: of the jackknife.
         seed: of the re-pairings.
 
@@ -137,7 +141,7 @@ def estimate_bound(
     with evaluating(bound), torch.no_grad():
         joint, marginal = gather(blocks)
         value = float(bound(joint, marginal))
-        left_out = _leave_parts_out(bound, blocks, _parts(blocks, groups, parts))
+        left_out = _leave_parts_out(bound, blocks, _parts(blocks, rows, parts))
         ceiling = bound.ceiling(marginal.shape[1], critic.score_range)
     if not math.isfinite(value):
         raise ValueError(f"the value of {type(bound).__name__} is {value}: its critic diverged; lower learning_rate")
@@ -147,10 +151,11 @@ def estimate_bound(
         value=value,
         se=math.sqrt((g - 1) / g * float(spread @ spread)),
         dof=g - 1,
-        p_value=_p_value(blocks, seed) if groups is None else None,
+        p_value=_p_value(blocks, rows, seed),
         ceiling=ceiling,
         n=len(x),
         warnings=_warnings(bound, value, ceiling, len(x), blocks),
+        permutations=PERMUTATIONS,
     )
 
 
@@ -160,21 +165,22 @@ def estimate_log_ratio(
     x: Tensor,
     y: Tensor,
     *,
-    groups: np.ndarray | None = None,
+    rows: Rows | None = None,
     permutations: int = 99,
     seed: int = 0,
 ) -> BoundEstimate:
     """Mean of log q(y|x) - log q(y) over all rows, by two learned densities.
 
-    se: the standard deviation of the rows (of the groups' sums, where rows come in groups) over sqrt(n). p-value: as
-    above, with log q(y_pi(i) | x_i) for a score, each re-pairing a pass through the density.
+    se: the standard deviation of the rows over sqrt(n), or, where they depend on each other, as their description has
+    it (inference/dependence.py). p-value: as above, with log q(y_pi(i) | x_i) for a score, each re-pairing a pass
+    through the density.
 
     Args:
         conditional: (x [n, dx], y [n, dy]) -> log q(y|x) [n], nats.
         marginal: y [n, dy] -> log q(y) [n], nats.
         x: [n, dx].
         y: [n, dy].
-        groups: int64 [n], the source of each row, or None.
+        rows: which rows depend on each other; None where none do.
         permutations: re-pairings of the test of independence.
         seed: of these.
 
@@ -184,25 +190,25 @@ def estimate_log_ratio(
     with torch.no_grad():
         of_pair = conditional(x, y).double()
         log_ratio = (of_pair - marginal(y).double()).cpu().numpy()
-        value, p_value = float(log_ratio.mean()), None
-        if groups is None:
-            partners = torch.as_tensor(re_pairings(len(x), permutations, np.random.default_rng(seed)), device=y.device)
-            null = [float(conditional(x, y[order]).double().sum()) for order in partners]
-            p_value = permutation.p_value(float(of_pair.sum()), null)
+        pairings = re_pairings(len(x), permutations, np.random.default_rng(seed), rows)
+        partners = torch.as_tensor(pairings, device=y.device)
+        null = [float(conditional(x, y[order]).double().sum()) for order in partners]
+    value = float(log_ratio.mean())
     if not math.isfinite(value):
         raise ValueError(f"the value of the densities is {value} nats: their fit diverged; lower learning_rate")
-    source = np.arange(len(x)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    sums = np.bincount(source, log_ratio - value)
-    if len(sums) < 2:
-        raise ValueError(f"one group holds all {len(x)} test rows: too few for a standard error")
+    described = Rows(len(x)) if rows is None else rows
+    units = round(described.n_effective)
+    if units < 2:
+        raise ValueError(f"the {len(x)} test rows are worth {units} independent ones: too few for a standard error")
     return BoundEstimate(
         value=value,
-        se=math.sqrt(float(sums @ sums) * len(sums) / (len(sums) - 1)) / len(x),
-        dof=len(sums) - 1,
-        p_value=p_value,
+        se=math.sqrt(described.variance_of_mean(log_ratio)),
+        dof=units - 1,
+        p_value=permutation.p_value(float(of_pair.sum()), null),
         ceiling=math.inf,
         n=len(x),
         warnings=_few_rows(len(x)),
+        permutations=permutations,
     )
 
 
@@ -280,35 +286,43 @@ def _leave_parts_out(bound: bounds.Bound, blocks: list[Tensor], part: list[Tenso
     return np.asarray(left_out)
 
 
-def _parts(blocks: list[Tensor], groups: np.ndarray | None, parts: int) -> list[Tensor]:
+def _parts(blocks: list[Tensor], rows: Rows | None, parts: int) -> list[Tensor]:
     """Which part of the jackknife each row leaves with: int64 [n] a block, 0 .. parts - 1."""
-    if groups is None:
+    if rows is None:
         parts = min(parts, min(len(b) for b in blocks) // 2)
         return [torch.arange(len(b), device=b.device) % parts for b in blocks]
-    sources, of_row = np.unique(groups, return_inverse=True)
-    parts = min(parts, len(sources))
+    units = int(rows.n_effective)
+    parts = min(parts, units)
+    of_row = rows.dealt(parts)
     cuts = np.cumsum([len(b) for b in blocks])[:-1]
-    part = [torch.as_tensor(p, device=b.device) for p, b in zip(np.split(of_row % parts, cuts), blocks, strict=True)]
+    part = [torch.as_tensor(p, device=b.device) for p, b in zip(np.split(of_row, cuts), blocks, strict=True)]
     if parts < 2 or min(int((p != f).sum()) for p in part for f in range(parts)) < 2:
-        raise ValueError(f"{len(sources)} groups among the {len(of_row)} test rows are too few for a standard error")
+        raise ValueError(f"{units} groups among the {len(of_row)} test rows are too few for a standard error")
     return part
 
 
-def _p_value(blocks: list[Tensor], seed: int) -> float:
+def _p_value(blocks: list[Tensor], rows: Rows | None, seed: int) -> float:
     """Rank of the true pairs' sum of scores among those of random re-pairings within the blocks."""
-    null, observed = np.zeros(PERMUTATIONS), 0.0
+    null, observed, first = np.zeros(PERMUTATIONS), 0.0, 0
     for number, block in enumerate(blocks):
         scores = block.cpu().numpy()
-        rows = np.arange(len(scores))
-        partners = re_pairings(len(scores), PERMUTATIONS, np.random.default_rng([seed, number]))
-        observed += float(scores[rows, rows].sum())
-        null += scores[rows, partners].sum(1)
+        every = np.arange(len(scores))
+        of_block = None if rows is None else rows.take(every + first)
+        partners = re_pairings(len(scores), PERMUTATIONS, np.random.default_rng([seed, number]), of_block)
+        observed += float(scores[every, every].sum())
+        null += scores[every, partners].sum(1)
+        first += len(scores)
     return permutation.p_value(observed, null)
 
 
-def re_pairings(n: int, times: int, rng: np.random.Generator) -> np.ndarray:
-    """Random permutations of n rows, int64 [times, n]. All are as likely, the identity among them: derangements alone
-    would not be exchangeable with the true pairing, and the test no longer exact."""
+def re_pairings(n: int, times: int, rng: np.random.Generator, rows: Rows | None = None) -> np.ndarray:
+    """Random permutations of n rows, int64 [times, n].
+
+    Of independent rows all are as likely, the identity among them: derangements alone would not be exchangeable with
+    the true pairing, and the test no longer exact. Rows that depend on each other are re-paired as `rows` has it.
+    """
+    if rows is not None:
+        return np.stack([rows.derangement(rng) for _ in range(times)])
     return rng.permuted(np.tile(np.arange(n), (times, 1)), axis=1)
 
 

@@ -51,6 +51,8 @@ def neural_mi(
     training: Training = TRAINING,
     level: float = 0.95,
     seed: int = 0,
+    groups: ArrayLike | None = None,
+    blocks: int | None = None,
 ) -> Estimate:
     """I(X; Y) of paired rows by a variational bound with a learned critic, in nats.
 
@@ -72,6 +74,10 @@ def neural_mi(
         training: steps, batches, rates, patience and device.
         level: of the confidence interval.
         seed: of the split, the weights and the batches.
+        groups: [n], the source of each row, where rows share sources: the parts, the standard error and the
+            permutation test keep sources whole. Short for `Split(groups=...)`.
+        blocks: rows are in the order of time, and independent when that many places apart. Short for
+            `Split(blocks=...)`.
 
     Returns:
         An estimate of the bound's kind.
@@ -86,6 +92,7 @@ def neural_mi(
     check_level(level)
     own, name = find_bound(bound)
     make = find_critic(critic)
+    split = split.of_rows(groups, blocks)
     folds = split.apply(x, y, seed, training.device)
     fitted = [_fit_and_evaluate(data, own, make, training, seed) for data in folds]
     first = fitted[0]
@@ -105,8 +112,9 @@ def neural_mi(
             "steps": one_or_all([f.fit.steps for f in fitted]),
             "best_step": one_or_all([f.fit.best_step for f in fitted]),
             "seed": seed,
+            **folds[0].dependence,
         },
-        (*merged([data.warnings for data in folds]), *merged([f.fit.warnings for f in fitted])),
+        (*split.cautions(x, y), *merged([data.warnings for data in folds]), *merged([f.fit.warnings for f in fitted])),
         level=level,
         started=started,
     )
@@ -133,5 +141,5 @@ def _fit_and_evaluate(
     batches = minibatches(*data.fit, batch_size, seed)
     fit = fit_critic(critic, bound, batches, data.validation, training, seed)
     eval_batch_size = training.eval_batch_size or critic.eval_batch_size
-    estimate = estimate_bound(critic, bound, *data.test, eval_batch_size, groups=data.test_groups, seed=seed)
+    estimate = estimate_bound(critic, bound, *data.test, eval_batch_size, rows=data.test_rows, seed=seed)
     return _Fitted(critic.title, min(batch_size, len(data.fit[0])), fit, estimate)

@@ -28,8 +28,10 @@ def from_settings(function: Callable[..., Any], settings: Mapping[str, Any]) -> 
         Names that are no field stay, so that the call itself refuses those that `function` does not take.
     """
     arguments = {FORMER_NAMES.get(name, name): value for name, value in settings.items()}
-    for parameter in _grouped(inspect.signature(function)):
-        own = {f.name: arguments.pop(f.name) for f in fields(parameter.default) if f.name in arguments}
+    signature = inspect.signature(function)
+    for parameter in _grouped(signature):
+        named = [f.name for f in fields(parameter.default) if f.name not in signature.parameters]
+        own = {name: arguments.pop(name) for name in named if name in arguments}
         if own:
             arguments[parameter.name] = replace(arguments.get(parameter.name, parameter.default), **own)
     return arguments
@@ -55,6 +57,8 @@ def flat(function: Callable[..., Any]) -> Callable[..., Any]:
             listed.append(parameter)
             continue
         for f in fields(parameter.default):
+            if f.name in signature.parameters:  # it is the function's own
+                continue
             value = getattr(parameter.default, f.name)
             listed.append(inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=value))
     called.__signature__ = signature.replace(parameters=listed)  # type: ignore[attr-defined]

@@ -10,8 +10,10 @@ An estimate on `fit` would report what was memorised; one on `validation` the lu
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -22,6 +24,8 @@ from torch import Tensor
 
 from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.inputs import n_distinct, read_pair, row_hash
+from ssl_mi.information.inference.dependence import Rows, read_rows
+from ssl_mi.information.inference.dependence_check import dependence_cautions
 
 Pair = tuple[Tensor, Tensor]
 
@@ -33,7 +37,8 @@ class SplitData(NamedTuple):
         fit, validation, test: x float32 [n, dx] and y float32 [n, dy] each.
         dims: (dx, dy).
         warnings: what to know of the rows.
-        test_groups: int64 [n], the source of each test row, where sources were given.
+        dependence: what an estimate lists of the rows: the number of their groups, or the blocks.
+        test_rows: which test rows depend on each other; None where none do.
     """
 
     fit: Pair
@@ -41,7 +46,8 @@ class SplitData(NamedTuple):
     test: Pair
     dims: tuple[int, int]
     warnings: tuple[Caution, ...] = ()
-    test_groups: np.ndarray | None = None
+    dependence: Mapping[str, int] = MappingProxyType({})
+    test_rows: Rows | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -55,8 +61,10 @@ class Split:
 
     Args:
         fit, validation, test: shares of the rows, positive, with a sum of 1.
-        groups: [n] labels, or None. Rows of one group (views of one source image) fall into the same part, and leave
-            together in the jackknife.
+        groups: [n] labels, or None. Rows of one group (views of one source image) fall into the same part, leave
+            together in the jackknife and trade places together in the permutation test.
+        blocks: rows are in the order of time, and independent when that many places apart, or None. The parts are then
+            stretches of the series with that many rows left out between them, and permutations are circular shifts.
         cross_fit: fit as often as it takes to test every row once (4 times with a share of 1/4), each time by a
             fit that did not see it, and average. The error of the evaluation halves, the cost is fourfold.
         margins: "gaussian": each column through its ranks to N(0, 1), fitted on the fit rows (a monotone map keeps
@@ -70,6 +78,7 @@ class Split:
     validation: float = 0.15
     test: float = 0.25
     groups: ArrayLike | None = field(default=None, compare=False, repr=False)
+    blocks: int | None = None
     cross_fit: bool = False
     margins: str = "gaussian"
 
@@ -85,6 +94,18 @@ class Split:
     def shares(self) -> tuple[float, float, float]:
         return self.fit, self.validation, self.test
 
+    def of_rows(self, groups: ArrayLike | None, blocks: int | None) -> Split:
+        """The same split for the groups or blocks that an estimator was passed beside it; None changes nothing."""
+        if groups is not None and self.groups is not None:
+            raise ValueError("groups is given twice: leave it out of the call, or out of Split(groups=...)")
+        if blocks is not None and self.blocks is not None:
+            raise ValueError("blocks is given twice: leave it out of the call, or out of Split(blocks=...)")
+        if groups is None and blocks is None:
+            return self
+        return replace(
+            self, groups=self.groups if groups is None else groups, blocks=self.blocks if blocks is None else blocks
+        )
+
     def apply(self, x: ArrayLike, y: ArrayLike, seed: int, device: str | torch.device = "cpu") -> list[SplitData]:
         """The rows of each fit: one, or with `cross_fit` as many as it takes to test every row once.
 
@@ -95,10 +116,11 @@ class Split:
             device: of the tensors returned.
 
         Raises:
-            ValueError: for unpaired, empty or non-finite rows, fewer than 40 of them, or too few groups.
+            ValueError: for unpaired, empty or non-finite rows, fewer than 40 of them, or too few groups or blocks.
         """
         sides = read_pair(x, y)
-        n, group = sides[0].n, _group(self.groups, sides[0].n)
+        n = sides[0].n
+        described = read_rows(n, self.groups, self.blocks)
         parts = split_each(n, self, seed) if self.cross_fit else [split_rows(n, self, seed)]
         hashes = row_hash(np.hstack([side.values for side in sides]))
         # Discrete pairs repeat by nature; rows of real numbers do not.
@@ -113,10 +135,16 @@ class Split:
                     test,
                     dims=(sides[0].d, sides[1].d),
                     warnings=_copies(hashes[rows["test"]], hashes[rows["fit"]]) if real else (),
-                    test_groups=None if self.groups is None else group[rows["test"]],
+                    dependence=described.settings,
+                    test_rows=described.take(rows["test"]) if described.lags else None,
                 )
             )
         return found
+
+    def cautions(self, x: ArrayLike, y: ArrayLike) -> tuple[Caution, ...]:
+        """Cautions about rows that depend on each other in a way that neither `groups` nor `blocks` describes."""
+        first, second = read_pair(x, y)
+        return dependence_cautions(first, second, read_rows(first.n, self.groups, self.blocks))
 
     def _tensors(
         self, sides: tuple[np.ndarray, np.ndarray], rows: dict[str, np.ndarray], device: str | torch.device
@@ -139,7 +167,10 @@ def _copies(test: np.ndarray, fit: np.ndarray) -> tuple[Caution, ...]:
 
 
 def split_rows(n: int, split: Split, seed: int) -> dict[str, np.ndarray]:
-    """Disjoint row indices {"fit", "validation", "test"} in the shares of `split`, whole groups at a time."""
+    """Disjoint row indices {"fit", "validation", "test"} in the shares of `split`, whole groups at a time.
+
+    With `split.blocks` the parts are stretches of the rows, and a block between two parts is in neither.
+    """
     group, order = _shuffled(n, split, seed)
     return _rows(group, order, split, round((1 - split.test) * len(order)), len(order))
 
@@ -161,26 +192,29 @@ def split_each(n: int, split: Split, seed: int) -> list[dict[str, np.ndarray]]:
     return [_rows(group, order, split, low, high) for high, low in pairwise(edges)]
 
 
-def _group(groups: ArrayLike | None, n: int) -> np.ndarray:
-    """The source of each row, as whole numbers from 0; without `groups` each row is its own."""
-    if groups is None:
-        return np.arange(n)
-    group = np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
+def _shuffled(n: int, split: Split, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The unit of each row, int64 [n], and the units in the order in which they are dealt.
+
+    Units are groups, blocks of rows in the order of time, or single rows.
+    """
+    if split.blocks is not None and split.blocks > 1:
+        group = np.arange(n) // split.blocks
+        return group, np.arange(group[-1] + 1)
+    raw = np.arange(n) if split.groups is None else np.asarray(split.groups)
+    group = np.unique(raw, return_inverse=True)[1].ravel()
     if len(group) != n:
         raise ValueError(f"groups has {len(group)} entries for {n} rows; give one a row")
-    return group
-
-
-def _shuffled(n: int, split: Split, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    group = _group(split.groups, n)
     return group, np.random.default_rng(seed).permutation(group.max() + 1)
 
 
 def _rows(group: np.ndarray, order: np.ndarray, split: Split, low: int, high: int) -> dict[str, np.ndarray]:
-    """Test the groups order[low:high]; fit and validation share the rest, which begins after them."""
+    """Test the units order[low:high]; fit and validation share the rest, which begins after them."""
     rest = np.concatenate([order[high:], order[:low]])
-    fit = round(len(rest) * split.fit / (split.fit + split.validation))
-    parts = {"fit": rest[:fit], "validation": rest[fit:], "test": order[low:high]}
+    test, fit = order[low:high], round(len(rest) * split.fit / (split.fit + split.validation))
+    parts = {"fit": rest[:fit], "validation": rest[fit:], "test": test}
+    if split.blocks is not None and split.blocks > 1:  # a block between two parts is in neither
+        parts["fit"] = parts["fit"][~_next_to(parts["fit"], np.concatenate([test, parts["validation"]]))]
+        parts["validation"] = parts["validation"][~_next_to(parts["validation"], test)]
     rows = {name: np.flatnonzero(np.isin(group, part)) for name, part in parts.items()}
     short = {name: len(index) for name, index in rows.items() if len(index) < 6}
     n = len(group)
@@ -189,6 +223,11 @@ def _rows(group: np.ndarray, order: np.ndarray, split: Split, low: int, high: in
             f"{n} rows are too few to split {split.shares} (need 40, and 6 a part; short: {short}); use ksg"
         )
     return rows
+
+
+def _next_to(part: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Which blocks of a part have a neighbour in the other, bool [len(part)]."""
+    return np.isin(part, np.concatenate([other - 1, other + 1]))
 
 
 # ---------------------------------------------------------------------------------------------- the margins

@@ -104,6 +104,8 @@ def club(
     training: Training = TRAINING,
     level: float = 0.95,
     seed: int = 0,
+    groups: ArrayLike | None = None,
+    blocks: int | None = None,
 ) -> Estimate:
     """CLUB of paired rows with a learned q(y|x), in nats: an upper bound if q is right.
 
@@ -115,6 +117,8 @@ def club(
         training: steps, batches, rates, patience and device.
         level: of the confidence interval.
         seed: of the split, the weights and the batches.
+        groups: [n], the source of each row, where rows share sources; as in `neural_mi`.
+        blocks: rows are in the order of time, and independent when that many places apart; as in `neural_mi`.
 
     Raises:
         ValueError: where y repeats values, for rows that are not paired or finite, and settings that cannot be met.
@@ -122,7 +126,7 @@ def club(
     References:
         Cheng et al. 2020 (arXiv 2006.12013), theorem 3.1.
     """
-    settings = _Settings(density, split, training, level, seed)
+    settings = _Settings(density, split.of_rows(groups, blocks), training, level, seed)
     return _estimate("club", x, y, settings, partial(_of_bound, CLUB()))
 
 
@@ -135,13 +139,15 @@ def leave_one_out(
     training: Training = TRAINING,
     level: float = 0.95,
     seed: int = 0,
+    groups: ArrayLike | None = None,
+    blocks: int | None = None,
 ) -> Estimate:
     """L1Out of paired rows with a learned q(y|x), in nats: an upper bound if q is right.
 
     Args:
         x: [n] or [n, dx], of any kind.
         y: [n] or [n, dy], continuous.
-        density, split, training, level, seed: as in `club`.
+        density, split, training, level, seed, groups, blocks: as in `club`.
 
     Raises:
         ValueError: as `club`.
@@ -159,7 +165,7 @@ def leave_one_out(
         >>> bool(abs(estimate.value - np.log(2) / 2) < 0.3)
         True
     """
-    settings = _Settings(density, split, training, level, seed)
+    settings = _Settings(density, split.of_rows(groups, blocks), training, level, seed)
     return _estimate("leave_one_out", x, y, settings, partial(_of_bound, LeaveOneOut()))
 
 
@@ -172,6 +178,8 @@ def difference_of_entropies(
     training: Training = TRAINING,
     level: float = 0.95,
     seed: int = 0,
+    groups: ArrayLike | None = None,
+    blocks: int | None = None,
 ) -> Estimate:
     """H(Y) - H(Y|X) of paired rows by two learned densities, in nats: a point estimate.
 
@@ -183,7 +191,7 @@ def difference_of_entropies(
         x: [n] or [n, dx], of any kind.
         y: [n] or [n, dy], continuous.
         density: size of q(y|x) and q(y).
-        split, training, level, seed: as in `club`.
+        split, training, level, seed, groups, blocks: as in `club`.
 
     Raises:
         ValueError: where y repeats values (a density of a discrete variable does not exist: swap the sides, or use
@@ -202,7 +210,13 @@ def difference_of_entropies(
         >>> bool(abs(estimate.value - np.log(2) / 2) < 0.3)
         True
     """
-    return _estimate("difference_of_entropies", x, y, _Settings(density, split, training, level, seed), _of_entropies)
+    return _estimate(
+        "difference_of_entropies",
+        x,
+        y,
+        _Settings(density, split.of_rows(groups, blocks), training, level, seed),
+        _of_entropies,
+    )
 
 
 # ------------------------------------------------------------------------------------- one split after the other
@@ -252,8 +266,13 @@ def _estimate(
             "steps": one_or_all([r.fit.steps for r in results]),
             "best_step": one_or_all([r.fit.best_step for r in results]),
             "seed": settings.seed,
+            **folds[0].dependence,
         },
-        (*merged([data.warnings for data in folds]), *merged([r.warnings for r in results])),
+        (
+            *settings.split.cautions(x, y),
+            *merged([data.warnings for data in folds]),
+            *merged([r.warnings for r in results]),
+        ),
         level=settings.level,
         started=started,
     )
@@ -264,7 +283,7 @@ def _of_bound(bound: DensityBound, data: SplitData, settings: _Settings) -> _Res
     critic = LogDensity(density, bound.by_y)
     sides = data.test[::-1] if bound.by_y else data.test
     eval_batch_size = settings.training.eval_batch_size or critic.eval_batch_size
-    estimate = estimate_bound(critic, bound, *sides, eval_batch_size, groups=data.test_groups, seed=settings.seed)
+    estimate = estimate_bound(critic, bound, *sides, eval_batch_size, rows=data.test_rows, seed=settings.seed)
     return _Result(fit, fit.warnings, estimate, bound.kind)
 
 
@@ -272,7 +291,7 @@ def _of_entropies(data: SplitData, settings: _Settings) -> _Result:
     marginal, of_marginal = _fit_density(data, settings, conditional=False)
     conditional, fit = _fit_density(data, settings, conditional=True, start=marginal)
     estimate = estimate_log_ratio(
-        lambda x, y: conditional(y, x), marginal, *data.test, groups=data.test_groups, seed=settings.seed
+        lambda x, y: conditional(y, x), marginal, *data.test, rows=data.test_rows, seed=settings.seed
     )
     warnings = [*fit.warnings, *of_marginal.warnings]
     if fit.best_step == 0:

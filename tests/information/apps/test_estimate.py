@@ -200,6 +200,53 @@ def test_networks_are_fitted_once_and_print_nothing_into_the_answer(call, capsys
     assert err  # the progress
 
 
+def test_rows_that_share_sources_or_follow_in_time_are_described_by_a_file_a_column_or_a_number(call):
+    """The sources of a file of their own, of a column beside the samples, and blocks, as the library takes them."""
+    x, y = loaded("x", "y")
+    source = np.arange(400) // 4
+    np.save("sources.npy", source)
+    rows = zip(x[:, 0].tolist(), y[:, 0].tolist(), source, strict=True)
+    table = "\n".join(["a,b,who", *(f"{u},{v},s{s}" for u, v, s in rows)])
+    Path("table.csv").write_text(table)
+    knn = ["--estimator", "ksg", "--json"]
+    _, out, _ = call("x.npy", "y.npy", *knn, "--groups", "sources.npy")
+    expected = with_uncertainty(ksg, x, y, groups=source)
+    assert (json.loads(out)["ci"], json.loads(out)["null"]) == (list(expected.ci), expected.null)
+    _, out, _ = call("table.csv", "--x-columns", "a", "--y-columns", "b", "--groups-column", "who", *knn)
+    expected = with_uncertainty(ksg, x[:, 0], y[:, 0], groups=source)
+    assert json.loads(out)["null"] == pytest.approx(expected.null, rel=1e-9)
+    assert json.loads(out)["settings"] == {"k": 3, "groups": 100}
+    _, out, _ = call("x.npy", "y.npy", *knn, "--blocks", "8")
+    assert json.loads(out)["null"] == with_uncertainty(ksg, x, y, blocks=8).null
+    networks = ["--estimator", "infonce:max_steps=2,check_every=2", "--json"]
+    for how, name, count in (["--groups", "sources.npy"], "groups", 100), (["--blocks", "8"], "blocks", 8):
+        status, out, _ = call("x.npy", "y.npy", *networks, *how)
+        assert (status, json.loads(out)["settings"][name]) == (0, count)
+        _, out, _ = call("x.npy", "labels.npy", "--permutations", "9", "--json", *how)
+        assert json.loads(out)["settings"][name] == count
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--groups", "g.npy", "--blocks", "3"], 2, "--groups and --blocks are both given"),
+        (["--groups", "short.npy"], 1, "groups has shape (30,) for 400 rows"),
+        (["--groups", "nofile.npy"], 1, "there is no file nofile.npy"),
+        (["--groups", "x.npy"], 2, "the sources are in a file of the samples"),
+        (["--groups", "few.npy"], 1, "groups has 4 groups"),
+        (["--blocks", "90"], 1, "blocks=90 leaves 4.4 independent windows"),
+        (["--blocks", "8", "--estimator", "infonce", "--permutations", "3"], 2, "leave out --permutations"),
+    ],
+)
+def test_sources_that_cannot_be_used_are_named(call, arguments, status, said):
+    np.save("short.npy", np.arange(30))
+    np.save("few.npy", np.arange(400) % 4)
+    found, out, err = call("x.npy", "y.npy", *arguments)
+    assert (found, out) == (status, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
 def test_one_file_may_hold_both_sides(call):
     x, y = loaded("x", "y")
     np.savez("both.npz", x=x, y=y)

@@ -47,6 +47,14 @@ def test_an_estimate_with_only_a_value_prints_too():
     assert "1 warning: ties" in str(Estimate(0.25, warnings=("ties",)))
 
 
+def test_a_p_value_at_its_floor_is_an_upper_limit_and_says_why():
+    assert Estimate(0.5, p_value=0.05, permutations=19).p_text == "p <= 0.05, the least that 19 permutations can show"
+    assert Estimate(0.5, p_value=0.05, permutations=99).p_text == "p = 0.05"
+    assert Estimate(0.5, p_value=0.05).p_text == "p = 0.05"
+    assert Estimate(0.5).p_text is None
+    assert "p <= 0.05, the least that 19 permutations can show" in str(Estimate(0.5, p_value=0.05, permutations=19))
+
+
 def test_an_estimate_is_not_changed_afterwards():
     with pytest.raises(FrozenInstanceError):
         Estimate(0.5).value = 1.0

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import digamma
 
-from ssl_mi.information import lnc, sliced_mi
+from ssl_mi.information import ksg, lnc, mixed_ksg_gao, mutual_information, pointwise_mi, sliced_mi
 from ssl_mi.information.estimators import ksg as knn
 from ssl_mi.information.estimators.gaussian import gaussian_mi
 from ssl_mi.information.neighbours import queries as neighbours
@@ -405,3 +405,45 @@ def test_sliced_information_of_gaussians_is_the_average_over_directions():
     estimate = sliced_mi(x, y, slices=150)
     assert estimate.value == pytest.approx(truth, abs=4 * estimate.se)
     assert estimate.kind == "lower bound"
+
+
+@pytest.mark.parametrize("estimator", [ksg, lnc, mixed_ksg_gao, sliced_mi])
+def test_a_function_is_named_as_infinite_and_strong_noise_is_not(estimator):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(1000)
+    codes = {w.code for w in estimator(x, x**2).warnings}
+    assert "grows-with-rows" in codes
+    assert estimator(x, x + 0.05 * rng.standard_normal(1000)).warnings == ()
+
+
+def test_constants_share_nothing_and_ties_stay_below_the_ceiling():
+    rng = np.random.default_rng(0)
+    assert ksg(np.ones(500), np.ones(500)).value == 0
+    assert ksg(rng.standard_normal(500), np.ones((500, 2))).value == 0
+    label = rng.integers(0, 3, 500)
+    for k in (1, 3, 10):
+        tied = ksg(label, label, k)
+        assert tied.value <= tied.ceiling + 1e-12
+
+
+@pytest.mark.parametrize("k", [0, -1, True, 2.5, "3", None])
+@pytest.mark.parametrize("estimator", [ksg, lnc, mixed_ksg_gao, sliced_mi, mutual_information, pointwise_mi])
+def test_k_is_checked_under_its_own_name(estimator, k):
+    x, y = np.random.default_rng(0).standard_normal((2, 60))
+    with pytest.raises(ValueError, match="k must be a whole number of neighbours, at least 1"):
+        estimator(x, y, k=k)
+
+
+def test_too_large_a_k_is_refused_as_it_was_passed():
+    x, y = np.random.default_rng(0).standard_normal((2, 1000))
+    with pytest.raises(ValueError, match=r"k=700 neighbours need at least 2801 .*k of at most 249"):
+        mutual_information(x, y, k=700)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"level": 1.5}, {"level": 0}, {"permutations": -3}, {"permutations": 1.5}, {"seed": -1}]
+)
+def test_settings_of_the_default_are_checked_before_any_work(setting):
+    (name,) = setting
+    with pytest.raises(ValueError, match=f"^{name} must"):
+        mutual_information(np.zeros(3), np.zeros(3), **setting)

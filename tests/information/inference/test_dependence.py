@@ -1,14 +1,28 @@
 """Rows that depend on each other: splits, permutations, parts and neighbours keep them together."""
 
+import itertools
+from functools import partial
+
 import numpy as np
 import pytest
 
-from ssl_mi.information import ksg, mutual_information, with_uncertainty
+from ssl_mi.information import (
+    Split,
+    Training,
+    flow_mi,
+    infonce,
+    ksg,
+    mutual_information,
+    with_uncertainty,
+)
 from ssl_mi.information.core.inputs import read
 from ssl_mi.information.estimators.ksg import ksg_pointwise
 from ssl_mi.information.inference.dependence import Grouped, InTime, Rows, read_rows
 from ssl_mi.information.inference.dependence_check import dependence_cautions
+from ssl_mi.information.variational.splits import split_each, split_rows
 
+BRIEF = Training(max_steps=2, check_every=2)
+SHORT = Training(max_steps=50, check_every=25)
 SIZES = np.array([3] * 12 + [5] * 7 + [2, 4, 9])
 CODES = np.random.default_rng(0).permutation(np.repeat(np.arange(len(SIZES)), SIZES))
 
@@ -144,6 +158,50 @@ def test_independent_rows_raise_no_warning_in_any_dimension():
 def test_rows_that_cannot_be_described_so_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         read_rows(100, **settings)
+
+
+@pytest.mark.parametrize(
+    "of", [partial(with_uncertainty, ksg), partial(infonce, training=Training(max_steps=2, check_every=2))]
+)
+def test_a_handful_of_independent_rows_and_blocks_too_short_are_named_by_every_kind_of_estimator(of):
+    rng = np.random.default_rng(4)
+    x, y = autoregressive(1000, 0.99, rng), autoregressive(1000, 0.99, rng)
+    codes = {w.code for w in of(x, y, blocks=100).warnings}
+    assert "few-independent-rows" in codes
+    short = next(w for w in of(x, y, blocks=10).warnings if w.code == "short-blocks")
+    assert min(short.numbers["of_x"], short.numbers["of_y"]) > 0.5
+    x, y = autoregressive(1000, 0.8, rng), autoregressive(1000, 0.8, rng)
+    assert {w.code for w in of(x, y, blocks=20).warnings}.isdisjoint({"few-independent-rows", "short-blocks"})
+
+
+@pytest.mark.parametrize("estimator", [infonce, flow_mi])
+def test_networks_keep_sources_whole_in_parts_interval_and_test(estimator):
+    """Views alone would give a small p; sources that trade places whole do not."""
+    x, y, source = views(np.random.default_rng(5), sources=150, each=4, d=1, noise=0.02)
+    estimate = estimator(x, y, training=SHORT, groups=source, split=Split())
+    assert estimate.p_value > 0.05
+    assert estimate.settings["groups"] == 150
+    assert "clustered-rows" not in {w.code for w in estimate.warnings}
+    assert "clustered-rows" in {w.code for w in Split().cautions(x, y)}
+    with pytest.raises(ValueError, match="groups is given twice"):
+        estimator(x, y, groups=source, split=Split(groups=source))
+
+
+def test_parts_of_a_series_are_stretches_with_a_block_between_them():
+    for rows in (split_rows(1000, Split(blocks=20), 0), *split_each(1000, Split(blocks=20), 0)):
+        parts = [rows[name] for name in ("fit", "validation", "test")]
+        for first, second in itertools.combinations(parts, 2):
+            assert np.abs(first[:, None] - second).min() > 20
+        assert sum(map(len, parts)) >= 1000 - 3 * 20
+    assert sorted(np.concatenate([rows["test"] for rows in split_each(1000, Split(blocks=20), 0)])) == list(range(1000))
+
+
+def test_names_of_sources_do_not_matter():
+    sources = np.array([3, 1, 3, 2, 1] + list(range(10, 25)))
+    draws = [
+        read_rows(20, groups=g).derangement(np.random.default_rng(0)) for g in (sources, sources.astype(str), -sources)
+    ]
+    assert all((draw == draws[0]).all() for draw in draws)
 
 
 def test_groups_of_one_row_are_independent_rows():

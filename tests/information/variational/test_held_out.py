@@ -7,6 +7,7 @@ import torch
 
 from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.distributions import families as d
+from ssl_mi.information.inference.dependence import Grouped
 from ssl_mi.information.variational import bounds
 from ssl_mi.information.variational.critics import Critic
 from ssl_mi.information.variational.held_out import (
@@ -78,11 +79,11 @@ def test_copies_of_a_source_say_no_more_than_the_source():
     source = np.repeat(np.arange(200), 5)
     alone = estimate_bound(LogRatio(0.9), bounds.DV(), x, y)
     five = [side.repeat_interleave(5, 0) for side in (x, y)]
-    grouped = estimate_bound(LogRatio(0.9), bounds.DV(), *five, groups=source)
+    grouped = estimate_bound(LogRatio(0.9), bounds.DV(), *five, rows=Grouped(source))
     ignorant = estimate_bound(LogRatio(0.9), bounds.DV(), *five)
     assert grouped.se == pytest.approx(alone.se, rel=0.1)
     assert ignorant.se < 0.6 * alone.se
-    assert grouped.p_value is None  # five rows that belong together cannot be re-paired one by one
+    assert grouped.p_value == pytest.approx(1 / 1000)  # sources trade places whole
 
 
 def test_the_p_value_is_the_share_of_re_pairings_at_which_infonce_itself_is_as_large():
@@ -127,16 +128,16 @@ def test_a_log_ratio_of_densities_is_averaged_over_rows_and_its_error_over_sourc
     x = torch.randn(300, 1, generator=torch.Generator().manual_seed(0)).double()
     log_ratios = (x[:, 0] ** 2).numpy()
 
-    def of(x, **groups):
-        return estimate_log_ratio(lambda x, y: (x * y)[:, 0] + 1, lambda y: torch.ones(len(y)), x, x, **groups)
+    def of(x, **rows):
+        return estimate_log_ratio(lambda x, y: (x * y)[:, 0] + 1, lambda y: torch.ones(len(y)), x, x, **rows)
 
     alone = of(x)
     assert alone.value == pytest.approx(log_ratios.mean())
     assert alone.se == pytest.approx(log_ratios.std(ddof=1) / math.sqrt(300))
     assert (alone.dof, alone.p_value) == (299, 0.01)  # none of 99 re-pairings has as large a sum as x with itself
-    five = of(x.repeat_interleave(5, 0), groups=np.repeat(np.arange(300), 5))
+    five = of(x.repeat_interleave(5, 0), rows=Grouped(np.repeat(np.arange(300), 5)))
     assert (five.value, five.se) == pytest.approx((alone.value, alone.se))
-    assert five.p_value is None
+    assert five.p_value == 0.01
 
 
 def test_re_pairings_are_permutations_all_as_likely():

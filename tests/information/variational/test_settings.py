@@ -46,7 +46,7 @@ def test_a_field_changes_a_dataclass_that_is_given_beside_it():
 def test_every_field_is_a_setting_under_one_name_and_the_parameters_are_few(function):
     named = inspect.signature(flat(function)).parameters
     parameters = inspect.signature(function).parameters
-    assert len(parameters) <= 8
+    assert len(parameters) <= 10
     for parameter in parameters.values():
         if parameter.name in ("split", "training", "density"):
             assert {f.name for f in fields(parameter.default)} <= set(named)

@@ -138,7 +138,7 @@ def _of_discriminants(
         estimate = _with_interval_of_folds(estimate, folds, ross, level, seed)
     if permutations:
         test = folds.permutation_test(ross, estimate.value, permutations, rng)
-        estimate = replace(estimate, null=test.null, p_value=test.p_value)
+        estimate = replace(estimate, null=test.null, p_value=test.p_value, permutations=permutations)
     return with_neighbour_check(estimate, ross, folds.value, min(folds.sizes))
 
 

@@ -118,7 +118,7 @@ def mutual_information(
     choice = choose(a, b, quick, seed)
     estimate = _estimate(choice.x, choice.y, k, learned, Uncertainty(level, permutations, seed, rows))
     constant = (*categorical_sides.constant_side(choice.x), *categorical_sides.constant_side(choice.y))
-    order = () if rows.lags else dependence_cautions(choice.x, choice.y)
+    order = dependence_cautions(choice.x, choice.y, rows)
     return replace(
         estimate,
         settings={**estimate.settings, **rows.settings, **choice.settings},
@@ -246,6 +246,7 @@ def _continuous(x: Variable, y: Variable, k: int, learned: bool, how: Uncertaint
         ci=_interval(selection, level),
         ci_level=level,
         p_value=test.p_value if test else None,
+        permutations=permutations or None,
         null=test.null if test else None,
         n=n,
         dims=dims,
