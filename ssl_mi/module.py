@@ -291,7 +291,7 @@ class SelfSupervised(Resumable):
     def _check_data(self, data: Any) -> None:
         """Refuse data that the parts cannot train on, before the first evaluation."""
         self.objective.check(len(data.train))
-        batch = data.views(next(iter(data.batches("train", limit=2))), 0)
+        batch = data.views(next(iter(data.batches("train", batch_size=2))), 0)
         for name in self.objective.requires:
             if getattr(batch, name, ...) is None:
                 raise ValueError(
