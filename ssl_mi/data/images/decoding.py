@@ -370,8 +370,8 @@ def _deep_png(file: BinaryIO, rawmode: str) -> Raw:
 
 def _unpacked(file: BinaryIO, rawmode: str) -> np.ndarray:
     file.seek(0)
-    with Image.open(file, formats=("PNG",)) as opened:
-        image: Any = opened
+    image: Any
+    with Image.open(file, formats=("PNG",)) as image:
         image.tile = [tile._replace(args=rawmode) for tile in image.tile]
         return _bytes(image)
 
