@@ -218,7 +218,14 @@ class SelfSupervised(Resumable):
                 f"a training batch is a `Batch(views, index, labels)`, but the loader gave a {type(batch).__name__}: "
                 "make it in the loader's collate_fn, or train with a data module of ssl_mi.data"
             )
-        loss = self.loss(batch)
+        try:
+            loss = self.loss(batch)
+        except torch.linalg.LinAlgError as error:
+            raise NotFinite(
+                f"the loss cannot be computed at step {self.trainer.global_step} (epoch {self.trainer.current_epoch}): "
+                f"{error} The embeddings have collapsed or are not finite: lower the learning rate, or train in "
+                "float32 (trainer.precision=32-true)."
+            ) from error
         total = loss.total
         self._stop_if_not_finite(loss.terms, total)
         # Every process holds the loss of the whole batch: there is nothing to average.
@@ -264,6 +271,8 @@ class SelfSupervised(Resumable):
         arguments = {"dim": self.towers.out_dim, **self.objective_arguments()}
         made = objective if isinstance(objective, nn.Module) else objective(**arguments)
         self._check_kind(made)
+        if hasattr(made, "checks_finite"):
+            cast(Any, made).checks_finite = False  # `training_step` looks at the loss
         build = getattr(made, "build", None)
         if callable(build):  # what depends on the width of an embedding, unless it was made before
             build(self.towers.out_dim)
@@ -291,7 +300,7 @@ class SelfSupervised(Resumable):
     def _check_data(self, data: Any) -> None:
         """Refuse data that the parts cannot train on, before the first evaluation."""
         self.objective.check(len(data.train))
-        batch = data.views(next(iter(data.batches("train", limit=2))), 0)
+        batch = data.views(next(iter(data.batches("train", batch_size=2))), 0)
         for name in self.objective.requires:
             if getattr(batch, name, ...) is None:
                 raise ValueError(

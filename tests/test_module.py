@@ -102,6 +102,15 @@ def test_an_optimizer_for_an_objective_without_parameters_is_refused(run):
         run("objective_optimizer={_target_: torch.optim.SGD, _partial_: true, lr: 0.5}")
 
 
+def test_a_matrix_that_cannot_be_factored_is_a_loss_that_is_not_finite(run):
+    class Poison(pl.Callback):
+        def on_train_epoch_start(self, trainer, module):
+            next(module.towers.parameters()).data.fill_(float("nan"))
+
+    with pytest.raises(NotFinite, match=r"cannot be computed at step 0 \(epoch 0\): .*linalg"):
+        run("objective=mmcr", "trainer.max_epochs=1", before=lambda r: r.trainer.callbacks.append(Poison()))
+
+
 def test_a_loss_that_is_not_finite_stops_with_step_and_term_and_keeps_the_last_checkpoint(run, tmp_path):
     class Poison(pl.Callback):
         def on_train_epoch_start(self, trainer, module):

@@ -123,8 +123,10 @@ def start(cfg: DictConfig) -> None:
         ".*The dirpath has changed.*",  # a resumed run has a folder of its own
         ".*Checkpoint directory.*exists and is not empty.*",
         ".*treespec, LeafSpec.*",  # Lightning's own, under a newer torch
+        ".*could be decompression bomb.*",  # such a file is left out, by name
     ):
         warnings.filterwarnings("ignore", message)
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what Pillow cannot read is named, or read otherwise
     # Each process seeds alike: the towers must start equal. Views and dropout add the rank themselves.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision(cfg.matmul_precision)

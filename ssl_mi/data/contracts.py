@@ -155,8 +155,25 @@ class Samples(Protocol):
         """The samples `rows` (int64 `[n]`), in that order. Reads nothing."""
 
 
+class UnreadableRows(ValueError):
+    """Some of the rows that were to be read cannot be; whoever reads leaves them out or takes others.
+
+    Args:
+        rows: Which ones.
+    """
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        super().__init__(f"{len(rows)} of the images to be read cannot be decoded: rows {list(rows[:5])}")
+        self.rows = list(rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.rows,)
+
+
 class Images(Samples, Protocol):
     """Images in a fixed order, in memory or decoded when they are read. What they must be is checked here.
+
+    `read` and `crops` raise `UnreadableRows`, with all such rows, where some cannot be decoded.
 
     Attributes:
         in_memory: True: `read` gives whole images, and views are drawn from them on the training device. False: views

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ssl_mi.data.batch import Batch, Source
-from ssl_mi.data.contracts import Known, Views
+from ssl_mi.data.contracts import Known, UnreadableRows, Views
 from ssl_mi.data.images.augmentations import Augmentation
 from ssl_mi.data.images.memory import TensorImages
 from ssl_mi.data.sampler import EpochBatches, EpochLoader, check_batch_size, this_process
@@ -106,7 +106,8 @@ class DataModule(pl.LightningDataModule):
     def batches(
         self, split: str, limit: int | None = None, batch_size: int = 512, shard: tuple[int, int] = (0, 1)
     ) -> Iterator[Any]:
-        """The samples of a split in order, a source at a time, each once; unlike training, no row is left out.
+        """The samples of a split in order, a source at a time, each once; unlike training, no row is left out but
+        those that cannot be decoded.
 
         Args:
             split: "train", "labelled", "val" or "test".
@@ -119,7 +120,9 @@ class DataModule(pl.LightningDataModule):
         rank, world = shard
         rows = torch.arange(len(samples) if limit is None else min(limit, len(samples))).tensor_split(world)[rank]
         for some in rows.split(batch_size) if len(rows) else ():
-            yield self.read(split, some)
+            source = _without_unreadable(lambda rows: self.read(split, rows), some)
+            if source is not None:
+                yield source
 
     def views(self, source: Any, draw: int) -> Batch:
         """Fresh views of a batch from `batches`, on its device: the same for the same `draw` >= 0, and never
@@ -175,7 +178,7 @@ class DataModule(pl.LightningDataModule):
             "classes": list(labelled.class_names),
             "batch_size": self.batch_size,
             "batches_per_epoch": len(self.train) // self.batch_size,
-            "skipped": [path for samples in splits.values() if samples is not None for path in samples.skipped],
+            "skipped": [path for samples in splits.values() if samples is not None for path in samples.unreadable],
         }
 
     def describe(self) -> str:
@@ -185,7 +188,7 @@ class DataModule(pl.LightningDataModule):
         classes = f"{len(found['classes'])} classes" if found["labelled"] else "no labels"
         if 0 < found["labelled"] < found[self.kind]["train"]:
             classes += f" on {found['labelled']:,} of them"
-        skipped = f"; {len(found['skipped'])} unreadable files skipped" if found["skipped"] else ""
+        skipped = f"; {len(found['skipped'])} unreadable files left out" if found["skipped"] else ""
         return f"{found['name']}: {counts}; {classes}; {self._form()}{skipped}"
 
     def _form(self) -> str:
@@ -205,11 +208,24 @@ class TrainImages(Dataset[Source]):
     def __getitem__(self, epoch_and_rows: tuple[int, Tensor]) -> Source:
         epoch, rows = epoch_and_rows
         split, images = SPLITS["train"], self.images.images
-        labels = self.images.label_rows(rows)
         if images.in_memory:
+            labels = self.images.label_rows(rows)
             return Source(images.read(rows, self.augmentation.size), rows, labels, split, epoch)
-        crops = images.crops(rows, self.augmentation, self.seed, split, epoch)
-        return Source(None, rows, labels, split, epoch, crops)
+        rows, crops = self._readable_crops(rows, epoch)
+        return Source(None, rows, self.images.label_rows(rows), split, epoch, crops)
+
+    def _readable_crops(self, rows: Tensor, epoch: int) -> tuple[Tensor, list[Tensor]]:
+        """As many rows, and their crops: each row that cannot be decoded is replaced by the next that can."""
+        tried = set(rows.tolist())
+        while True:
+            try:
+                return rows, self.images.images.crops(rows, self.augmentation, self.seed, SPLITS["train"], epoch)
+            except UnreadableRows as error:
+                rows = rows.clone()
+                for bad in error.rows:
+                    row = next(r % len(self) for r in range(bad + 1, bad + len(self)) if r % len(self) not in tried)
+                    rows[rows == bad] = row
+                    tried.add(row)
 
 
 class ImageModule(DataModule):
@@ -370,18 +386,23 @@ class ImageData(ImageModule):
         """Load the source, and split it."""
         if self.train is not None:
             return
-        train, test, unlabelled = Sets(*self.sets.load())
+        train, test, unlabelled, val = Sets(*self.sets.load())
         if not self.use_labels:
             train = train.without_labels()
             test = None if test is None else test.without_labels()
+            val = None if val is None else val.without_labels()
         _check_classes(train)
-        for images in (train, test, unlabelled):
+        for images in (train, test, unlabelled, val):
             if images is not None:
                 self._check_shape(images)
 
-        n_val = round(self.val_fraction * len(train))
+        n_val = round(self.val_fraction * len(train)) if val is None else 0
         order = stratified_order(train.labels, len(train), [self.seed, SPLITS["val"]])
-        val_rows = _first(order[:n_val], self.val_limit, "val_limit", "data.val_fraction holds out")
+        if val is None:
+            val = train.take(_first(order[:n_val], self.val_limit, "val_limit", "data.val_fraction holds out"))
+        else:
+            val_order = stratified_order(val.labels, len(val), [self.seed, SPLITS["val"]])
+            val = val.take(_first(val_order, self.val_limit, "val_limit", f"the validation images of {val.name} are"))
         rows = order[n_val:]
         available = len(rows) + (0 if unlabelled is None else len(unlabelled))
         wanted = available if self.limit is None else self.limit
@@ -398,7 +419,7 @@ class ImageData(ImageModule):
 
         # Whatever can be refused has been; only now are files decoded.
         labelled = train.take(rows[:wanted]).decoded()
-        self.val = train.take(val_rows).decoded() if n_val else None
+        self.val = val.decoded() if len(val) else None
         self.test = None if test is None else test.decoded()
         self.train = self.labelled = labelled
         if unlabelled is not None:
@@ -440,6 +461,16 @@ class ImageData(ImageModule):
                 f"{images.name}: the images are {height}x{width} pixels, smaller than data.size={self.size}; "
                 f"use data.size={min(height, width)}, or data.upscale=true to enlarge them"
             )
+
+
+def _without_unreadable(read: Callable[[Tensor], Any], rows: Tensor) -> Any:
+    """`read(rows)` of those rows that can be decoded; None where none can."""
+    while len(rows):
+        try:
+            return read(rows)
+        except UnreadableRows as error:
+            rows = rows[~torch.isin(rows, torch.tensor(error.rows))]
+    return None
 
 
 def evaluation_epoch(draw: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,7 +94,7 @@ class EpochLoader:
         self.sampler = sampler
         self._yielded = 0
         self._loader = DataLoader(
-            dataset,
+            _Told(dataset),
             batch_size=None,  # a row tensor is a whole batch
             sampler=sampler,
             num_workers=workers,
@@ -109,6 +110,8 @@ class EpochLoader:
         # that started reading then would read the wrong epoch after a resume.
         self._yielded = self.sampler.first
         for source in self._loader:
+            if isinstance(source, Exception):
+                raise source
             self._yielded += 1
             yield source
         self.sampler.first = 0
@@ -126,3 +129,16 @@ class EpochLoader:
             )
         self.sampler.epoch = state["epoch"]
         self.sampler.first = done  # after the last batch: nothing, until the epoch changes
+
+
+class _Told(Dataset[Any]):
+    """A data set whose errors are items: raised in a worker process, they would arrive as text with a traceback."""
+
+    def __init__(self, dataset: Dataset[Source]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: tuple[int, Tensor]) -> Source | Exception:
+        try:
+            return self.dataset[key]
+        except (ValueError, OSError) as error:
+            return error

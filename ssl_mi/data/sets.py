@@ -72,6 +72,11 @@ class SampleSet:
         """The same samples; labels and class names are dropped."""
         return replace(self, labels=None, class_names=())
 
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """All files left out: `skipped`, and those that failed when they were read later."""
+        return self.skipped + tuple(getattr(self.samples, "failed", ()))
+
     def label_rows(self, rows: Tensor) -> Tensor | None:
         """Labels of `rows` (int64 `[n]`), or None where there are none."""
         return None if self.labels is None else self.labels[rows]
@@ -120,18 +125,20 @@ class ImageSet(SampleSet):
 
 
 class Sets(NamedTuple):
-    """What a source of images gives: the whole training set, the test set, and images without labels.
+    """What a source of images gives: the training set, the test set, images without labels, validation images.
 
     Attributes:
-        train: Validation images are taken from these.
+        train: Validation images are taken from these, unless there is `val`.
         test: The source's own test images, or None.
         unlabelled: More images to train on, which have no labels (STL-10). Validation images are never taken from
             them, and probes never see them.
+        val: The source's own validation images, or None: then they are held out of `train`.
     """
 
     train: ImageSet
     test: ImageSet | None
     unlabelled: ImageSet | None = None
+    val: ImageSet | None = None
 
 
 def rare_classes(splits: Mapping[str, Split | None], enough: int = 2, shown: int = 5) -> str:

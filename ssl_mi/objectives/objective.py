@@ -16,6 +16,8 @@ from typing import Any, Literal, NamedTuple, Self
 
 from torch import Tensor, nn
 
+MIN_ROWS = 2  # of a batch: one image has no others to be compared with, and no variance
+
 
 class Loss(NamedTuple):
     """What an objective returns.
@@ -77,6 +79,8 @@ class Objective(nn.Module):
         min_views: The least number of views.
         information: One line on how the loss is related to mutual information, for objectives that do not estimate it.
         dim: The width d that the objective was built for; None before.
+        checks_finite: Whether each call looks for NaN and infinity in the embeddings. `JointEmbedding` sets it to False
+            and looks at the loss, where it names the step.
     """
 
     name: str = "objective"
@@ -86,6 +90,7 @@ class Objective(nn.Module):
     evaluated: Literal["online", "teacher"] = "online"
     min_views: int = 2
     information: str = "not estimated by the loss"
+    checks_finite: bool = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,8 +128,50 @@ class Objective(nn.Module):
         *others: Any,
         **beside: Any,
     ) -> Any:
-        """`forward`, where the online embeddings are the targets unless others are given."""
-        return super().__call__(online, online if target is None else target, *others, **beside)
+        """`forward`, where the online embeddings are the targets unless others are given.
+
+        Raises:
+            ValueError: On embeddings that no loss is defined for; see `check_inputs`.
+        """
+        target = online if target is None else target
+        if self.learns_from == Objective.learns_from:
+            self.check_inputs(online, target, **beside)
+        return super().__call__(online, target, *others, **beside)
+
+    def check_inputs(self, online: Sequence[Tensor] | Tensor, target: Sequence[Tensor] | Tensor, **beside: Any) -> None:
+        """Refuse embeddings that no loss is defined for, before any state changes.
+
+        Args:
+            online: What `forward` gets.
+            target: What `forward` gets.
+            beside: What `forward` gets beside them, by name.
+
+        Raises:
+            ValueError: Too few views or rows, views of unlike rows or widths, another width than the objective was
+                built for, numbers that are no floats, and NaN or infinity, unless `checks_finite` is False.
+        """
+        check_views(self, "online", online, self.min_views)
+        if target is not online:
+            check_views(self, "target", target, 1)
+            if target[0].shape != online[0].shape:
+                raise ValueError(
+                    f"{self.name}: online embeddings are {list(online[0].shape)} and target embeddings "
+                    f"{list(target[0].shape)}: the targets are of the same images, by a network of the same width"
+                )
+        rows, width = online[0].shape
+        if rows < MIN_ROWS:
+            raise ValueError(
+                f"{self.name}: a batch of {rows} image{'' if rows == 1 else 's'}, and an image is compared with the "
+                f"others of its batch: use {MIN_ROWS} or more"
+            )
+        if self.dim not in (None, width):
+            raise ValueError(f"{self.name} was built for embeddings of width {self.dim}, got {list(online[0].shape)}")
+        for name in ("labels", "index"):
+            values = beside.get(name)
+            if values is not None and len(values) != rows:
+                raise ValueError(f"{self.name}: {rows} images but {len(values)} values of {name}")
+        if self.checks_finite:
+            _check_finite(self, [*online, *(() if target is online else target)])
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -168,6 +215,36 @@ class Objective(nn.Module):
     def facts(self, rows: int) -> dict[str, str]:
         """What a user should know before a run of `rows` pairs per step: negatives, ceiling, ..."""
         return {"mutual information": self.information}
+
+
+def check_views(objective: Objective, which: str, views: Sequence[Tensor] | Tensor, least: int) -> None:
+    """Raise ValueError unless `views` is a list of at least `least` float tensors [n, d] of one shape."""
+    if isinstance(views, Tensor):  # a sequence of its rows: it would pass for n views of one image each
+        raise ValueError(
+            f"{objective.name}: an objective takes a list of views, but got one tensor {list(views.shape)}: [z1, z2]"
+        )
+    if len(views) < least:
+        raise ValueError(f"{objective.name} needs {least} views or more, got {len(views)}")
+    for number, z in enumerate(views):
+        if z.dim() != 2 or not z.is_floating_point():
+            raise ValueError(
+                f"{objective.name}: {which} view {number} is {z.dtype} {list(z.shape)}; embeddings are floats [n, d]"
+            )
+        if z.shape != views[0].shape:
+            raise ValueError(
+                f"{objective.name}: {which} view 0 is {list(views[0].shape)} and view {number} is {list(z.shape)}; "
+                "row i of every view is the same image, and all have one width"
+            )
+
+
+def _check_finite(objective: Objective, views: Sequence[Tensor]) -> None:
+    bad = sum_of([(~z.detach().isfinite()).any(1) for z in views])
+    count = int(bad.sum())
+    if count:
+        raise ValueError(
+            f"{objective.name}: the embeddings of {count} of {len(bad)} images hold NaN or infinity: the network has "
+            "diverged, or its input holds them; lower the learning rate, or train in float32"
+        )
 
 
 def view_pairs(online: list[Tensor], target: list[Tensor]) -> list[tuple[Tensor, Tensor]]:

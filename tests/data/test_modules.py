@@ -261,7 +261,7 @@ def test_skipped_images_are_counted_and_named_in_the_report(folder):
     module = ready(source=ImageFolder(str(folder), on_error="skip"), size=24, batch_size=8)
     assert module.report()["skipped"] == [broken]
     assert len(module.train) + len(module.val) == 39
-    assert "1 unreadable files skipped" in module.describe()
+    assert "1 unreadable files left out" in module.describe()
 
 
 def test_the_report_says_what_there_is():

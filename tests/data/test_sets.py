@@ -62,7 +62,7 @@ def test_images_that_are_not_bytes_are_refused():
 
 
 def test_digits_are_split_once_and_keep_their_pixels():
-    train, test, _ = Digits(width=8, test_fraction=0.25).load()
+    train, test, *_ = Digits(width=8, test_fraction=0.25).load()
     assert (len(train), len(test)) == (1348, 449)
     mean = train.images.pixels.float().mean()
     assert mean == pytest.approx(4.884 * 255 / 16, rel=0.02)  # scikit-learn: mean 4.884 of 16

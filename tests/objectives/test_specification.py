@@ -235,6 +235,57 @@ def test_terms_and_metrics_are_scalars_and_metrics_hold_no_graph(name):
     assert loss.total.requires_grad
 
 
+def changed(parts, change):
+    """The parts of a batch with `change(views)` of the online views, and of the targets where they are others."""
+    online, target, others = parts
+    mine = change(list(online))
+    return mine, mine if target is online else change(list(target)), others
+
+
+BAD = {
+    "1 image, ": lambda views: [z[:1] for z in views],
+    "is the same image|of the same images": lambda views: [z[: len(z) - 2 * (z is views[0])] for z in views],
+    "hold NaN or infinity": lambda views: [views[0].index_fill(0, torch.tensor([3]), float("nan")), *views[1:]],
+    "3 of 12 images hold NaN": lambda views: [views[0].index_fill(0, torch.arange(3), float("inf")), *views[1:]],
+    "embeddings are floats": lambda views: [(10 * z).long() for z in views],
+    r"embeddings are floats \[n, d\]": lambda views: [z[0] for z in views],
+    "all have one width|of the same width": lambda views: [z[:, : DIM - 2 * (z is views[0])] for z in views],
+    "list of views": lambda views: views[0],
+}
+
+
+@every
+def test_embeddings_that_no_loss_is_defined_for_are_refused_by_name_and_change_no_state(name):
+    objective = made(name)
+    before = copy.deepcopy(objective.state_dict())
+    for message, change in BAD.items():
+        online, target, others = changed(batch(name), change)
+        others = {k: v if k == "maps" else v[: len(online[0])] for k, v in others.items()}
+        with pytest.raises(ValueError, match=message) as error:
+            objective(online, target, **others)
+        assert objective.name in str(error.value)
+    if objective.dim is not None:
+        online, target, others = changed(batch(name), lambda views: [torch.cat([z, z], 1) for z in views])
+        with pytest.raises(ValueError, match=f"width {DIM}"):
+            objective(online, target, **others)
+    assert all(torch.equal(before[key], value) for key, value in objective.state_dict().items())
+
+
+@every
+def test_embeddings_that_are_not_finite_have_a_loss_that_is_not(name):
+    # What `JointEmbedding` relies on, which looks at the loss only.
+    for value in (float("nan"), float("inf")):
+        online, target, others = batch(name)
+        objective = ready(name, (online, target, others))
+        objective.checks_finite = False
+        online[-1][3] = value
+        try:
+            loss = total(objective, (online, target, others))
+        except torch.linalg.LinAlgError:  # which the module turns into the same message
+            continue
+        assert not torch.isfinite(loss), value
+
+
 @every
 def test_one_view_is_too_few(name):
     online, target, others = batch(name)

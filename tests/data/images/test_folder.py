@@ -1,10 +1,16 @@
 import logging
+import os
+import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from ssl_mi.data import Augmentation, ImageData, RandomResizedCrop, View
+from ssl_mi.data.contracts import UnreadableRows
 from ssl_mi.data.images.folder import ImageFiles, ImageFolder, UnreadableImage, decode, list_images
 
 
@@ -30,6 +36,12 @@ def damage(path):
     """Cut the file short."""
     path.write_bytes(path.read_bytes()[:-200])
     return path
+
+
+def image_data(root, **options):
+    colour = {"mean": [0.5] * 3, "std": [0.25] * 3}
+    views = Augmentation([View([RandomResizedCrop(16)], count=2)], 16, **colour)
+    return ImageData(ImageFolder(str(root), **options), views, batch_size=8, size=16, **colour)
 
 
 # Decoding
@@ -83,7 +95,7 @@ def test_pixels_of_unknown_range_are_refused(tmp_path):
 
 def test_train_and_test_folders_are_the_two_splits(tmp_path):
     folder_of(tmp_path, "train/cat", "train/dog", "test/dog", "test/cat")
-    train, test, _ = ImageFolder(str(tmp_path)).load()
+    train, test, *_ = ImageFolder(str(tmp_path)).load()
     assert train.class_names == test.class_names == ("cat", "dog")
     assert train.labels.tolist() == test.labels.tolist() == [0] * 4 + [1] * 4
     images, rows, skipped = test.images.decoded()
@@ -95,7 +107,7 @@ def test_train_and_test_folders_are_the_two_splits(tmp_path):
 def test_class_folders_alone_are_split_once_saying_so(tmp_path, caplog):
     folder_of(tmp_path, "cat", "dog", n=10)
     with caplog.at_level(logging.INFO):
-        train, test, _ = ImageFolder(str(tmp_path), test_fraction=0.2).load()
+        train, test, *_ = ImageFolder(str(tmp_path), test_fraction=0.2).load()
     assert "4 of its 20 images are set aside for testing (seed 0)" in caplog.text
     assert test.labels.bincount().tolist() == [2, 2]
     assert len(set(train.images.paths) | set(test.images.paths)) == 20
@@ -108,10 +120,55 @@ def test_class_folders_alone_are_split_once_saying_so(tmp_path, caplog):
 @pytest.mark.parametrize("where", ["train", "."])
 def test_images_without_class_folders_have_no_labels(tmp_path, where):
     folder_of(tmp_path, where, n=10)
-    train, test, _ = ImageFolder(str(tmp_path)).load()
+    train, test, *_ = ImageFolder(str(tmp_path)).load()
     assert (len(train), len(test)) == (9, 1)
     assert train.labels is None
     assert test.labels is None
+
+
+def test_a_folder_of_validation_images_is_the_validation_split(tmp_path, caplog):
+    folder_of(tmp_path, "train/cat", "train/dog", "val/cat", "val/dog", "test/cat", "extra", n=8)
+    sets = ImageFolder(str(tmp_path)).load()
+    assert [len(sets.train), len(sets.val), len(sets.test)] == [16, 16, 8]
+    assert "not used, beside train: extra" in caplog.text
+    data = image_data(tmp_path)
+    data.setup()
+    assert [len(data.train), len(data.val), len(data.test)] == [16, 16, 8]
+    shutil.rmtree(tmp_path / "train")
+    shutil.rmtree(tmp_path / "extra")
+    with pytest.raises(ValueError, match="holds test and val but no folder 'train'"):
+        ImageFolder(str(tmp_path)).load()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes and devices in folders")
+def test_what_is_no_regular_file_is_passed_over_and_named(tmp_path, caplog):
+    folder_of(tmp_path, "cat", "dog", n=2)
+    os.mkfifo(tmp_path / "cat" / "pipe.jpg")
+    (tmp_path / "cat" / "device.jpg").symlink_to("/dev/zero")
+    (tmp_path / "cat" / "nothing.jpg").symlink_to("nowhere")
+    (tmp_path / "cat" / "up").symlink_to("..")
+    (tmp_path / "itself").symlink_to("itself")
+    (tmp_path / "again").symlink_to(".")
+    files, _, names = list_images(tmp_path)
+    assert (len(files), names) == (4, ("cat", "dog"))
+    assert "passed over 5 entries" in caplog.text
+    assert "cat/nothing.jpg" in caplog.text
+    with pytest.raises(UnreadableImage, match="no regular file"):
+        decode(str(tmp_path / "cat" / "pipe.jpg"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_no_utf8_are_read_and_can_be_printed(tmp_path, caplog):
+    folder_of(tmp_path, "cat", n=2)
+    os.mkdir(os.fsencode(tmp_path) + b"/d\xe9g")
+    os.rename(tmp_path / "cat" / "1.png", os.fsencode(tmp_path) + b"/d\xe9g/\xff.png")
+    files, _, names = list_images(tmp_path)
+    assert names == ("cat", "d\\xe9g")
+    assert decode(files[1]).shape == (16, 16, 3)
+    os.truncate(files[1], 20)
+    skipped = files_in(tmp_path, on_error="skip").decoded()[2]
+    assert "\\xff.png" in skipped[0]
+    assert skipped[0].encode()
 
 
 def test_hidden_files_are_passed_over_and_folders_inside_a_class_are_not(tmp_path):
@@ -134,9 +191,9 @@ def test_a_missing_folder_says_where_it_looked_and_what_it_expects(tmp_path):
 def test_a_folder_without_images_says_what_is_there_instead(tmp_path):
     with pytest.raises(FileNotFoundError, match="no files at all"):
         ImageFolder(str(tmp_path)).load()
-    for name in ("a.npy", "b.npy", "c.txt", "README"):
+    for name in ("a.dcm", "b.dcm", "c.txt", "README"):
         (tmp_path / name).write_text("")
-    with pytest.raises(FileNotFoundError, match=r"2 \.npy, 1 without extension, 1 \.txt\. .*\.jpeg"):
+    with pytest.raises(FileNotFoundError, match=r"2 \.dcm, 1 without extension, 1 \.txt\. .*\.jpeg"):
         ImageFolder(str(tmp_path)).load()
 
 
@@ -202,15 +259,41 @@ def test_one_image_of_another_size_keeps_all_in_files(tmp_path):
         files_in(tmp_path, in_memory=True).decoded()
 
 
-@pytest.mark.parametrize("in_memory", [True, False])
-def test_unreadable_images_are_left_out_and_named_when_asked(tmp_path, in_memory):
+def test_images_for_memory_that_are_unreadable_are_left_out_and_named(tmp_path):
     folder_of(tmp_path, "a", n=6)
     broken = [str(damage(tmp_path / "a" / f"{i}.png")) for i in (1, 4)]
-    images, rows, skipped = files_in(tmp_path, in_memory=in_memory, on_error="skip").decoded()
+    images, rows, skipped = files_in(tmp_path, in_memory=True, on_error="skip").decoded()
     assert skipped == tuple(broken)
     assert rows.tolist() == [0, 2, 3, 5]
-    kept = images if in_memory else images.read(torch.arange(4), 16)
-    assert torch.equal(kept[3], torch.from_numpy(noise([0, 5])).permute(2, 0, 1))
+    assert torch.equal(images[3], torch.from_numpy(noise([0, 5])).permute(2, 0, 1))
+
+
+def test_a_broken_header_is_found_at_once_and_a_broken_body_when_it_is_read(tmp_path, caplog):
+    folder_of(tmp_path, "a", n=6)
+    (tmp_path / "a" / "1.png").write_bytes(b"")
+    cut = damage(tmp_path / "a" / "4.png")
+    images, rows, skipped = files_in(tmp_path, in_memory=False, on_error="skip").decoded()
+    assert (rows.tolist(), skipped) == ([0, 2, 3, 4, 5], (str(tmp_path / "a" / "1.png"),))
+    assert "1.png (the file is empty)" in caplog.text
+    with pytest.raises(UnreadableRows) as error:
+        images.read(torch.arange(5), 16)
+    assert error.value.rows == [3]
+    assert images.failed == (str(cut),)
+    assert "4.png: image file is truncated" in caplog.text
+    read = images.read(torch.tensor([4]), 16)[0]
+    assert torch.equal(read, torch.from_numpy(noise([0, 5])).permute(2, 0, 1))
+
+
+def test_a_folder_that_vanishes_ends_the_run_and_so_do_many_broken_files(tmp_path):
+    folder_of(tmp_path, "a", "b", n=20)
+    images = files_in(tmp_path, in_memory=False, on_error="skip").decoded()[0]
+    for i in range(20):
+        damage(tmp_path / "a" / f"{i}.png")
+    with pytest.raises(OSError, match=r"\d+ of 40 images could not be decoded.*ckpt_path="):
+        images.read(torch.arange(20), 16)
+    shutil.rmtree(tmp_path / "b")
+    with pytest.raises(OSError, match=r"the folder .*/b vanished"):
+        images.read(torch.arange(20, 40), 16)
 
 
 def test_unreadable_images_stop_the_run_otherwise(tmp_path):
@@ -218,6 +301,38 @@ def test_unreadable_images_stop_the_run_otherwise(tmp_path):
     damage(tmp_path / "a" / "4.png")
     with pytest.raises(UnreadableImage, match=r"a/4\.png"):
         files_in(tmp_path).decoded()
+
+
+def test_images_that_fail_in_training_are_replaced_and_in_evaluation_left_out(tmp_path):
+    folder_of(tmp_path, "cat", "dog", n=20)
+    data = image_data(tmp_path, in_memory=False)
+    data.setup()
+    broken = [Path(path) for path in data.train.images.paths[3:5]]
+    for path in broken:
+        damage(path)
+    for workers in (0, 1):
+        data.num_workers = workers
+        batches = list(data.train_dataloader())
+        assert [len(batch.index) for batch in batches] == [8] * len(batches)
+        rows = torch.cat([batch.index for batch in batches])
+        assert not set(rows.tolist()) & {3, 4}
+        assert torch.equal(torch.cat([b.labels for b in batches]), data.train.labels[rows])
+    left = torch.cat([source.index for source in data.batches("train", batch_size=8)])
+    assert left.tolist() == [row for row in range(len(data.train)) if row not in (3, 4)]
+    assert data.report()["skipped"] == [str(path) for path in broken]
+    assert "2 unreadable files left out" in data.describe()
+
+
+def test_an_error_in_a_worker_arrives_as_one_line(tmp_path):
+    folder_of(tmp_path, "cat", "dog", n=20)
+    data = image_data(tmp_path, in_memory=False, on_error="error")
+    data.setup()
+    data.num_workers = 1
+    for path in data.train.images.paths:
+        damage(Path(path))
+    with pytest.raises(UnreadableImage) as error:
+        list(data.train_dataloader())
+    assert "Traceback" not in str(error.value)
 
 
 def test_nothing_but_unreadable_images_is_an_error_even_when_skipping(tmp_path):

@@ -75,7 +75,7 @@ def test_a_seed_without_a_step_is_refused():
 
 def test_arrays_become_a_training_and_a_test_set_with_named_classes():
     x, names = images(20).permute(0, 2, 3, 1).numpy(), np.array(["cat", "dog"] * 10)
-    train, test, _ = ImageArrays(x, names, test_fraction=0.2).load()
+    train, test, *_ = ImageArrays(x, names, test_fraction=0.2).load()
     assert (len(train), len(test)) == (16, 4)
     assert train.class_names == test.class_names == ("cat", "dog")
     assert test.labels.bincount().tolist() == [2, 2]
@@ -84,7 +84,7 @@ def test_arrays_become_a_training_and_a_test_set_with_named_classes():
 
 def test_test_images_of_ones_own_are_kept_as_they_are():
     x = images(20)
-    train, test, _ = ImageArrays(x[:15], range(15), x[15:], range(5)).load()
+    train, test, *_ = ImageArrays(x[:15], range(15), x[15:], range(5)).load()
     assert (len(train), len(test)) == (15, 5)
     assert test.labels.tolist() == [0, 1, 2, 3, 4]
     assert len(train.class_names) == 15

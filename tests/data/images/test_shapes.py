@@ -105,7 +105,7 @@ def test_factors_are_independent_and_fill_their_ranges():
 
 
 def test_the_set_has_as_many_images_as_asked_with_classes_in_equal_numbers():
-    train, test, unlabelled = EmbeddedShapes(train=60, test=30, width=24).load()
+    train, test, unlabelled, _ = EmbeddedShapes(train=60, test=30, width=24).load()
     assert train.shape == (3, 24, 24)
     assert (len(train), len(test), unlabelled) == (60, 30, None)
     assert train.labels.bincount().tolist() == [10] * 6

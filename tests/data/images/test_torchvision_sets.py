@@ -60,7 +60,7 @@ def tiny_stl(tmp_path, monkeypatch):
 
 
 def test_cifar_comes_as_bytes_with_channels_first(tiny_cifar):
-    train, test, unlabelled = TorchvisionSet("CIFAR10", str(tiny_cifar)).load()
+    train, test, unlabelled, _ = TorchvisionSet("CIFAR10", str(tiny_cifar)).load()
     assert torch.equal(train.images.pixels, torch.from_numpy(PIXELS[:8]))
     assert torch.equal(test.images.pixels, torch.from_numpy(PIXELS[8:]))
     assert train.labels.tolist() + test.labels.tolist() == LABELS
@@ -70,7 +70,7 @@ def test_cifar_comes_as_bytes_with_channels_first(tiny_cifar):
 
 def test_the_unlabelled_images_of_stl_are_a_set_without_labels(tiny_stl):
     root, images = tiny_stl
-    train, test, unlabelled = TorchvisionSet("STL10", str(root), unlabelled=True).load()
+    train, test, unlabelled, _ = TorchvisionSet("STL10", str(root), unlabelled=True).load()
     assert torch.equal(train.images.pixels, images[:4])
     assert train.labels.tolist() == [0, 9, 1, 0]
     assert torch.equal(unlabelled.images.pixels, images[4:10])

@@ -155,7 +155,7 @@ def test_a_factor_is_shared_in_part_from_the_command_line(configure):
 
 
 def test_images_to_be_augmented_come_with_all_their_factors_and_no_two_splits_share_one():
-    train, test, _ = KnownImages(Sprites(shared=[]), 300, 40, seed=1).load()
+    train, test, *_ = KnownImages(Sprites(shared=[]), 300, 40, seed=1).load()
     assert (len(train), len(test)) == (300, 40)
     assert torch.equal(train.factors["shape"], train.labels)
     fewer = KnownImages(Sprites(shared=[]), 20, 5, seed=1).load().train.images.pixels
