@@ -108,7 +108,8 @@ def _check_job(sources: Sources, overrides: Sequence[str], several: bool) -> Non
             HydraConfig.instance().set_config(page)  # for ${hydra:...}
             folder = OmegaConf.select(page, "hydra.run.dir")
             # A job of a sweep looks at its own folder: what was finished there before stays.
-            page.hydra.runtime.output_dir = os.devnull if several else folder
+            with read_write(page.hydra):
+                page.hydra.runtime.output_dir = os.devnull if several else folder
             HydraConfig.instance().set_config(page)
             del page["hydra"]
         check(page)

@@ -42,12 +42,12 @@ def _of_communication(error: BaseException) -> bool:
     """Whether torch raised it where processes exchange something: in a collective, or in the backward pass of DDP."""
     import torch
 
-    frames = traceback.extract_tb(error.__traceback__)
     inside = Path(torch.__file__).parent
-    parts = [
-        Path(frame.filename).relative_to(inside).parts[0] for frame in frames if inside in Path(frame.filename).parents
-    ]
-    return type(error) is not RuntimeError or bool({"distributed", "autograd"} & set(parts))
+    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    places = {
+        name for file in files if inside in file.parents for name in file.relative_to(inside).with_suffix("").parts
+    }
+    return type(error) is not RuntimeError or bool({"distributed", "autograd"} & places)
 
 
 def _who(trainer: Any, parent: int, error: BaseException) -> str:

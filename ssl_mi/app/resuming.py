@@ -365,6 +365,7 @@ class Resumed:
         check_whole(checkpoint, path)
         self.path, self.checkpoint, self.cfg = path, checkpoint, cfg
         self.run = run_of(path)
+        self.step = int(checkpoint["global_step"])
         self.changes = check_same_run(checkpoint, cfg, path)
 
     def check(self, module: nn.Module, callbacks: Sequence[Any], max_epochs: int | None) -> None:
@@ -377,6 +378,10 @@ class Resumed:
                 f"the checkpoint {self.path} is at epoch {done}, trainer.max_epochs={max_epochs} and the run is "
                 f"evaluated: nothing is left to train; see {self.run / 'report.md'}, or raise trainer.max_epochs"
             )
+
+    def describe(self) -> str:
+        """The checkpoint and what differs, for the first lines of a run."""
+        return f"{self.path}, step {self.step}" + (f"; changed: {', '.join(self.changes)}" if self.changes else "")
 
     def optimizer_changes(self) -> list[str]:
         """The settings of the optimizer that are not those of the checkpoint."""

@@ -111,6 +111,7 @@ class Run:
         data = self.data
         rare = rare_classes({"labelled": data.labelled, "val": data.val, "test": data.test})
         return {
+            **({} if self.resumed is None else {"resumed from": self.resumed.describe()}),
             "data": self.data.describe(),
             **({} if self.data.labelled.labels is not None else {"probes": "left out: the images have no labels"}),
             **({"rare classes": rare} if rare else {}),
@@ -186,6 +187,9 @@ class Run:
             folders.add(self.resumed.path.parent)
         for folder in folders:
             atomic.remove_orphans(folder)
+        if self.resumed is not None and self.resumed.run != self.folder.absolute():
+            # This run's from the first moment: it may be stopped before it writes one, or have only to be evaluated.
+            atomic.write(self.folder / resuming.CHECKPOINTS / "last.ckpt", self.resumed.path.read_bytes())
 
     def _print_facts(self) -> None:
         from rich.text import Text
@@ -236,11 +240,9 @@ class Run:
     def _how_to_go_on(self) -> str:
         """Advice for a run that did not end; never another run's checkpoint."""
         own = resuming.in_folder(self.folder)
-        if own:
-            return f"resume with the same command and ckpt_path={own[0]}"
-        if self.resumed is not None:
-            return f"nothing new was kept: resume with the same command and ckpt_path={self.resumed.path}"
-        return "it has no checkpoint yet: start it again"
+        if not own:
+            return "it has no checkpoint yet: start it again"
+        return f"resume with the same command and ckpt_path={own[0]}"
 
 
 def _how_it_ended(error: BaseException) -> str:
