@@ -35,17 +35,21 @@ class Resumable(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self._resumed: dict[str, Any] | None = None  # until the first step after a resume
+        self._means_to_log: dict[str, Any] | None = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        means = self._epoch_means()
+        kept: dict[str, Any] = {
+            "sums": {key: (m.value, m.cumulated_batch_size) for key, m in means.items()},
+            "names": {key: f"{m.meta.name}{'_epoch' * m.meta.forked}" for key, m in means.items()},
+        }
         if inside_epoch(checkpoint):
-            checkpoint[KEY] = {
-                "processes": gather_objects(self._of_this_process()),
-                "sums": {key: (m.value, m.cumulated_batch_size) for key, m in self._epoch_means().items()},
-                "names": {key: f"{m.meta.name}{'_epoch' * m.meta.forked}" for key, m in self._epoch_means().items()},
-            }
+            kept["processes"] = gather_objects(self._of_this_process())
+        checkpoint[KEY] = kept
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if not inside_epoch(checkpoint):
+            self._means_to_log = checkpoint.get(KEY)  # Lightning logs them after the epoch's last checkpoint
             return
         loop = checkpoint["loops"]["fit_loop"]
         places = loop["state_dict"].get("combined_loader", [])
@@ -55,7 +59,7 @@ class Resumable(pl.LightningModule):
         self._resumed = {
             "place": places,
             "epoch_over": last_step_done(checkpoint),
-            **checkpoint.get(KEY, {"processes": [], "sums": {}, "names": {}}),
+            **{"processes": [], "sums": {}, "names": {}, **checkpoint.get(KEY, {})},
         }
         if self._resumed["epoch_over"]:
             # Taken as it stands, Lightning would begin the next epoch, and nothing would follow the end of this one.
@@ -65,6 +69,9 @@ class Resumable(pl.LightningModule):
             loop["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
 
     def on_train_start(self) -> None:
+        if self._means_to_log is not None:
+            self._log_means(self._means_to_log, self.trainer.current_epoch - 1)
+            self._means_to_log = None
         if self._resumed is None:
             return
         loader: Any = self.trainer.train_dataloader
@@ -75,7 +82,7 @@ class Resumable(pl.LightningModule):
                 place = {**place, "batch": len(loader)}  # also where trainer.limit_train_batches ended the epoch
             loader.load_state_dict(place)
         if self._resumed["epoch_over"]:
-            self._log_means(self._resumed)
+            self._log_means(self._resumed, self.trainer.current_epoch)
             self._resumed = None
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -98,14 +105,14 @@ class Resumable(pl.LightningModule):
         results = self.trainer.fit_loop.epoch_loop._results
         return {key: m for key, m in results.items() if m.meta.on_epoch and m.meta.is_mean_reduction}
 
-    def _log_means(self, resumed: Mapping[str, Any]) -> None:
+    def _log_means(self, resumed: Mapping[str, Any], epoch: int) -> None:
         """Log the means of an epoch whose steps were all done before the stop."""
         names, sums = resumed["names"], resumed["sums"]
         means = {names[key]: value / rows for key, (value, rows) in sums.items()}
         self.trainer.callback_metrics.update(means)
         numbers = {name: float(mean) for name, mean in means.items()}
         for logger in self.trainer.loggers:
-            logger.log_metrics({**numbers, "epoch": self.trainer.current_epoch}, step=self.trainer.global_step - 1)
+            logger.log_metrics({**numbers, "epoch": epoch}, step=self.trainer.global_step - 1)
 
     def _of_this_process(self) -> dict[str, Any]:
         device = self.device

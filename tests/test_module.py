@@ -204,8 +204,14 @@ def test_weights_ruined_by_the_last_step_of_an_epoch_never_reach_the_checkpoint(
 def test_resuming_with_another_rate_is_refused_rather_than_ignored(run, tmp_path):
     run("trainer.max_epochs=1")
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    with pytest.raises(ValueError, match=r"trained with optimizer.lr=0.001.*this run has optimizer.lr=0.5"):
-        run("trainer.max_epochs=2", "optimizer.lr=0.5", f"ckpt_path={last}")
+    with pytest.raises(ValueError, match=r"optimizer.lr: 0.001 there, 0.5 here"):
+        run(
+            "trainer.max_epochs=2",
+            "optimizer.lr=0.5",
+            f"ckpt_path={last}",
+            "resume_changes=[trainer.max_epochs]",
+            f"run_dir={tmp_path / 'resumed'}",
+        )
 
 
 def test_too_few_images_to_measure_are_refused_before_training(run):

@@ -84,7 +84,6 @@ def train(
         named = given.overrides + [_override(key, value) for key, value in values.items() if value is not None]
         _refuse_twice(overrides, list(given.parts), [word.partition("=")[0] for word in named])
         cfg = compose([*given.defaults, *named, *overrides], run_dir=run_dir, config_dir=config_dir)
-        _refuse_to_overwrite(cfg)
         with given.registered():
             return TrainedRun(_fitted(given.put_into(cfg), quiet, command))
 
@@ -187,7 +186,7 @@ def short_run(overrides: Sequence[str]) -> Run:
     """
     with tempfile.TemporaryDirectory() as folder, _silence():
         run = _prepared(compose(overrides, run_dir=folder), quiet=True)
-        run.trainer.fit(run.module, run.data)  # without the report, which would be removed with the folder
+        run.train()  # without the report, which would be removed with the folder
     return run
 
 
@@ -344,12 +343,6 @@ def _refuse_twice(overrides: Sequence[str], objects: Sequence[str], named: Seque
             raise ValueError(
                 f"the override '{text}' and an argument of ssl_mi.train both set {key}: give one of the two"
             )
-
-
-def _refuse_to_overwrite(cfg: DictConfig) -> None:
-    folder = Path(cfg.run_dir)
-    if cfg.ckpt_path is None and (folder / "report.json").exists():
-        raise FileExistsError(f"run_dir={folder} holds a run already: choose another folder, or remove it")
 
 
 def _call(overrides: Sequence[str], parts: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ssl_mi.app.startup import load_checkpoint, misfits
+from ssl_mi.app.resuming import misfits, read
 from ssl_mi.callbacks.provenance import description_of
 from ssl_mi.data import Augmentation, View
 from ssl_mi.data.images.folder import UnreadableImage, decode, list_images
@@ -384,7 +384,7 @@ def load(
         ValueError: If it cannot be read, is of another format, does not fit, or names parts of other packages.
     """
     path = checkpoint_of(run_or_checkpoint)
-    checkpoint = load_checkpoint(path)
+    checkpoint = read(path)
     description = description_of(checkpoint, path)
     which = _which(which, description, path)
     prefix = ("teacher." if which == "teacher" else "") + _tower(view, description, path) + "."

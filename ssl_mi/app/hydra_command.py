@@ -6,6 +6,7 @@ import argparse
 import os
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +14,14 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
+from ssl_mi import atomic
 from ssl_mi.app.composition import Sources, folder_of
 from ssl_mi.app.config_checks import UnknownOverride, accepted, combinations, parse_override
 from ssl_mi.app.optimizer_choice import settle_optimizer
 from ssl_mi.app.paths import PAGE, conf_dir
-from ssl_mi.app.startup import check, clear_errors, first_process, print_error
+from ssl_mi.app.resuming import in_folder, is_finished
+from ssl_mi.app.startup import check, clear_errors, first_process, print_error, users_mistake
+from ssl_mi.app.sweep_callback import ERROR
 
 if TYPE_CHECKING:
     from ssl_mi.app.runner import Run
@@ -64,7 +68,7 @@ def _checked(argv: Sequence[str]) -> list[str]:
     overrides = accepted(sources, args.overrides, sweep=several)
     if not (args.help or args.cfg or args.info):
         for job in _jobs(sources, overrides) if several else [overrides]:
-            _check_job(sources, job)
+            _check_job(sources, job, several)
     flags = [word for word in argv if word not in args.overrides]
     if args.config_path is not None:  # Hydra would look for it beside this file
         given, full = args.config_path, str(sources.primary)
@@ -91,7 +95,7 @@ def _jobs(sources: Sources, overrides: Sequence[str]) -> Iterable[Sequence[str]]
     return combinations(parsed, sources.options())
 
 
-def _check_job(sources: Sources, overrides: Sequence[str]) -> None:
+def _check_job(sources: Sources, overrides: Sequence[str], several: bool) -> None:
     """What can be seen of one job before it has a folder."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import open_dict, read_write
@@ -99,10 +103,14 @@ def _check_job(sources: Sources, overrides: Sequence[str]) -> None:
     page = sources.compose(overrides, with_hydra=True)
     try:
         with read_write(page), open_dict(page):
-            page.hydra.runtime.output_dir = "."
             page.hydra.job.update({"num": 0, "id": "0"})
+            page.hydra.runtime.output_dir = "."
             HydraConfig.instance().set_config(page)  # for ${hydra:...}
-            OmegaConf.select(page, "hydra.run.dir")
+            folder = OmegaConf.select(page, "hydra.run.dir")
+            # A job of a sweep looks at its own folder: what was finished there before stays.
+            with read_write(page.hydra):
+                page.hydra.runtime.output_dir = os.devnull if several else folder
+            HydraConfig.instance().set_config(page)
             del page["hydra"]
         check(page)
     finally:
@@ -115,17 +123,51 @@ def _check_job(sources: Sources, overrides: Sequence[str]) -> None:
 def _hand_to_hydra(words: Sequence[str], prepare: Callable[[DictConfig], Run]) -> None:
     """Call Hydra's own main function, which reads the command line, with errors raised and not printed."""
     import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     given, full_error = list(sys.argv), os.environ.get(FULL_ERROR)
 
     def job(cfg: DictConfig) -> None:
         # Lightning starts further processes with the words and the environment that started this one.
-        with _command_line(given, full_error), clear_errors(), _no_folder_of_a_failed_start():
-            settle_optimizer(cfg)
-            prepare(cfg).fit()
+        with _command_line(given, full_error):
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                _job_of_a_sweep(cfg, prepare)
+                return
+            with clear_errors(), _no_folder_of_a_failed_start():
+                settle_optimizer(cfg)
+                prepare(cfg).fit()
 
     with _command_line([given[0], *words], "1"):
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=PAGE)(job)()
+
+
+def _job_of_a_sweep(cfg: DictConfig, prepare: Callable[[DictConfig], Run]) -> None:
+    """One job: not again where it is finished, on from its checkpoint where it was stopped.
+
+    One that fails leaves its error in its folder, and the others run.
+    """
+    from omegaconf import open_dict
+
+    folder = Path(cfg.run_dir)
+    settle_optimizer(cfg)
+    try:
+        if is_finished(cfg):
+            print(f"{folder}: finished before, not run again")
+            return
+        if cfg.ckpt_path is None and in_folder(folder):
+            with open_dict(cfg):
+                cfg.ckpt_path = str(folder)
+        prepare(cfg).fit()
+        (folder / ERROR).unlink(missing_ok=True)
+    except Exception as error:
+        message = users_mistake(error)
+        if message is None:
+            traceback.print_exc()
+            message = f"{type(error).__name__}: {error}"
+        else:
+            print_error(message)
+        atomic.write(folder / ERROR, " ".join(message.split()) + "\n")
 
 
 @contextmanager

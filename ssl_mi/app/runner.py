@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_mi import atomic
-from ssl_mi.app.startup import build, check_checkpoint, first_process
+from ssl_mi.app import resuming
+from ssl_mi.app.processes import one_line_for_a_lost_process, requeue
+from ssl_mi.app.startup import build, first_process
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,54 +23,77 @@ if TYPE_CHECKING:
 class Run:
     """The trainer of a configuration, what is printed before and after it, and its report."""
 
-    def __init__(self, cfg: DictConfig, data, module) -> None:
-        from hydra.core.hydra_config import HydraConfig
-        from hydra.types import RunMode
-        from hydra.utils import instantiate
-        from pytorch_lightning.callbacks import LambdaCallback
-
-        from ssl_mi.callbacks.checkpoints import write_whole
-        from ssl_mi.callbacks.history import History
-        from ssl_mi.callbacks.loggers import Hyperparameters, as_loggers
-        from ssl_mi.callbacks.progress import progress_bar
-        from ssl_mi.callbacks.provenance import Provenance
-
+    def __init__(self, cfg: DictConfig, data: Any, module: Any) -> None:
         self.cfg, self.data, self.module = cfg, data, module
         self.folder = Path(cfg.run_dir)
         self.command = " ".join(sys.argv)  # the report shows it, to repeat the run
         self.quiet = False
         self.began = time.perf_counter()
         self.started = False  # training, with the data at hand
-        bar = progress_bar(cfg.progress)
-        self.history = History(lines=bar is None and cfg.progress != "none")
+        self.resumed = resuming.find(cfg)
         self.evaluate = build(cfg, "evaluation")
         self.schedules = [part for part in (build(cfg, "schedules") or {}).values() if part is not None]
+        self._build_trainer()
+        self._refuse_what_cannot_run()
+        if self.resumed is not None:
+            self.resumed.check(module, self.trainer.callbacks, self.trainer.max_epochs)  # type: ignore[attr-defined]
+
+    def _build_trainer(self) -> None:
+        from hydra.utils import instantiate
+        from pytorch_lightning.callbacks import LambdaCallback
+
+        from ssl_mi.callbacks.checkpoints import finish_after_resume, write_whole
+        from ssl_mi.callbacks.continued_log import ContinuedLog
+        from ssl_mi.callbacks.history import History
+        from ssl_mi.callbacks.loggers import Hyperparameters, as_loggers
+        from ssl_mi.callbacks.progress import progress_bar
+        from ssl_mi.callbacks.provenance import Provenance
+        from ssl_mi.callbacks.stopping import StopOnSignal
+
+        cfg, config = self.cfg, OmegaConf.to_container(self.cfg, resolve=True)
+        bar = progress_bar(cfg.progress)
+        self.history = History(lines=bar is None and cfg.progress != "none")
         announce = LambdaCallback(on_fit_start=lambda trainer, module: self._print_facts())
-        config: Any = OmegaConf.to_container(cfg, resolve=True)
-        parameters = Hyperparameters(config)
-        self.provenance = Provenance(config, self.command)
+        self.provenance = Provenance(config, self.command)  # type: ignore[arg-type]
         checkpoint = build(cfg, "checkpoint")
-        parts = [*self.schedules, announce, parameters, self.provenance, self.history, self.evaluate, checkpoint, bar]
-        callbacks = [part for part in parts if part is not None]
-        logger = as_loggers(build(cfg, "logger"))
+        self.stop = StopOnSignal(getattr(checkpoint, "dirpath", None) or self.folder / resuming.CHECKPOINTS)
+        self.log = ContinuedLog(self.folder, *self._earlier())
+        parts = [self.stop.first, *self.schedules, announce, self.log, Hyperparameters(config), self.provenance]  # type: ignore[arg-type]
+        parts += [self.history, self.evaluate, *self._changed_optimizer(), self.stop, checkpoint, bar]
         self.trainer = instantiate(
             cfg.trainer,
-            callbacks=callbacks,
-            logger=logger,
+            callbacks=[part for part in parts if part is not None],
+            logger=as_loggers(build(cfg, "logger")),
             enable_progress_bar=bar is not None,
             _convert_="all",
         )
         write_whole(self.trainer)
-        if first_process():
-            self._remove_orphans()
+        finish_after_resume(self.trainer)
+
+    def _earlier(self) -> tuple[Path, Any] | tuple[()]:
+        """The run that this one goes on with: its folder, and the checkpoint."""
+        if self.resumed is None:
+            return ()
+        if self.evaluate is not None and self.resumed.same_evaluation():
+            self.evaluate.earlier_folder = self.resumed.run
+        return self.resumed.run, self.resumed.checkpoint
+
+    def _changed_optimizer(self) -> list[Any]:
+        from ssl_mi.callbacks.checkpoints import ChangedOptimizer
+
+        settings = [] if self.resumed is None else self.resumed.optimizer_changes()
+        return [ChangedOptimizer(settings)] if settings else []
+
+    def _refuse_what_cannot_run(self) -> None:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
         sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
         if sweep and self.trainer.world_size > 1:
             raise ValueError(
                 "a sweep (-m) runs its jobs in one process and cannot start several processes for each: use "
                 "trainer.devices=1, or start the runs one by one"
             )
-        if cfg.ckpt_path is not None:
-            check_checkpoint(cfg.ckpt_path, module, self.trainer.max_epochs, cfg.optimizer.get("lr"))
 
     def facts(self) -> dict[str, Any]:
         """What counts, before a run."""
@@ -86,6 +111,7 @@ class Run:
         data = self.data
         rare = rare_classes({"labelled": data.labelled, "val": data.val, "test": data.test})
         return {
+            **({} if self.resumed is None else {"resumed from": self.resumed.describe()}),
             "data": self.data.describe(),
             **({} if self.data.labelled.labels is not None else {"probes": "left out: the images have no labels"}),
             **({"rare classes": rare} if rare else {}),
@@ -107,8 +133,28 @@ class Run:
 
     def fit(self) -> None:
         """Train, from `ckpt_path` where the configuration names one, and write the report however it ends."""
-        with self.reported():
-            self.trainer.fit(self.module, self.data, ckpt_path=self.cfg.ckpt_path, weights_only=True)
+        from ssl_mi.callbacks.stopping import Stopped
+
+        try:
+            with self.reported(), one_line_for_a_lost_process(self.trainer):
+                self.train()
+        except Stopped as stopped:
+            if stopped.signal.name == "SIGUSR1" and first_process():
+                said = requeue()  # last: SLURM ends the job at once
+                if said:
+                    print(said, flush=True)
+            raise
+        finally:
+            self.stop.release()
+
+    def train(self) -> None:
+        """Train without a report."""
+        path = None if self.resumed is None else self.resumed.path
+        if first_process():
+            self._prepare_folder()
+        if self.resumed is not None:
+            self.resumed.checkpoint = {}  # Lightning reads it again: two of them would double the memory
+        self.trainer.fit(self.module, self.data, ckpt_path=path, weights_only=True)
 
     @contextmanager
     def reported(self) -> Iterator[None]:
@@ -117,9 +163,7 @@ class Run:
         try:
             yield
         except BaseException as error:
-            # Lightning turns an interrupt into an exit.
-            interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-            ended = "stopped: interrupted" if interrupted else f"stopped: {type(error).__name__}: {error}"
+            ended = _how_it_ended(error)
             try:
                 self._report(ended)
             except OSError as unwritten:  # what ended the run is told, not this
@@ -132,14 +176,20 @@ class Run:
         if first_process() and self.started:
             self._close(ended)
 
-    def _remove_orphans(self) -> None:
-        """What was being written when an earlier process in this folder, or beside this checkpoint, was killed."""
-        folders = {self.folder, self.folder / "checkpoints"}
+    def _prepare_folder(self) -> None:
+        """Remove what an earlier run left: what was being written when it was killed, what this run overwrites."""
+        if self.cfg.overwrite and (self.resumed is None or self.resumed.run != self.folder.absolute()):
+            resuming.remove_run(self.folder)
+        self.log.read(self.trainer)
+        folders = {self.folder, self.folder / resuming.CHECKPOINTS}
         folders |= {Path(c.dirpath) for c in self.trainer.checkpoint_callbacks if getattr(c, "dirpath", None)}
-        if self.cfg.ckpt_path is not None:
-            folders.add(Path(self.cfg.ckpt_path).parent)
+        if self.resumed is not None:
+            folders.add(self.resumed.path.parent)
         for folder in folders:
             atomic.remove_orphans(folder)
+        if self.resumed is not None and self.resumed.run != self.folder.absolute():
+            # This run's from the first moment: it may be stopped before it writes one, or have only to be evaluated.
+            atomic.write(self.folder / resuming.CHECKPOINTS / "last.ckpt", self.resumed.path.read_bytes())
 
     def _print_facts(self) -> None:
         from rich.text import Text
@@ -184,9 +234,26 @@ class Run:
                 table.add_row(*line)
             console.print(table)
         console.print(f"{ended}, {seconds:.0f} s; report: {path}", soft_wrap=True)
-        last = self.folder / "checkpoints" / "last.ckpt"
-        if ended != "complete" and last.exists():
-            console.print(f"resume with the same command and ckpt_path={last}", soft_wrap=True)
+        if ended != "complete":
+            console.print(self._how_to_go_on(), soft_wrap=True)
+
+    def _how_to_go_on(self) -> str:
+        """Advice for a run that did not end; never another run's checkpoint."""
+        own = resuming.in_folder(self.folder)
+        if not own:
+            return "it has no checkpoint yet: start it again"
+        return f"resume with the same command and ckpt_path={own[0]}"
+
+
+def _how_it_ended(error: BaseException) -> str:
+    from ssl_mi.callbacks.stopping import Stopped
+
+    if isinstance(error, Stopped):
+        return f"stopped: {error}"
+    # Lightning turns an interrupt into an exit.
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return "stopped: interrupted"
+    return f"stopped: {type(error).__name__}: {error}"
 
 
 def _console(width: int | None = None, quiet: bool = False) -> Console:

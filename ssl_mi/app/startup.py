@@ -1,21 +1,19 @@
-"""Between the command line and a run: checks before anything is built, clear errors, building, checkpoints."""
+"""Between the command line and a run: checks before anything is built, clear errors, building."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_mi.app.config_checks import check_arguments, entries, one_line
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from ssl_mi.app.resuming import candidates, holds_a_run, run_of
 
 # Torch and Lightning are imported where they are used: --help and a misspelt key answer at once.
 
@@ -70,9 +68,10 @@ def users_mistake(error: BaseException) -> str | None:
 def _errors_of_training() -> tuple[type[Exception], ...]:
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
+    from ssl_mi.app.processes import LostProcess
     from ssl_mi.module import NotFinite
 
-    return NotFinite, MisconfigurationException
+    return NotFinite, MisconfigurationException, LostProcess
 
 
 def print_error(message: str) -> None:
@@ -85,9 +84,9 @@ def check(cfg: DictConfig) -> None:
     missing = [key for key, value in entries(OmegaConf.to_container(cfg)) if value == "???"]
     if missing:
         raise ValueError(f"these keys have no value yet: {', '.join(sorted(missing))}; set them with key=value")
-    if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
-        raise FileNotFoundError(f"ckpt_path={cfg.ckpt_path} is not a file; runs keep theirs in RUN/checkpoints/")
     check_arguments(cfg)
+    resumed = candidates(cfg.ckpt_path, cfg.run_dir)
+    check_folder(cfg.run_dir, resumed, cfg.get("overwrite", False))
     if not isinstance(cfg.seed, int) or cfg.seed < 0:
         raise ValueError(f"seed={cfg.seed}: a whole number, 0 or more")
     rate = cfg.optimizer.get("lr")
@@ -104,6 +103,23 @@ def check(cfg: DictConfig) -> None:
         )
     if cfg.progress not in ("auto", "bar", "lines", "none"):
         raise ValueError(f"progress={cfg.progress}: choose auto, bar, lines or none")
+
+
+def check_folder(run_dir: str | Path, resumed: Sequence[Path], overwrite: bool = False) -> None:
+    """Raise FileExistsError where the folder of a run holds another run, which it would overwrite.
+
+    Args:
+        run_dir: The folder.
+        resumed: The checkpoints that the run may go on from; one of this folder makes it the same run.
+        overwrite: Whether that is wanted.
+    """
+    folder = Path(run_dir)
+    same = any(run_of(path) == folder.absolute() for path in resumed)
+    if holds_a_run(folder) and not same and not overwrite:
+        raise FileExistsError(
+            f"run_dir={folder} holds a run already: choose another folder, go on with that run by ckpt_path={folder}, "
+            "or replace it by overwrite=true"
+        )
 
 
 def start(cfg: DictConfig) -> None:
@@ -146,75 +162,3 @@ def build(cfg: DictConfig, key: str) -> Any:
     ):
         return None
     return instantiate(part, _convert_="all")
-
-
-def check_checkpoint(path: str | Path, module: nn.Module, max_epochs: int | None, rate: float | None = None) -> None:
-    """Raise ValueError, listing keys, unless the checkpoint is of just this module; without running its code.
-
-    Args:
-        path: The file to resume from.
-        module: What it is to be loaded into.
-        max_epochs: Of the run that resumes.
-        rate: Its optimizer.lr, which a checkpoint would silently replace.
-    """
-    from ssl_mi.resume import inside_epoch
-
-    checkpoint = load_checkpoint(path)
-    problems = misfits(checkpoint["state_dict"], module.state_dict())
-    if problems:
-        raise ValueError(
-            f"the checkpoint {path} does not fit this run:\n" + "\n".join(problems) + "\n"
-            "Resume with the overrides it was trained with; they are in .hydra/overrides.yaml of its run."
-        )
-    saved_rates = {
-        g.get("initial_lr", g["lr"]) for s in checkpoint.get("optimizer_states", []) for g in s["param_groups"]
-    }
-    if rate is not None and saved_rates and rate not in saved_rates:
-        raise ValueError(
-            f"the checkpoint {path} was trained with optimizer.lr={max(saved_rates):g}, which a resumed run goes on "
-            f"with, but this run has optimizer.lr={rate:g}: give it the same rate"
-        )
-    done = checkpoint.get("epoch", -1) + (0 if inside_epoch(checkpoint) else 1)
-    if max_epochs is not None and 0 <= max_epochs <= done:
-        raise ValueError(
-            f"the checkpoint {path} is at epoch {done} and trainer.max_epochs={max_epochs}: "
-            "nothing is left to train; raise trainer.max_epochs"
-        )
-
-
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint of plain tensors and containers; code in the file is never run, and another format is refused."""
-    import torch
-
-    from ssl_mi.callbacks.provenance import KEY, description_of
-
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle raises whatever the bytes lead it to
-        # Of torch's lines the one that names what it found: the first advises to run the file's code.
-        said = str(error).splitlines()
-        why = next((line.strip() for line in said if "unsupported" in line.lower()), said[0] if said else "it is empty")
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint of plain tensors, and code in files is never run: "
-            f"{type(error).__name__}: {why}"
-        ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ValueError(f"{path} is no checkpoint of a run: it has no 'state_dict'; runs keep theirs in checkpoints/")
-    if KEY in checkpoint:
-        description_of(checkpoint, path)
-    return checkpoint
-
-
-def misfits(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    """A line for each way in which saved weights are not those of a module, with the first keys."""
-    shapes = {k: (list(saved[k].shape), list(own[k].shape)) for k in own if k in saved}
-    problems = {
-        "missing in the file": [k for k in own if k not in saved],
-        "unknown to this run": [k for k in saved if k not in own],
-        "of another shape": [f"{k} {there} for {here}" for k, (there, here) in shapes.items() if there != here],
-    }
-    return [
-        f"  {what}: {', '.join(keys[:8])}" + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
-        for what, keys in problems.items()
-        if keys
-    ]

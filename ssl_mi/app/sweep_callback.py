@@ -9,11 +9,14 @@ from hydra.experimental.callback import Callback
 
 from ssl_mi.app.sweep_table import lines_of, print_table, write
 
+ERROR = "error.txt"  # what a failed job leaves in its folder, one line
+
 
 class Summary(Callback):
     """Writes the table of a sweep into its folder after each of its runs, and prints it at the end.
 
-    Named in conf/train.yaml. A sweep that is stopped leaves the table of its finished runs.
+    Named in conf/train.yaml. A sweep that is stopped leaves the table of its finished runs. Jobs that failed are listed
+    at the end, and the exit status is 1.
     """
 
     def on_job_end(self, config: Any, job_return: Any, **kwargs: Any) -> None:
@@ -26,3 +29,23 @@ class Summary(Callback):
         print_table(lines)
         for path in write(lines, folder):
             print(f"the sweep's {'picture' if path.suffix == '.png' else 'table'}: {path}")
+        failed = failed_jobs(folder)
+        if failed:
+            total = sum(path.is_dir() for path in folder.iterdir())
+            print(f"{len(failed)} of {total} jobs failed:", *failed, sep="\n  ")
+            print(f"the same command with hydra.sweep.dir={folder} runs these again, and none that is finished")
+            raise SystemExit(1)
+
+
+def failed_jobs(folder: Path) -> list[str]:
+    """A line for each job of a sweep that failed: its folder, what was varied, why."""
+    lines = []
+    for path in sorted(folder.glob(f"*/{ERROR}"), key=lambda path: (len(path.parent.name), path.parent.name)):
+        overrides = path.parent / ".hydra" / "overrides.yaml"
+        varied = (
+            " ".join(line.removeprefix("- ") for line in overrides.read_text().split("\n"))
+            if overrides.is_file()
+            else ""
+        )
+        lines.append(f"{path.parent.name}: {varied.strip()}: {path.read_text().strip()}")
+    return lines

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,14 +18,17 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from ssl_mi import atomic
 from ssl_mi.callbacks.loggers import log_numbers, log_pictures, takes_pictures
-from ssl_mi.distributed import world
+from ssl_mi.distributed import gather_objects, world
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Plot
 from ssl_mi.evaluation.contracts import EvaluationData
 from ssl_mi.evaluation.measurement import Measurement, write_csv
 from ssl_mi.evaluation.wide import reduced_pixels
 
 log = logging.getLogger(__name__)
+
+FINAL = "final_evaluation.json"  # what the evaluation at the end has measured, until it is over
 
 
 class Evaluate(pl.Callback):
@@ -59,6 +64,9 @@ class Evaluate(pl.Callback):
         self.rows: list[Measurement] = []
         self.seconds: dict[str, float] = {}
         self.initial: nn.Module | None = None
+        #: The folder of the run that this one goes on with: what it had measured at the end is not measured again.
+        self.earlier_folder: Path | None = None
+        self._final = FinalMeasurements()
 
     # What survives a stop
 
@@ -98,6 +106,7 @@ class Evaluate(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Every n epochs."""
         epoch = trainer.current_epoch + 1
+        self.rows = [row for row in self.rows if row.epoch < epoch]  # of an evaluation that was stopped in the middle
         if self.every_n_epochs and epoch % self.every_n_epochs == 0:
             self._evaluate(trainer, pl_module, "val", epoch)
             self._log_pictures(trainer)
@@ -108,6 +117,8 @@ class Evaluate(pl.Callback):
         epoch = trainer.current_epoch
         # Replace measurements of the same split and epoch left by an earlier (resumed) run or by the last epoch.
         self.rows = [row for row in self.rows if row.split != "test" and (row.split, row.epoch) != (split, epoch)]
+        self._final = FinalMeasurements.begun(self.earlier_folder, trainer.global_step)
+        self.rows += self._final.rows
         # The random encoder first: what was learned is the difference to it.
         if self.initial is not None:
             with _towers(pl_module, self.initial):
@@ -117,6 +128,7 @@ class Evaluate(pl.Callback):
         wanted = [e for e in self.evaluations if e.wants_pixels]
         first = len(self.rows)
         self._evaluate(trainer, pixels, split, epoch, encoder="pixels", evaluations=wanted)
+        self._final.end(self.folder)
         if pixels.note:
             noted = [replace(row, note=f"{row.note}; {pixels.note}") for row in self.rows[first:]]
             self.rows = self.rows[:first] + noted
@@ -138,13 +150,19 @@ class Evaluate(pl.Callback):
         context = EvaluationContext(module, _data(trainer), split, epoch, encoder, earlier=tuple(self.rows))
         first = len(self.rows)
         for evaluation in self.evaluations if evaluations is None else evaluations:
+            part = f"{encoder} {self.evaluations.index(evaluation)} {evaluation.name}"
+            if context.final and part in self._final.done:
+                continue  # measured before the run was stopped
             started = time.perf_counter()
             evaluation.embed(context)
             if world()[0] == 0:
                 # Small decompositions are fastest on one BLAS thread, and on a busy machine by far.
                 with threadpool_limits(1, user_api="blas"):
-                    self.rows += evaluation.compute(context)
+                    found = list(evaluation.compute(context))
+                self.rows += found
                 self._write()  # an evaluation that fails loses nothing of those before it
+                if context.final and encoder != "pixels":  # whose rows get their note later
+                    self._final.add(part, found, trainer.global_step, self.folder)
             key = f"{evaluation.name} ({'final' if context.final else 'during training'})"
             self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - started
         trainer.strategy.barrier()
@@ -174,6 +192,46 @@ class Evaluate(pl.Callback):
     def _log_pictures(self, trainer: pl.Trainer) -> None:
         if world()[0] == 0 and takes_pictures(trainer):
             log_pictures(trainer, self.plots(), trainer.global_step)
+
+
+@dataclass
+class FinalMeasurements:
+    """What the evaluation at the end has measured so far, kept in a file until all of it is done.
+
+    Attributes:
+        done: The evaluations that are, each of one encoder. One that only draws is done again.
+        rows: Their measurements.
+    """
+
+    done: list[str] = field(default_factory=list)
+    rows: list[Measurement] = field(default_factory=list)
+
+    @classmethod
+    def begun(cls, folder: Path | None, step: int) -> FinalMeasurements:
+        """Those of a run that was stopped in the middle of them, the same in every process; none where it was not."""
+        found: dict[str, Any] = {}
+        if folder is not None and world()[0] == 0:
+            with contextlib.suppress(OSError, ValueError):
+                found = json.loads((folder / FINAL).read_text())
+        (found, *_) = gather_objects(found)
+        if found.get("step") != step:
+            return cls()
+        rows = [Measurement(**{**row, "parts": tuple(map(tuple, row["parts"]))}) for row in found["rows"]]
+        return cls(list(found["done"]), rows)
+
+    def add(self, part: str, rows: Sequence[Measurement], step: int, folder: Path) -> None:
+        """Keep the measurements of one more part."""
+        if not rows:
+            return
+        self.done.append(part)
+        self.rows += rows
+        content = {"step": step, "done": self.done, "rows": [row.as_dict() for row in self.rows]}
+        atomic.write(folder / FINAL, json.dumps(content, default=float))
+
+    def end(self, folder: Path) -> None:
+        """All is measured, and in the report."""
+        if world()[0] == 0:
+            (folder / FINAL).unlink(missing_ok=True)
 
 
 def _data(trainer: pl.Trainer) -> EvaluationData:

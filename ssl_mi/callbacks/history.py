@@ -50,6 +50,7 @@ class History(pl.Callback):
             "seconds": seconds,
             "images_per_second": images / seconds,
         }
+        self.epochs = [earlier for earlier in self.epochs if earlier["epoch"] < entry["epoch"]]
         self.epochs.append(entry)
         log_numbers(trainer, {k: entry[k] for k in ("lr", "images_per_second")}, trainer.global_step)
         if self.lines and trainer.is_global_zero:

@@ -84,6 +84,10 @@ class Scheduled(pl.Callback):
         value = self.value(max(trainer.global_step - 1, 0), *run_length(trainer))
         pl_module.log(f"train/{self.target}", value, on_step=False, on_epoch=True)
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # What the final evaluation sees is the value of the last step, also where only that evaluation was left.
+        set_number(pl_module, self.target, self.value(max(trainer.global_step - 1, 0), *run_length(trainer)))
+
     def _set(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         set_number(pl_module, self.target, self.value(trainer.global_step, *run_length(trainer)))
 

@@ -22,78 +22,6 @@ from ssl_mi.module import JointEmbedding
 ROOT = Path(__file__).parents[2]
 
 
-# Checkpoints
-
-
-def saved(path, **changes):
-    torch.save({"state_dict": nn.Linear(3, 2).state_dict(), "epoch": 4, **changes}, path)
-    return path
-
-
-def test_a_checkpoint_of_just_this_module_is_accepted(tmp_path):
-    startup.check_checkpoint(saved(tmp_path / "a.ckpt"), nn.Linear(3, 2), max_epochs=6)
-    startup.check_checkpoint(saved(tmp_path / "a.ckpt"), nn.Linear(3, 2), max_epochs=-1)
-
-
-def test_a_checkpoint_of_another_architecture_lists_its_keys(tmp_path):
-    module = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
-    state = {"0.weight": torch.zeros(5, 3), "0.bias": torch.zeros(2), "old.weight": torch.zeros(1)}
-    with pytest.raises(ValueError, match="does not fit this run") as error:
-        startup.check_checkpoint(saved(tmp_path / "a.ckpt", state_dict=state), module, 6)
-    text = str(error.value)
-    assert "missing in the file: 1.weight, 1.bias" in text
-    assert "unknown to this run: old.weight" in text
-    assert "of another shape: 0.weight [5, 3] for [2, 3]" in text
-
-
-def test_many_keys_are_counted_and_not_all_printed(tmp_path):
-    module = nn.Sequential(*(nn.Linear(1, 1) for _ in range(20)))
-    with pytest.raises(ValueError, match="and 32 more"):
-        startup.check_checkpoint(saved(tmp_path / "a.ckpt", state_dict={}), module, 6)
-
-
-def test_a_finished_run_has_nothing_left_to_train(tmp_path):
-    with pytest.raises(ValueError, match=r"is at epoch 5 and trainer.max_epochs=5: nothing is left.*raise"):
-        startup.check_checkpoint(saved(tmp_path / "a.ckpt"), nn.Linear(3, 2), max_epochs=5)
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize("content", [b"hello world\n", b"", b"PK\x03\x04 half of a file", b"\x80\x04N."])
-def test_what_is_no_checkpoint_is_named(tmp_path, content):
-    path = tmp_path / "a.ckpt"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.ckpt (cannot be read as a|is no) checkpoint"):
-        startup.check_checkpoint(path, nn.Linear(3, 2), 6)
-
-
-@pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {"weights": torch.zeros(3)}])
-def test_a_file_of_something_else_is_no_checkpoint_of_a_run(tmp_path, content):
-    torch.save(content, tmp_path / "a.ckpt")
-    with pytest.raises(ValueError, match="no checkpoint of a run: it has no 'state_dict'"):
-        startup.check_checkpoint(tmp_path / "a.ckpt", nn.Linear(3, 2), 6)
-
-
-class Code:
-    """Whoever unpickles this runs it."""
-
-    def __init__(self, mark):
-        self.mark = mark
-
-    def __reduce__(self):
-        return Path.touch, (self.mark,)
-
-
-def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
-    mark = tmp_path / "ran"
-    saved(tmp_path / "a.ckpt", hyper=Code(mark))
-    with pytest.raises(ValueError, match=r"code in files is never run: .*(?i:unsupported)") as error:
-        startup.check_checkpoint(tmp_path / "a.ckpt", nn.Linear(3, 2), 6)
-    assert not mark.exists()
-    assert "weights_only" not in str(error.value)  # torch advises to turn the protection off; we do not
-    torch.load(tmp_path / "a.ckpt", weights_only=False)
-    assert mark.exists()  # so it would have run
-
-
 # Whole runs, in this process: a subprocess a case would cost seconds of imports
 
 
@@ -165,12 +93,17 @@ def test_a_run_leaves_its_report_and_can_be_gone_on_with(main, tmp_path, capsys)
 
     assert main(tmp_path / "b", f"ckpt_path={last}") == 1  # it is finished
     assert "nothing is left to train" in capsys.readouterr().err
-    assert main(tmp_path / "b", f"ckpt_path={last}", "encoder.widths=[8,6]", "trainer.max_epochs=2") == 1
+    longer = "trainer.max_epochs=2"
+    assert main(tmp_path / "b", f"ckpt_path={last}", "encoder.widths=[8,6]", longer) == 1
     err = capsys.readouterr().err
-    assert "does not fit this run" in err
+    assert "encoder.widths: [8, 4] there, [8, 6] here; trainer.max_epochs: 1 there, 2 here" in err
+    assert "resume_changes=[encoder.widths,trainer.max_epochs]" in err
+    assert main(tmp_path / "b", f"ckpt_path={last}", "encoder.widths=[8,6]", longer, "resume_changes=allow") == 1
+    err = capsys.readouterr().err
     assert "of another shape: towers.tower.encoder" in err
     assert "Traceback" not in err
-    assert main(tmp_path / "c", f"ckpt_path={last}", "trainer.max_epochs=2") == 0
+    assert not (tmp_path / "b").exists()
+    assert main(tmp_path / "c", f"ckpt_path={last}", longer, "resume_changes=[trainer.max_epochs]") == 0
     assert [entry["epoch"] for entry in report_of(tmp_path / "c")["history"]] == [1, 2]
 
 
@@ -264,7 +197,7 @@ def test_keys_that_classes_take_arrive_and_the_run_can_be_resumed_from_a_name_wi
     (last,) = (tmp_path / "a" / "checkpoints").glob("epoch=0-step=*.ckpt")
     state = torch.load(last, weights_only=True)
     assert {group["betas"] for group in state["optimizer_states"][0]["param_groups"]} == {(0.8, 0.95)}
-    assert main(tmp_path / "b", *taken, f"ckpt_path={last}", "trainer.max_epochs=2") == 0
+    assert main(tmp_path / "b", *taken, f"ckpt_path={last}", "trainer.max_epochs=2", "resume_changes=allow") == 0
     assert report_of(tmp_path / "b")["history"][-1]["epoch"] == 2
 
 
