@@ -297,7 +297,7 @@ class ViewGeometry(Evaluation):
     """
 
     limit: int = 2000
-    images: int = 300
+    images: int = 100
     draws: int = 4
     name: str = field(default="geometry", init=False)
 
