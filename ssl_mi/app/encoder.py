@@ -364,6 +364,7 @@ def load(
     view: int = 0,
     encoder: nn.Module | None = None,
     trust: bool = False,
+    untrained: bool = False,
 ) -> LoadedEncoder:
     """The trained encoder of a run, ready for use. No code in the file is executed.
 
@@ -375,6 +376,7 @@ def load(
         encoder: A module to fill, for a run whose encoder was given as an object in Python: one that is built alike.
         trust: Import and build the parts of other packages that the checkpoint names. Parts of ssl_mi and torch.nn
             need no trust.
+        untrained: Leave the network as its parts initialise it, from torch's random state: a twin to compare with.
 
     Returns:
         The encoder in eval mode, on the CPU.
@@ -391,11 +393,13 @@ def load(
     state = {key.removeprefix(prefix): x for key, x in checkpoint["state_dict"].items() if key.startswith(prefix)}
     if encoder is None:
         tower = _built(description["config"], path, trust).tower_of(view)
-        _fill(tower, state, path)
+        if not untrained:
+            _fill(tower, state, path)
         built, projector = tower.encoder, tower.projector
     else:
         own = {key.removeprefix("encoder."): x for key, x in state.items() if key.startswith("encoder.")}
-        _fill(encoder, own, path)
+        if not untrained:
+            _fill(encoder, own, path)
         built, projector = encoder, None
     provenance = {key: value for key, value in description.items() if key not in ("preprocessing", "class_names")}
     provenance |= {"checkpoint": str(path), "which": which, "view": view, "epoch": checkpoint.get("epoch", -1) + 1}
@@ -457,6 +461,22 @@ def _built(config: Mapping[str, Any] | None, path: Path, trust: bool) -> Any:
     from hydra.utils import instantiate
 
     return instantiate(_without_weights(part), _convert_="all")
+
+
+def built_encoder(config: Mapping[str, Any] | None, path: Path, trust: bool, view: int) -> nn.Module:
+    """The encoder of a view that a configuration describes, with random weights.
+
+    Args:
+        config: Resolved, with the key "towers".
+        path: Where it is from, for messages.
+        trust: Import parts of other packages.
+        view: Whose encoder.
+
+    Raises:
+        ValueError: If it describes none, or names parts of other packages without trust.
+    """
+    encoder: Any = _built(config, path, trust).tower_of(view).encoder
+    return encoder
 
 
 def _is_known(target: str) -> bool:

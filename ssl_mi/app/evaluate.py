@@ -1,37 +1,60 @@
-"""`ssl-mi evaluate WHAT --data DATA`: any encoder or features, judged by the evaluations of a run."""
+"""`ssl-mi evaluate WHAT ... --data DATA`: any encoders or features, judged by the same evaluations."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from ssl_mi.app.export import add_choice
 
 ABOUT = """\
-Judge an encoder, or features, as a run judges its own at the end: linear probe, kNN, geometry of h and the mutual
-information I(h; label) in nats, each with its interval. Probes are fitted on training images, everything is measured
-on test images, once."""
+Judge encoders, or features, as a run judges its own at the end, and more: probes, geometry, and mutual information of
+h with the labels and of two views, in nats, each with its interval. Probes are fitted on training images, whatever has
+to be chosen is chosen on validation images, everything is measured on test images, once. Several WHATs make a table."""
 
 MORE = """\
 what
   RUN, CHECKPOINT        the trained encoder (ssl_mi.load)
-  resnet50, ...          a network of torchvision, with its weights on this disk; --untrained without
+  EXPORT                 what `ssl-mi export` wrote: the folder, encoder.ts, encoder.onnx, weights.safetensors
+  resnet50, ...          a network of torchvision or timm (timm:resnet50 where both have it), with its weights on this
+                         disk or in --weights FILE; --untrained without
   package:make_encoder   an import path: an nn.Module, or what makes one; its attributes size, mean and std, or --size,
                          --mean and --std, say how images reach it
-  features.npy           [n, d], with --labels labels.npy; a fifth of the rows is held out
+  features.npy           [n, d], with --labels labels.npy; a fifth of the rows is held out, or --splits FILE of words
+                         train, val, test; --paired FILE has features of a second view of each row
+  table.parquet          or .csv, .npz, with columns h (or a column a feature), label, split, file, h2, as far as there
 
 data
   a folder of images with a folder per class (train/ and test/ inside, or a tenth is held out), or a data set of
-  `ssl-mi train` (digits, shapes, cifar10, ...); of a run, by default its own
+  `ssl-mi train` (digits, shapes, cifar10, ...); of a run, by default its own. Another data set than the encoder's own
+  measures transfer.
+
+measure
+  default     linear,knn,few_labels,regression,geometry,labels,views,pointwise, as far as data have labels and views
+  linear      logistic regression by L-BFGS, its penalty chosen on held-out rows: top-1, top-5, mean over classes
+  knn         k 200, T 0.1; and the best k and T on validation images
+  few_labels  1%, 10%, 10 a class, five draws each        regression  R2 of factors that are numbers
+  geometry    RankMe, alpha-ReQ, uniformity, spread of dimensions, collapse in words
+  labels      I(h; label), I(z; label), I(h; factor)
+  views       I(Z_X; Z_Y), I(H_X; H_Y) by KSG, Gaussian copula and InfoNCE; alignment, uniformity, LiDAR
+  pointwise   what each image's two views share, listed in a file: the lowest 5% may be wrong pairs
+  sgd         the papers' SGD protocol, 100 epochs        finetune    three epochs of the whole network
+  flow        I of the views by a normalising flow        strength    I of the views as they are augmented more
 
 examples
   ssl-mi evaluate runs/simclr_cifar/2026-01-01_12-00-00-000
   ssl-mi evaluate resnet18 --untrained --data photos --size 64
-  ssl-mi evaluate mypackage:make_encoder --data photos --size 128 --out judged
+  ssl-mi evaluate mypackage:make_encoder runs/shapes/last --twin --data photos --size 128 --out judged
   ssl-mi evaluate features.npy --labels labels.npy
+  ssl-mi evaluate images.npy --paired captions.npy --measure views,pointwise --out pairs
 
 exit status
   0  measured      1  failed: the reason on stderr      2  wrong usage"""
+
+ENCODER = ("which", "view", "trust", "untrained", "size", "mean", "std", "weights")
+FEATURES = {"labels": "", "splits_file": "row_splits", "paired": "paired"}
+SUFFIXES = (".npy", ".parquet", ".csv", ".npz")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -42,50 +65,77 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """
     parser.description, parser.epilog = ABOUT, MORE
     parser.set_defaults(wrong_usage=parser.error)
-    parser.add_argument("what", metavar="WHAT", help="what is evaluated: see below")
+    parser.add_argument("what", metavar="WHAT", nargs="+", help="what is evaluated: see below")
     parser.add_argument("--data", metavar="FOLDER|SET", help="what it is evaluated on: see below")
+    parser.add_argument("--measure", default="default", metavar="NAMES", help="with commas: see below")
+    parser.add_argument("--augmentation", metavar="NAME", help="of the views; default: that of the run, else simclr")
+    parser.add_argument("--twin", action="store_true", help="beside each encoder the same network untrained")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="with N splits: means and their intervals")
+    parser.add_argument("--pool", action="store_true", help="the WHATs are seeds of one method: one column of means")
     parser.add_argument("--labels", metavar="FILE", help="of features: integers or strings, .npy")
-    parser.add_argument("--untrained", action="store_true", help="torchvision's network with random weights")
+    parser.add_argument("--splits", dest="splits_file", metavar="FILE", help="of features: train, val, test, .npy")
+    parser.add_argument("--paired", metavar="FILE", help="of features: those of a second view of each row, .npy")
+    parser.add_argument("--untrained", action="store_true", help="the network with random weights")
+    parser.add_argument("--weights", metavar="FILE", help="of a name of torchvision or timm: a file, all or none")
+    parser.add_argument("--by-order", action="store_true", help="match --weights by order and shape, not by name")
     parser.add_argument("--size", type=int, help="side of an image, in pixels")
     parser.add_argument("--mean", type=float, nargs="+", help="per channel, of images in [0, 1]")
     parser.add_argument("--std", type=float, nargs="+", help="per channel, of images in [0, 1]")
     parser.add_argument("--limit", type=int, help="fit probes on just this many images")
+    parser.add_argument("--val-limit", type=int, help="choose, and fit projections, on just this many images")
+    parser.add_argument("--test-limit", type=int, help="measure just this many images")
     parser.add_argument("--seed", type=int, default=0, help="of splits and probes; default: 0")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps; default: cpu")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write evaluation.json and evaluation.csv here")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write all tables here")
     add_choice(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the table, write it where asked, and return the exit status."""
-    from ssl_mi.app.external import evaluate
+    from ssl_mi.app.external import EvaluatedTogether, pooled, unmeasured
     from ssl_mi.app.startup import clear_errors
 
-    features = arguments.what.endswith(".npy")
-    if features and arguments.data is not None:
-        arguments.wrong_usage("features have no images: give --labels, not --data")
-    if not features and arguments.labels is not None:
-        arguments.wrong_usage("--labels are of features.npy; images have theirs by their folders")
-    names = ("which", "view", "trust", "untrained", "size", "mean", "std")
-    settings = {} if features else {name: getattr(arguments, name) for name in names}
     with clear_errors():
-        found = evaluate(
-            arguments.what,
-            arguments.labels if features else arguments.data,
-            seed=arguments.seed,
-            limit=arguments.limit,
-            device=arguments.device,
-            **settings,
-        )
-        print(found)
-        for row in found.rows:
-            if row.note:
-                print(f"  {row.metric}: {row.note}")
-        if not any(row.evaluation == "probes" for row in found.rows):
-            print("there are no labels: probes and I(h; label) are left out")
+        found = [one for what in arguments.what for one in _each(what, arguments)]
+        if arguments.pool and len(found) > 1:
+            found = [pooled(found, "encoders")]
+        shown = found[0] if len(found) == 1 else EvaluatedTogether(tuple(found))
+        print(shown)
+        for i, one in enumerate(found, 1):
+            for row in one.rows:
+                if row.note:
+                    print(f"  {f'[{i}] ' if len(found) > 1 else ''}{row.metric}: {row.note}")
+        if missing := unmeasured(row for one in found for row in one.rows):
+            print(missing)
         if arguments.out is None:
-            print("nothing was written: --out DIR keeps the table")
+            print("nothing was written: --out DIR keeps the tables")
         else:
-            for path in found.write(arguments.out):
+            for path in shown.write(arguments.out):
                 print(f"written: {path}")
     return 0
+
+
+def _each(what: str, arguments: argparse.Namespace) -> list[Any]:
+    """One WHAT, and its untrained twin where that was asked for."""
+    from ssl_mi.app.external import evaluate
+
+    features = Path(what).suffix in SUFFIXES
+    if features and arguments.data is not None and len(arguments.what) == 1:
+        arguments.wrong_usage("features have no images: give --labels, not --data")
+    if not features and all(Path(other).suffix not in SUFFIXES for other in arguments.what):
+        for name in FEATURES:
+            if getattr(arguments, name) is not None:
+                arguments.wrong_usage(f"--{name.removesuffix('_file')} are of features.npy; images have theirs")
+    common = {name: getattr(arguments, name) for name in ("measure", "seed", "device")}
+    common |= {"splits": arguments.repeat}
+    if features:
+        given = {key: getattr(arguments, name) for name, key in FEATURES.items() if key}
+        return [evaluate(what, arguments.labels, **common, **given)]
+    common |= {name: getattr(arguments, name) for name in ("limit", "val_limit", "test_limit", "augmentation")}
+    settings = {name: getattr(arguments, name) for name in ENCODER}
+    if arguments.weights is not None and arguments.by_order:
+        settings["weights"] = {"path": arguments.weights, "match": "order"}
+    found = [evaluate(what, arguments.data, **common, **settings)]
+    if arguments.twin and not arguments.untrained:
+        found.append(evaluate(what, arguments.data, **common, **settings | {"untrained": True}))
+    return found

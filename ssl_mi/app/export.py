@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 # Torch is imported where it is used: --help answers at once.
 
+WEIGHTS = (".pt", ".safetensors", ".ts", ".onnx")
 TOLERANCE = 1e-4  # of the largest |h|: other kernels sum in another order
 
 ABOUT = """\
 Write the encoder of a run for use without ssl_mi: weights, code that builds the network, preprocessing and a model
-card. The files are read back and compared with the encoder before the command ends."""
+card. The files are read back and compared with the encoder before the command ends. `ssl-mi evaluate` and
+encoder.weights take the folder again: encoder.json in it holds what they need."""
 
 MORE = """\
 formats
@@ -120,6 +122,7 @@ def export(encoder: LoadedEncoder, format: str, out: str | Path) -> Exported:
             another h.
         FileExistsError: If the folder holds something.
     """
+    from ssl_mi.app.external_encoders import CARD, export_card
     from ssl_mi.app.model_card import card
 
     if format not in FORMATS:
@@ -139,6 +142,8 @@ def export(encoder: LoadedEncoder, format: str, out: str | Path) -> Exported:
         )
     text = card(encoder, format, difference, differs, buildable=(folder / "build.py").exists())
     (folder / "README.md").write_text(text)
+    weights = next(path.name for path in sorted(folder.iterdir()) if path.suffix in WEIGHTS)
+    (folder / CARD).write_text(export_card(encoder, weights))
     return Exported(tuple(sorted(folder.iterdir())), difference, differs)
 
 

@@ -110,3 +110,7 @@ class Evaluation:
             folder: An existing folder; files of the same names are replaced.
         """
         return ()
+
+    def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Lists beside the measurements, by the name of their file: one mapping per line, all with the same keys."""
+        return {}

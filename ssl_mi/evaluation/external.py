@@ -1,9 +1,10 @@
-"""Evaluations of features alone, whoever made them: they need no views, no projector and no training."""
+"""Evaluations of any encoder and of features alone, whoever made them, by name: `MEASURES`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,47 +14,115 @@ from torch import Tensor, nn
 
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext
 from ssl_mi.evaluation.contracts import EvaluationData, Projection
-from ssl_mi.evaluation.geometry import effective_rank, uniformity
+from ssl_mi.evaluation.factors import known_values
+from ssl_mi.evaluation.geometry import alpha_req, collapse_in_words, effective_rank, rankme, spectrum, uniformity
 from ssl_mi.evaluation.measurement import Measurement
 from ssl_mi.evaluation.mutual_information import MutualInformation
+from ssl_mi.evaluation.probe_protocols import FewLabels, FineTuning, KNNSweep, RegressionProbe, SGDProbe
 from ssl_mi.evaluation.probes import KNN, LinearProbe
+from ssl_mi.evaluation.view_information import (
+    PointwiseInformation,
+    StrengthSweep,
+    ViewFamilies,
+    ViewGeometry,
+    flow_family,
+)
 
 
 class External(nn.Module):
     """An encoder as evaluations take it.
 
     Args:
-        encoder: The clean views of some samples to h; a module that maps one of them.
+        encoder: A clean view of some samples, or an augmented one, to h `[n, d]`.
         view: Which of the clean views it is given; -1 for the last.
+        projector: h to z; None where there is none.
+        second: (encoder, projector) of the second of two views, where that has a tower of its own.
+        pixels: Of the images that are encoded at once: small batches keep the memory of large images low.
     """
 
-    def __init__(self, encoder: nn.Module, view: int = -1) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        view: int = -1,
+        projector: nn.Module | None = None,
+        second: tuple[nn.Module, nn.Module | None] | None = None,
+        pixels: int = 2**21,
+    ) -> None:
         super().__init__()
-        self.encoder, self.view = encoder, view
-        self.towers: Any = SimpleNamespace(encode=self._encode)
+        self.encoder, self.view, self.projector, self.pixels = encoder, view, projector, pixels
+        self.second = None if second is None else nn.ModuleList([part for part in second if part is not None])
+        self.towers: Any = _Towers(self)
+
+    @property
+    def has_z(self) -> bool:
+        """Whether z is something else than h."""
+        return self.projector is not None
 
     @property
     def device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
-    def _encode(self, views: Sequence[Tensor]) -> Tensor:
-        return self.encoder(views[self.view])
+    def of_z(self) -> External | None:
+        """The same with z in place of h; None without a projector."""
+        if self.projector is None:
+            return None
+        return External(nn.Sequential(self.encoder, self.projector), self.view, pixels=self.pixels)
+
+    def parts_of(self, view: int) -> tuple[nn.Module, nn.Module | None]:
+        """(encoder, projector) of view 0 or 1."""
+        if view == 0 or self.second is None:
+            return self.encoder, self.projector
+        return self.second[0], self.second[1] if len(self.second) > 1 else None
+
+    def encode(self, x: Tensor, view: int = 0) -> tuple[Tensor, Tensor]:
+        """One view of some samples -> (h, z); z is h where there is no projector."""
+        encoder, projector = self.parts_of(view)
+        size = max(1, self.pixels // max(1, x[0].numel() // max(1, x.shape[1]))) if x.ndim == 4 else len(x)
+        parts = []
+        for part in x.split(max(1, size)):
+            if part.ndim == 4:
+                part = part.contiguous(memory_format=torch.channels_last)
+            h = encoder(part)
+            parts.append((h, h if projector is None else projector(h)))
+        h, z = (torch.cat(side) for side in zip(*parts, strict=True))
+        return h, z
+
+
+class _Towers:
+    """What evaluations ask of towers, of an `External`. No module, so that it does not hold its owner."""
+
+    def __init__(self, owner: External) -> None:
+        self.owner = owner
+
+    def encode(self, views: Sequence[Tensor]) -> Tensor:
+        return self.owner.encode(views[self.owner.view])[0]
+
+    def __call__(self, views: Sequence[Tensor]) -> SimpleNamespace:
+        seen = [self.owner.encode(x, min(v, 1)) for v, x in enumerate(views)]
+        return SimpleNamespace(h=[h for h, _ in seen], z=[z for _, z in seen])
 
 
 @dataclass
 class LabelInformation(MutualInformation):
-    """I(h; label) and I(h; factor), as `MutualInformation` measures them at the end of a run, and nothing of views."""
+    """I(h; label) and I(h; factor), as `MutualInformation` measures them at the end of a run; I(z; label) with a z."""
 
     projections: Mapping[str, Projection | None] = field(default_factory=dict)
 
     def embed(self, context: EvaluationContext) -> None:
         """Features of the split, and of the validation samples, which the projection is fitted on."""
-        for split in ("val", context.split):
-            context.features(split, self._limit(context))
+        if known_values(getattr(context.data, context.split)):
+            for split in ("val", context.split):
+                context.features(split, self._limit(context))
 
     def compute(self, context: EvaluationContext) -> list[Measurement]:
         """One estimate for each thing that is known of the samples."""
-        return list(self._with_known(context))
+        found = list(self._with_known(context))
+        of_z = getattr(context.module, "of_z", lambda: None)()
+        if of_z is not None and getattr(context.data, context.split).labels is not None:
+            there = EvaluationContext(of_z, context.data, context.split, context.epoch, context.encoder)
+            rows = [row for row in self._with_known(there) if row.metric == "mi_h_label_nats"]
+            found += [replace(row, metric="mi_z_label_nats", quantity="I(z; label)") for row in rows]
+        return found
 
     def _fingerprint(self, context: EvaluationContext) -> str:
         return ""  # of one moment only: there is no earlier one to be compared with
@@ -61,7 +130,7 @@ class LabelInformation(MutualInformation):
 
 @dataclass
 class FeatureGeometry(Evaluation):
-    """Effective rank and uniformity of h of samples without augmentation.
+    """The shape of h of samples without augmentation, and in words whether it has collapsed.
 
     Attributes:
         limit: Samples measured.
@@ -69,36 +138,87 @@ class FeatureGeometry(Evaluation):
 
     limit: int = 2000
     name: str = field(default="geometry", init=False)
+    listed: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
 
     def embed(self, context: EvaluationContext) -> None:
         """Features of the split."""
         context.features(context.split)
 
     def compute(self, context: EvaluationContext) -> list[Measurement]:
-        """Both, of the first `limit` samples."""
+        """Ranks, decay of the spectrum, spread of the dimensions, and uniformity, of the first `limit` samples."""
         h = context.features(context.split).h[: self.limit]
-        rank = context.measurement(
-            self.name,
-            "effective_rank_clean_h",
-            "effective rank of h, unaugmented",
-            effective_rank(h),
-            ceiling=min(len(h) - 1, h.shape[1]),  # centred, n rows span at most n - 1 directions
-            n=len(h),
-        )
-        spread = context.measurement(
-            self.name,
-            "uniformity_clean_h",
-            "uniformity of h, unaugmented",
-            uniformity(h),
-            ceiling=0.0,
-            n=len(h),
-        )
-        return [rank, spread]
+        note, spread = collapse_in_words(h), h.double().std(0)
+        values = spectrum(h)
+        self.listed = [{"dimension": i + 1, "eigenvalue": x} for i, x in enumerate(values.tolist())]
+        most = min(len(h) - 1, h.shape[1])  # centred, n rows span at most n - 1 directions
+        size = min(h.shape)
+        found = [
+            ("effective_rank_clean_h", "effective rank of h, unaugmented", effective_rank(h), most, note),
+            ("rankme_clean_h", "RankMe of h, unaugmented", rankme(h), size, ""),
+            ("alpha_req_clean_h", "alpha-ReQ of h, unaugmented", alpha_req(h), math.nan, ""),
+            (
+                "least_spread_clean_h",
+                "least sd of a dimension of h, of the mean sd",
+                (spread.min() / spread.mean().clamp_min(1e-30)).item(),
+                1.0,
+                "",
+            ),
+            ("uniformity_clean_h", "uniformity of h, unaugmented", uniformity(h), 0.0, ""),
+        ]
+        return [
+            context.measurement(self.name, metric, words, value, ceiling=ceiling, n=len(h), note=said)
+            for metric, words, value, ceiling, said in found
+        ]
+
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Eigenvalues of the covariance of h, the largest first."""
+        return {"spectrum": self.listed}
 
 
-def feature_evaluations(seed: int = 0) -> list[Evaluation]:
-    """What can be measured of features alone, with the settings of a run: the evaluations of `evaluate`."""
-    return [LinearProbe(seed=seed), KNN(), FeatureGeometry(), LabelInformation(seed=seed)]
+MEASURES: dict[str, Callable[[int], Sequence[Evaluation]]] = {
+    "linear": lambda seed: [LinearProbe(seed=seed, details=True)],
+    "knn": lambda seed: [KNN(), KNNSweep()],
+    "few_labels": lambda seed: [FewLabels(seed=seed)],
+    "regression": lambda seed: [RegressionProbe()],
+    "geometry": lambda seed: [FeatureGeometry()],
+    "labels": lambda seed: [LabelInformation(seed=seed)],
+    "views": lambda seed: [ViewFamilies(seed=seed), ViewGeometry()],
+    "flow": lambda seed: [ViewFamilies(seed=seed, families=flow_family(seed))],
+    "pointwise": lambda seed: [PointwiseInformation(seed=seed)],
+    "sgd": lambda seed: [SGDProbe(seed=seed)],
+    "finetune": lambda seed: [FineTuning(seed=seed)],
+    "strength": lambda seed: [StrengthSweep(seed=seed)],
+}
+DEFAULT = ("linear", "knn", "few_labels", "regression", "geometry", "labels", "views", "pointwise")
+OF_VIEWS = ("views", "flow", "pointwise", "strength")  # need two views of each sample
+OF_IMAGES = ("finetune", "strength")  # need the samples themselves
+
+
+def chosen_measures(measure: str | Sequence[str], views: bool, images: bool) -> list[str]:
+    """The names of what is measured.
+
+    Args:
+        measure: "default", "all" or names of `MEASURES`, as a sequence or with commas.
+        views: Whether two views of each sample can be had.
+        images: Whether the samples can be had, and not their features alone.
+
+    Raises:
+        ValueError: On an unknown name, and on one that was asked for and cannot be had.
+    """
+    words = [word.strip() for word in measure.split(",")] if isinstance(measure, str) else list(measure)
+    absent = [*(() if views else OF_VIEWS), *(() if images else OF_IMAGES)]
+    found: list[str] = []
+    for word in words:
+        if word in ("default", "all"):
+            found += [name for name in (DEFAULT if word == "default" else MEASURES) if name not in absent]
+        elif word not in MEASURES:
+            raise ValueError(f"measure={word!r}: choose from default, all, {', '.join(MEASURES)}")
+        elif word in absent:
+            needed = "the images" if word in OF_IMAGES else "two views of each sample"
+            raise ValueError(f"measure={word!r} needs {needed}, and there are features alone: leave it out")
+        else:
+            found.append(word)
+    return list(dict.fromkeys(found))
 
 
 def evaluate(module: Any, data: EvaluationData, evaluations: Sequence[Evaluation], epoch: int = 0) -> list[Measurement]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -75,6 +76,100 @@ def uniformity(x: Tensor, t: float = 2.0) -> float:
     (x,), _ = narrow(x)  # lengths and angles stay
     x = normalize(x, dim=1)
     return torch.pdist(x).square().mul(-t).exp().mean().log().item()
+
+
+def rankme(x: Tensor) -> float:
+    """exp(entropy of the normalised singular values) of `x: [n, d]` as it is, without centring; 1 to min(n, d).
+
+    Args:
+        x: Embeddings `[n, d]`.
+
+    References:
+        Garrido et al. 2023, arXiv:2210.02885, eq. 1.
+    """
+    (x,), _ = narrow(x)  # singular values stay
+    s = torch.linalg.svdvals(x.double())
+    p = s / s.sum().clamp_min(torch.finfo(s.dtype).tiny)
+    return torch.special.entr(p).sum().exp().item()
+
+
+def spectrum(x: Tensor) -> Tensor:
+    """Eigenvalues of the covariance of `x: [n, d]`, the largest first: float64 `[min(n, d)]`.
+
+    Args:
+        x: Embeddings `[n, d]`.
+    """
+    return singular_values(x).square() / len(x)
+
+
+def alpha_req(x: Tensor, first: int = 10, last: int = 100) -> float:
+    """The exponent a of the eigenvalues of the covariance, lambda_i ~ i^-a: about 1 is best, 0 white, large collapsed.
+
+    The slope of log lambda_i over log i, i from `first` to `last`, by least squares; NaN for fewer than 3 such i.
+
+    Args:
+        x: Embeddings `[n, d]`.
+        first, last: Which eigenvalues, counted from 1; fewer where there are fewer.
+
+    References:
+        Agrawal et al. 2022, "alpha-ReQ: Assessing representation quality in self-supervised learning by measuring
+        eigenspectrum decay", NeurIPS.
+    """
+    values = spectrum(x)
+    values = values[values > values[:1] * 1e-12]
+    start = first if len(values) >= 2 * first else 1
+    kept = values[start - 1 : last]
+    if len(kept) < 3:
+        return math.nan
+    i = torch.arange(start, start + len(kept), dtype=torch.float64).log()
+    i, y = i - i.mean(), kept.log()
+    return -((i * (y - y.mean())).sum() / i.square().sum()).item()
+
+
+def lidar(groups: Tensor, ridge: float = 1e-4) -> float:
+    """Effective rank of the linear discriminant between images, each the class of its views; 1 to d.
+
+    exp(entropy of the normalised eigenvalues) of W^-1/2 B W^-1/2, with the covariance B of the means of the groups and
+    W + `ridge` I of the views around them.
+
+    Args:
+        groups: Embeddings `[n images, q views, d]`.
+        ridge: Added to W.
+
+    References:
+        Thilak et al. 2023, arXiv:2312.04000, section 3.
+    """
+    n, q, d = groups.shape
+    (flat,), _ = narrow(groups.reshape(n * q, d))
+    x = flat.double().reshape(n, q, -1)
+    means = x.mean(1)
+    between = torch.cov(means.T).reshape(x.shape[-1], -1)
+    within = (x - means[:, None]).reshape(n * q, -1)
+    within = within.T @ within / (n * (q - 1)) + ridge * torch.eye(x.shape[-1], dtype=x.dtype)
+    values, axes = torch.linalg.eigh(within)
+    root = axes * values.rsqrt()
+    found = torch.linalg.eigvalsh(root.T @ between @ root).clamp_min(0)
+    p = found / found.sum().clamp_min(torch.finfo(found.dtype).tiny)
+    return torch.special.entr(p).sum().exp().item()
+
+
+def collapse_in_words(x: Tensor) -> str:
+    """What is wrong with the spread of `x: [n, d]`, in words; "" where nothing is.
+
+    Args:
+        x: Embeddings `[n, d]`.
+    """
+    spread = x.double().std(0)
+    constant = int((spread <= 1e-6 * spread.max().clamp_min(1e-30)).sum())
+    if constant == x.shape[1] or float(spread.max()) == 0:
+        return "collapsed: every sample has the same representation"
+    rank, most = effective_rank(x), min(len(x) - 1, x.shape[1])
+    words = [f"{constant} of {x.shape[1]} dimensions are constant"] if constant else []
+    if most >= 4 and rank < 2:
+        words.append(f"collapsed to a line: effective rank {rank:.1f} of at most {most}")
+    elif rank < 0.05 * most:
+        words.append(f"dimensional collapse: effective rank {rank:.1f} of at most {most}")
+    return "; ".join(words)
 
 
 @dataclass

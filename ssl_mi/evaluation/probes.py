@@ -238,10 +238,10 @@ def tuned_linear(
     return features.fit(slice(None), labels, classes, decay)
 
 
-def knn_predict(
+def knn_votes(
     bank: Tensor, bank_labels: Tensor, queries: Tensor, classes: int, k: int = 200, temperature: float = 0.1
 ) -> Tensor:
-    """Weighted nearest-neighbour vote by cosine similarity s: weight e^(s / temperature).
+    """Weighted nearest-neighbour votes by cosine similarity s: weight e^(s / temperature).
 
     Args:
         bank, bank_labels: What votes, `[n, d]` and int64 `[n]`.
@@ -251,7 +251,7 @@ def knn_predict(
         temperature: 0.07 in the paper, 0.1 in common use.
 
     Returns:
-        The classes, int64 `[m]`.
+        The votes for each class, `[m, classes]`; the nearest neighbour has weight 1.
 
     References:
         Wu et al. 2018, arXiv:1805.01978, section 3.4.
@@ -261,33 +261,59 @@ def knn_predict(
         bank = normalize(bank, dim=1)
     else:  # a copy would take as much again as the features
         length = torch.linalg.vector_norm(bank, dim=1).clamp_min(1e-12)
-    predicted = []
+    found = []
     for part in queries.split(max(1, min(1024, COPIED // max(len(bank), k * 8)))):
         similarity, neighbour = (normalize(part, dim=1) @ bank.T).div_(length).topk(k, dim=1)
         # The nearest neighbour has weight 1: the vote is the same, and nothing overflows.
         weight = ((similarity - similarity[:, :1]) / temperature).exp()
-        votes = weight.new_zeros(len(part), classes).scatter_add_(1, bank_labels[neighbour], weight)
-        predicted.append(votes.argmax(1))
-    return torch.cat(predicted)
+        found.append(weight.new_zeros(len(part), classes).scatter_add_(1, bank_labels[neighbour], weight))
+    return torch.cat(found)
+
+
+def knn_predict(
+    bank: Tensor, bank_labels: Tensor, queries: Tensor, classes: int, k: int = 200, temperature: float = 0.1
+) -> Tensor:
+    """The classes with most of `knn_votes`, int64 `[m]`.
+
+    Args:
+        bank, bank_labels: What votes, `[n, d]` and int64 `[n]`.
+        queries: `[m, d]`.
+        classes: How many.
+        k: Neighbours.
+        temperature: 0.07 in the paper, 0.1 in common use.
+    """
+    return knn_votes(bank, bank_labels, queries, classes, k, temperature).argmax(1)
 
 
 @dataclass
 class Probe(Evaluation):
     """Accuracy of a classifier that is fitted on h of labelled samples; nothing without labels.
 
-    A subclass gives `predict`, `metric`, `quantity` and `headline`.
+    A subclass gives `scores`, or `predict` alone, and `metric`, `quantity` and `headline`.
 
     Attributes:
         limit: Samples it is fitted on during training; at the end all are used.
+        details: Whether top-5 and balanced accuracy are measured too, and the confusion matrix is kept in
+            `confusion`. These need `scores`.
     """
 
     limit: int | None = 10_000
+    details: bool = field(default=False, kw_only=True)
     name: str = field(default="probes", init=False)
+    confusion: Tensor | None = field(default=None, init=False, repr=False)
 
     wants_pixels = True
     metric = "probe_accuracy"
     quantity = "probe accuracy"
     headline = ""
+
+    def scores(self, x: Tensor, labels: Tensor, queries: Tensor, classes: int) -> tuple[Tensor, str]:
+        """Fit on `x: [n, d]` and `labels: [n]`, score `queries: [m, d]`.
+
+        Returns:
+            `[m, classes]`, the largest for the predicted class, and a note on how they were found.
+        """
+        raise NotImplementedError
 
     def predict(self, x: Tensor, labels: Tensor, queries: Tensor, classes: int) -> tuple[Tensor, str]:
         """Fit on `x: [n, d]` and `labels: [n]`, predict for `queries: [m, d]`.
@@ -295,7 +321,8 @@ class Probe(Evaluation):
         Returns:
             The predicted classes, int64 `[m]`, and a note on how they were found.
         """
-        raise NotImplementedError
+        found, note = self.scores(x, labels, queries, classes)
+        return found.argmax(1), note
 
     def embed(self, context: EvaluationContext) -> None:
         """Features to fit on and to judge on."""
@@ -315,7 +342,14 @@ class Probe(Evaluation):
         fit_labels, labels = _labels(fit, "labelled"), _labels(held_out, context.split)
         device = context.module.device
         names = context.data.labelled.class_names
-        predicted, note = self.predict(fit.h.to(device), fit_labels.to(device), held_out.h.to(device), len(names))
+        given = fit.h.to(device), fit_labels.to(device), held_out.h.to(device), len(names)
+        scores, predicted = None, None
+        if self.details:
+            scores, note = self.scores(*given)
+            scores = scores.cpu()
+            predicted = scores.argmax(1)
+        else:
+            predicted, note = self.predict(*given)
         accuracy = (predicted.cpu() == labels).float().mean().item()
         n = len(labels)
         low, high = wilson(accuracy, n)
@@ -334,8 +368,42 @@ class Probe(Evaluation):
                 note=f"{note}; fitted on {len(fit.h)} samples; baseline: the largest class",
                 headline=self.headline,
                 panel=PANEL,
-            )
+            ),
+            *([] if scores is None else self._details(context, scores, labels)),
         ]
+
+    def _details(self, context: EvaluationContext, scores: Tensor, labels: Tensor) -> Iterable[Measurement]:
+        """Top-5 accuracy where there are more than 5 classes, balanced accuracy; keeps the confusion matrix."""
+        classes, n = scores.shape[1], len(labels)
+        self.confusion = confusion_matrix(labels, scores.argmax(1), classes)
+        stem, words = self.metric.removesuffix("_accuracy"), self.quantity
+        if classes > 5:
+            top = (scores.topk(5, dim=1).indices == labels[:, None]).any(1).float().mean().item()
+            low, high = wilson(top, n)
+            frequent = labels.bincount().topk(min(5, len(labels.unique()))).values.sum().item() / n
+            yield context.measurement(
+                self.name,
+                f"{stem}_top5",
+                f"{words}, top 5",
+                top,
+                low=low,
+                high=high,
+                baseline=frequent,
+                ceiling=1.0,
+                n=n,
+            )
+        value, half = balanced_accuracy(self.confusion)
+        yield context.measurement(
+            self.name,
+            f"{stem}_balanced_accuracy",
+            f"{words}, mean over classes",
+            value,
+            low=max(0.0, value - half),
+            high=min(1.0, value + half),
+            baseline=1 / int((self.confusion.sum(1) > 0).sum()),
+            ceiling=1.0,
+            n=n,
+        )
 
     def plots(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> Iterable[Plot]:
         """probes.png: the accuracies over the epochs, of all probes."""
@@ -362,13 +430,13 @@ class LinearProbe(Probe):
     quantity = "linear-probe accuracy"
     headline = "linear_probe"
 
-    def predict(self, x: Tensor, labels: Tensor, queries: Tensor, classes: int) -> tuple[Tensor, str]:
-        """See `Probe.predict`."""
+    def scores(self, x: Tensor, labels: Tensor, queries: Tensor, classes: int) -> tuple[Tensor, str]:
+        """See `Probe.scores`."""
         done = ""
         if classes * x.shape[1] > WEIGHTS and len(x) > WIDEST:
             (x, queries), done = narrow(x, queries)
         classifier = tuned_linear(x, labels, classes, self.decays, self.seed)
-        return classifier(queries).argmax(1), f"L-BFGS, decay {classifier.decay:g}{done and ', ' + done}"
+        return classifier(queries), f"L-BFGS, decay {classifier.decay:g}{done and ', ' + done}"
 
 
 @dataclass
@@ -387,10 +455,10 @@ class KNN(Probe):
     quantity = "kNN accuracy"
     headline = "knn"
 
-    def predict(self, x: Tensor, labels: Tensor, queries: Tensor, classes: int) -> tuple[Tensor, str]:
-        """See `Probe.predict`."""
+    def scores(self, x: Tensor, labels: Tensor, queries: Tensor, classes: int) -> tuple[Tensor, str]:
+        """See `Probe.scores`."""
         k = max(1, min(self.k, len(x) // 10))
-        return knn_predict(x, labels, queries, classes, k, self.temperature), f"k {k}, T {self.temperature:g}"
+        return knn_votes(x, labels, queries, classes, k, self.temperature), f"k {k}, T {self.temperature:g}"
 
 
 def _labels(features: Features, split: str) -> Tensor:
@@ -406,6 +474,30 @@ def _never_right(fit: Tensor, labels: Tensor, names: Sequence[str]) -> str:
         return ""
     missing = [f"'{names[c]}'" for c in unseen.nonzero().flatten().tolist()]
     return f"; never right on {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}: none to fit on"
+
+
+def confusion_matrix(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """How often class i was predicted as class j: int64 `[classes, classes]`.
+
+    Args:
+        labels, predicted: int64 `[n]` in 0 .. classes - 1.
+        classes: How many.
+    """
+    return (labels * classes + predicted).bincount(minlength=classes**2).reshape(classes, classes)
+
+
+def balanced_accuracy(confusion: Tensor) -> tuple[float, float]:
+    """The mean over classes of the share that is predicted right, and half of its 95% interval.
+
+    Args:
+        confusion: `confusion_matrix`; classes that do not occur are left out.
+    """
+    each = confusion.sum(1)
+    share = confusion.diag()[each > 0] / each[each > 0]
+    # Classes are independent binomials; the estimate of p by (k + 1) / (n + 2) keeps a variance above 0.
+    p = (confusion.diag()[each > 0] + 1) / (each[each > 0] + 2)
+    variance = (p * (1 - p) / each[each > 0]).sum() / len(share) ** 2
+    return share.mean().item(), 1.96 * variance.sqrt().item()
 
 
 def wilson(p: float, n: int, z: float = 1.96) -> tuple[float, float]:

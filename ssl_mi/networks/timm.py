@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ssl_mi.networks.encoders import check_images
 from ssl_mi.networks.measured import measured
 from ssl_mi.networks.plain import PlainForm
-from ssl_mi.networks.weights import start_from
+from ssl_mi.networks.weights import Weights, start_from
 
 
 class TimmEncoder(nn.Module):
@@ -38,7 +38,7 @@ class TimmEncoder(nn.Module):
         image_size: int = 224,
         in_channels: int = 3,
         options: dict[str, Any] | None = None,
-        weights: str | None = None,
+        weights: Weights = None,
     ) -> None:
         super().__init__()
         try:

@@ -7,13 +7,14 @@ v. (The third choice, g a moving average of f, is `teacher.EMA` around either of
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from ssl_mi.networks.contracts import Head, MapEncoder
 from ssl_mi.networks.heads import Identity
+from ssl_mi.networks.weights import start_from
 
 Projector = Head | Callable[[int], nn.Module]
 LocalHeadsFactory = Callable[[Sequence[int], int], nn.Module]
@@ -170,6 +171,8 @@ class Independent(nn.Module):
 
     Args:
         towers: One `Tower` per view, with the same widths.
+        weights: What the encoders start from, see `weights.start_from`: a run or a file for all of them, where tower v
+            takes the weights of view v of a run with a tower per view; or a list with one for each, None for random.
 
     Raises:
         ValueError: If there are no towers, if two of them share a parameter (that is `Siamese`), or, at the call, if
@@ -183,13 +186,18 @@ class Independent(nn.Module):
         [torch.Size([2, 16]), torch.Size([2, 16])]
     """
 
-    def __init__(self, towers: Sequence[Tower]) -> None:
+    def __init__(self, towers: Sequence[Tower], weights: Any = None) -> None:
         super().__init__()
         if not towers:
             raise ValueError("Independent: give one tower per view, but got none")
         self.towers = nn.ModuleList(towers)
         if sum(len(list(t.parameters())) for t in self.towers) != len(list(self.parameters())):
             raise ValueError("Independent: two towers share parameters; use Siamese for one tower on all views")
+        each = list(weights) if isinstance(weights, list | tuple) else [weights] * len(towers)
+        if len(each) != len(towers):
+            raise ValueError(f"Independent: towers.weights has {len(each)} entries for {len(towers)} towers")
+        for view, (tower, some) in enumerate(zip(towers, each, strict=True)):
+            start_from(tower.encoder, some, view)
 
     @property
     def h_dim(self) -> int:

@@ -9,7 +9,7 @@ from torchvision.models import VisionTransformer
 
 from ssl_mi.networks.encoders import check_images
 from ssl_mi.networks.plain import PlainForm, identity_head
-from ssl_mi.networks.weights import start_from
+from ssl_mi.networks.weights import Weights, start_from
 
 
 class ViT(nn.Module):
@@ -56,7 +56,7 @@ class ViT(nn.Module):
         heads: int,
         pool: str = "class",
         in_channels: int = 3,
-        weights: str | None = None,
+        weights: Weights = None,
     ) -> None:
         super().__init__()
         if pool not in ("class", "mean"):

@@ -15,7 +15,11 @@ CLASSIFIERS = ("fc.", "head.", "heads.", "classifier.")  # what a file may hold 
 EXPORTS = ("weights.pt", "weights.safetensors", "encoder.ts")
 
 
-def start_from(encoder: nn.Module, weights: str | Path | None, view: int = 0) -> nn.Module:
+Weights = str | Path | Mapping[str, Any] | None
+SETTINGS = ("path", "which", "view", "match")
+
+
+def start_from(encoder: nn.Module, weights: Weights, view: int = 0) -> nn.Module:
     """Load an encoder's weights: all of them, or none and an error.
 
     Afterwards `encoder.started_from` says in words what was loaded and what of the file was left out.
@@ -24,8 +28,11 @@ def start_from(encoder: nn.Module, weights: str | Path | None, view: int = 0) ->
         encoder: What is filled.
         weights: The folder of a run or of an export; a checkpoint of a run; or a file of weights (.pt, .pth,
             .safetensors, .ts) with the encoder's own names, or those of torchvision or timm where it has such a form.
-            None changes nothing.
-        view: Of a run with a tower per view, the tower whose weights are taken.
+            Or a mapping of `path`; `which`, "online" or "teacher" of a run with a teacher, by default what its paper
+            evaluates; `view`, of a run with a tower per view; and `match`, "name" or "order": the latter takes a file
+            with other names whose tensors have the same kinds and shapes in the same order, which is right only if it
+            is the same network. None changes nothing.
+        view: Of a run with a tower per view, the tower whose weights are taken where the mapping has no `view`.
 
     Returns:
         The encoder itself.
@@ -37,18 +44,58 @@ def start_from(encoder: nn.Module, weights: str | Path | None, view: int = 0) ->
     """
     if weights is None:
         return encoder
-    path = _file(Path(weights).expanduser())
-    found = _tensors(path, view)
+    given = _settings(weights)
+    path = _file(Path(given["path"]).expanduser())
+    found, chosen = _tensors(path, int(given.get("view", view)), given.get("which"))
     own = encoder.state_dict()
-    attempts = [_renamed(found, names) for names in _namings(encoder, own)]
+    in_order = _by_order(found, own)
+    if given.get("match", "name") == "order" and in_order:
+        attempts, chosen = [_renamed(found, in_order)], f"{chosen}, matched by order"
+    else:
+        attempts = [_renamed(found, names) for names in _namings(encoder, own)]
     state, unknown = min(attempts, key=lambda attempt: len(_problems(own, *attempt)))
     if problems := _problems(own, state, unknown):
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
-        raise ValueError(f"weights={weights} do not fit {type(encoder).__name__}, and none was loaded: {shown}")
+        raise ValueError(
+            f"weights={given['path']} do not fit {type(encoder).__name__}, and none was loaded: {shown}"
+            + (ORDER.format(path=given["path"]) if in_order else "")
+        )
     encoder.load_state_dict(state, strict=True)
     left = f", left out: {', '.join(sorted(unknown))}" if unknown else ""
-    encoder.started_from = f"{path}: {len(state)} of {len(own)} tensors{left}"  # type: ignore[assignment]
+    encoder.started_from = f"{path}{chosen}: {len(state)} of {len(own)} tensors{left}"  # type: ignore[assignment]
     return encoder
+
+
+ORDER = (
+    ". All its tensors have the kinds and shapes of this network's, in the same order: if it is the same network under "
+    "other names, give encoder.weights={{path:{path},match:order}} (ssl-mi evaluate: --by-order)"
+)
+
+
+def _settings(weights: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(weights, Mapping):
+        return {"path": weights}
+    if unknown := [str(key) for key in weights if key not in SETTINGS]:
+        raise ValueError(f"encoder.weights has no setting {unknown[0]!r}: it has {', '.join(SETTINGS)}")
+    if "path" not in weights:
+        raise ValueError("encoder.weights={...} needs path, a run or a file")
+    for name, allowed in {"which": ("online", "teacher", None), "match": ("name", "order", None)}.items():
+        if weights.get(name) not in allowed:
+            raise ValueError(f"encoder.weights.{name}={weights[name]!r}: choose {allowed[0]} or {allowed[1]}")
+    return {str(key): value for key, value in weights.items() if value is not None}
+
+
+def _by_order(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, str]:
+    """Name in a file -> the encoder's own, by place; {} unless kinds and shapes agree, but for a classifier."""
+    theirs = list(found.items())[: len(own)]
+    same = len(theirs) == len(own) and all(
+        (name.rpartition(".")[2], x.shape) == (mine.rpartition(".")[2], y.shape)
+        for (name, x), (mine, y) in zip(theirs, own.items(), strict=True)
+    )
+    rest = list(found.values())[len(own) :]
+    if not same or len(rest) > 2 or (rest and rest[-1].shape[:1] != rest[0].shape[:1]):
+        return {}
+    return {name: mine for (name, _), mine in zip(theirs, own, strict=True)}
 
 
 def _file(path: Path) -> Path:
@@ -63,8 +110,8 @@ def _file(path: Path) -> Path:
     return found[0]
 
 
-def _tensors(path: Path, view: int) -> dict[str, Tensor]:
-    """The weights of a file by name; of a checkpoint of a run those of its encoder."""
+def _tensors(path: Path, view: int, which: str | None) -> tuple[dict[str, Tensor], str]:
+    """The weights of a file by name; of a checkpoint of a run those of its encoder, and in words which these are."""
     if path.suffix == ".onnx":
         raise ValueError(f"weights={path}: ONNX does not keep the names of weights: export as safetensors")
     try:
@@ -77,12 +124,14 @@ def _tensors(path: Path, view: int) -> dict[str, Tensor]:
             f"weights={path} cannot be read without running its code: {said[0] if said else error!r}"
         ) from error
     if isinstance(found.get("ssl_mi"), Mapping):
-        return _of_run(found, path, view)
+        return _of_run(found, path, view, which)
+    if which is not None:
+        raise ValueError(f"weights={path} is no run: encoder.weights.which={which} is of runs with a teacher")
     inner = next((found[key] for key in ("state_dict", "model") if isinstance(found.get(key), Mapping)), found)
     tensors = {name: x for name, x in inner.items() if isinstance(x, Tensor)}
     if not tensors:
         raise ValueError(f"weights={path} holds no tensors by name: it is no file of weights")
-    return tensors
+    return tensors, ""
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -100,15 +149,19 @@ def _read(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def _of_run(checkpoint: Mapping[str, Any], path: Path, view: int) -> dict[str, Tensor]:
+def _of_run(checkpoint: Mapping[str, Any], path: Path, view: int, which: str | None) -> tuple[dict[str, Tensor], str]:
     """The encoder's weights in a checkpoint that describes itself: of the teacher where its paper evaluates that."""
     description = checkpoint["ssl_mi"]
     names = list(description["towers"])
     if view >= len(names) > 1:
         raise ValueError(f"weights={path} has {len(names)} towers, and none for view {view}")
-    teacher = "teacher." if description["teacher"] and description["evaluated"] == "teacher" else ""
-    prefix = f"{teacher}{names[view if len(names) > 1 else 0]}.encoder."
-    return {key.removeprefix(prefix): x for key, x in checkpoint["state_dict"].items() if key.startswith(prefix)}
+    if which == "teacher" and not description["teacher"]:
+        raise ValueError(f"weights={path}: '{description['objective']}' has no teacher: give which=online")
+    used = which or (description["evaluated"] if description["teacher"] else "online")
+    prefix = f"{'teacher.' if used == 'teacher' else ''}{names[view if len(names) > 1 else 0]}.encoder."
+    words = f" ({used}{f', view {view}' if len(names) > 1 else ''})"
+    state = {key.removeprefix(prefix): x for key, x in checkpoint["state_dict"].items() if key.startswith(prefix)}
+    return state, words
 
 
 def _namings(encoder: nn.Module, own: Mapping[str, Tensor]) -> Iterator[dict[str, str]]:

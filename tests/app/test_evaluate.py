@@ -42,7 +42,7 @@ def clusters(n=600, classes=3, d=5, apart=8.0):
 
 def test_a_run_is_judged_as_it_judged_itself(trained):
     own = {row.metric: row for row in trained.rows if row.split == "test" and row.encoder == "trained"}
-    found = by_metric(ssl_mi.evaluate(trained.folder).rows)
+    found = by_metric(ssl_mi.evaluate(trained.folder, measure="linear,knn,labels").rows)
     for metric in ("linear_probe_accuracy", "knn_accuracy", "mi_h_label_nats"):
         assert found[metric].value == pytest.approx(own[metric].value, abs=1e-3), metric
         assert found[metric].n == own[metric].n
@@ -74,13 +74,13 @@ def test_labels_may_be_words_and_must_match():
 
 
 def test_a_module_of_ones_own_needs_no_out_dim():
-    found = ssl_mi.evaluate(Flat(), "digits", size=16)
+    found = ssl_mi.evaluate(Flat(), "digits", size=16, measure="linear")
     assert found.what.startswith("Flat: size 16, mean")
     assert by_metric(found.rows)["linear_probe_accuracy"].value > 0.5  # quarters of a digit tell some of them apart
 
 
 def test_what_is_nothing_is_refused_with_what_there_is():
-    with pytest.raises(ValueError, match=r"'resnet1' is no run, checkpoint, features\.npy, import path"):
+    with pytest.raises(ValueError, match=r"'resnet1' is no run, checkpoint, export, features\.npy, import path"):
         ssl_mi.evaluate("resnet1", "digits")
     with pytest.raises(ValueError, match="nowhere:make cannot be imported"):
         ssl_mi.evaluate("nowhere:make", "digits")
@@ -98,6 +98,7 @@ def test_the_command_takes_an_import_path_and_keeps_the_table(tmp_path, monkeypa
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     words = ["evaluate", "mine:make_encoder", "--data", "digits", "--size", "16", "--out", str(tmp_path / "out")]
+    words += ["--measure", "linear,knn,labels"]
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert "linear-probe accuracy" in shown
@@ -119,7 +120,7 @@ def test_the_command_takes_files_of_features(tmp_path, capsys):
 
 
 def test_an_untrained_network_of_torchvision_needs_no_weights():
-    found = ssl_mi.evaluate("squeezenet1_1", "digits", untrained=True, size=32, limit=100)
+    found = ssl_mi.evaluate("squeezenet1_1", "digits", untrained=True, size=32, limit=100, measure="linear")
     assert "untrained" in found.what
     assert by_metric(found.rows)["linear_probe_accuracy"].n == 593  # the test images of digits
 
@@ -128,6 +129,6 @@ def test_evaluation_leaves_the_model_as_it_was():
     model = Flat()
     model.train()
     before = torch.random.get_rng_state()
-    ssl_mi.evaluate(model, "digits", size=16, limit=100)
+    ssl_mi.evaluate(model, "digits", size=16, limit=100, measure=("linear", "geometry"))
     assert model.training
     assert torch.equal(before, torch.random.get_rng_state())
