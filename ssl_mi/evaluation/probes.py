@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear, normalize
 
-from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Plot
+from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Explanation, Plot
 from ssl_mi.evaluation.embed import Features
 from ssl_mi.evaluation.measurement import Measurement
 from ssl_mi.evaluation.wide import PIECE, WIDEST, Span, narrow
@@ -288,6 +288,7 @@ class Probe(Evaluation):
     metric = "probe_accuracy"
     quantity = "probe accuracy"
     headline = ""
+    explanation: ClassVar[Explanation | None] = None
 
     def predict(self, x: Tensor, labels: Tensor, queries: Tensor, classes: int) -> tuple[Tensor, str]:
         """Fit on `x: [n, d]` and `labels: [n]`, predict for `queries: [m, d]`.
@@ -316,6 +317,7 @@ class Probe(Evaluation):
         device = context.module.device
         names = context.data.labelled.class_names
         predicted, note = self.predict(fit.h.to(device), fit_labels.to(device), held_out.h.to(device), len(names))
+        context.predicted[self.metric] = predicted.cpu()
         accuracy = (predicted.cpu() == labels).float().mean().item()
         n = len(labels)
         low, high = wilson(accuracy, n)
@@ -336,6 +338,10 @@ class Probe(Evaluation):
                 panel=PANEL,
             )
         ]
+
+    def explain(self, metric: str) -> Explanation | None:
+        """See `Evaluation.explain`."""
+        return self.explanation if metric == self.metric else None
 
     def plots(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> Iterable[Plot]:
         """probes.png: the accuracies over the epochs, of all probes."""
@@ -361,6 +367,12 @@ class LinearProbe(Probe):
     metric = "linear_probe_accuracy"
     quantity = "linear-probe accuracy"
     headline = "linear_probe"
+    explanation = Explanation(
+        "linear probe",
+        "higher",
+        "Share of held-out samples whose class a linear classifier on the frozen h predicts. Chance is the largest "
+        "class.",
+    )
 
     def predict(self, x: Tensor, labels: Tensor, queries: Tensor, classes: int) -> tuple[Tensor, str]:
         """See `Probe.predict`."""
@@ -386,6 +398,11 @@ class KNN(Probe):
     metric = "knn_accuracy"
     quantity = "kNN accuracy"
     headline = "knn"
+    explanation = Explanation(
+        "kNN",
+        "higher",
+        "Share of held-out samples whose class the nearest neighbours in h vote for. Nothing is fitted.",
+    )
 
     def predict(self, x: Tensor, labels: Tensor, queries: Tensor, classes: int) -> tuple[Tensor, str]:
         """See `Probe.predict`."""
