@@ -79,8 +79,8 @@ def test_a_run_on_folders_and_classes_of_any_name_ends_with_its_report(hostile_r
         run.trainer.fit(run.module, run.data)
     printed = capsys.readouterr().out
     assert "[bold]images:cat:" in printed
-    assert "[red]runs/report.md" in printed
-    for name in ("report.md", "report.json", "map.png", "views.png"):
+    assert "[red]runs/report.html" in printed
+    for name in ("report.html", "report.md", "report.json", "map.png", "views.png", "samples.npz"):
         assert (tmp_path / "[red]runs" / name).stat().st_size > 100
 
 

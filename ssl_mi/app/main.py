@@ -40,6 +40,9 @@ COMMANDS = {
     "embed": Command("ssl_mi.app.embed", "encode a folder of images by a trained encoder"),
     "evaluate": Command("ssl_mi.app.evaluate", "judge any encoder, or features: probes, geometry, I(h; label)"),
     "export": Command("ssl_mi.app.export", "write a trained encoder for use without ssl_mi"),
+    "runs": Command("ssl_mi.app.runs", "list runs: state, headline figures, size on the disk"),
+    "compare": Command("ssl_mi.app.compare", "compare runs: seeds pooled, differences, tables and a figure"),
+    "report": Command("ssl_mi.app.report", "write the report of a run again: report.html, report.md"),
     "sweep": Command("ssl_mi.app.sweep", "one table and one picture of many runs"),
 }
 

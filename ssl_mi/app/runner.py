@@ -192,19 +192,15 @@ class Run:
             atomic.write(self.folder / resuming.CHECKPOINTS / "last.ckpt", self.resumed.path.read_bytes())
 
     def _print_facts(self) -> None:
-        from rich.text import Text
+        from ssl_mi.app.closing import print_facts
 
         self.started = True
-        if not first_process():
-            return
-        console = _console(quiet=self.quiet)
-        for name, value in self.facts().items():
-            console.print(Text.assemble((f"{name:>17}", "bold"), f"  {value}"), soft_wrap=True)
+        if first_process():
+            print_facts(_console(quiet=self.quiet), self.facts())
 
     def _close(self, ended: str) -> None:
-        from rich.table import Table
-
         from ssl_mi import report
+        from ssl_mi.app.closing import explanations, print_table
 
         rows = [] if self.evaluate is None else [row.as_dict() for row in self.evaluate.rows]
         evaluated = {} if self.evaluate is None else self.evaluate.seconds
@@ -225,15 +221,14 @@ class Run:
         config = OmegaConf.to_yaml(self.cfg, resolve=True)
         plots = [] if self.evaluate is None else self.evaluate.plots()
         title = f"{self.cfg.name}, seed {self.cfg.seed}"
-        path = report.write(self.folder, title, facts, history, rows, config, plots)
-        header, lines = report.closing_table(rows)
-        console = _console(width=None if sys.stdout.isatty() else 160, quiet=self.quiet)
-        if lines:
-            table = Table(*header)
-            for line in lines:
-                table.add_row(*line)
-            console.print(table)
-        console.print(f"{ended}, {seconds:.0f} s; report: {path}", soft_wrap=True)
+        evaluations = [] if self.evaluate is None else self.evaluate.evaluations
+        explained = explanations(evaluations, [row["metric"] for row in rows])
+        written = report.write(self.folder, title, facts, history, rows, config, plots, explained)
+        console = _console(quiet=self.quiet)
+        print_table(console, *report.short_table(rows, explained))
+        state, why = written.ending
+        told = f"{state}: {why}" if state == report.DIVERGED else ended
+        console.print(f"{told}, {seconds:.0f} s; report: {written.page}", soft_wrap=True)
         if ended != "complete":
             console.print(self._how_to_go_on(), soft_wrap=True)
 

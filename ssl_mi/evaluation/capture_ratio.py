@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ssl_mi.evaluation.context import Evaluation, EvaluationContext
+from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Explanation
 from ssl_mi.evaluation.contracts import Estimator, EvaluationData, Known
 from ssl_mi.evaluation.estimators import (
     COLLAPSE,
@@ -94,6 +94,23 @@ class Capture(Evaluation):
             return []
         captured = self._captured(context, known) if context.encoder == "trained" else []
         return captured + (self._probes(context) if context.final else [])
+
+    def explain(self, metric: str) -> Explanation | None:
+        """See `Evaluation.explain`."""
+        if metric.startswith("probe_"):
+            what, _, kind = metric.removeprefix("probe_").rpartition("_")
+            how = "Share that a linear classifier on h predicts" if kind == "accuracy" else "Variance explained"
+            return Explanation(f"{what} from h, {kind}"[:20], "higher", f"{how} of '{what}', on held-out samples.")
+        if metric.startswith("mi_z_") or metric.startswith("mi_h_"):
+            space = metric[3]
+            meaning = f"Nats that the two views share in {space}, of the embeddings as they are."
+            return Explanation(f"I({space.upper()}x;{space.upper()}y) as they are", "higher", meaning)
+        return {
+            "mi_views_nats": Explanation("I(V1;V2), exact", "", "What the two views share, known exactly."),
+            "capture_ratio": Explanation(
+                "capture ratio", "higher", "The part of what the views share that the embeddings keep; at most 1."
+            ),
+        }.get(metric)
 
     # What is captured
 

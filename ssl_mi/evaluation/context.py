@@ -7,11 +7,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from ssl_mi.evaluation import embed
 from ssl_mi.evaluation.contracts import EncoderModule, EvaluationData
 from ssl_mi.evaluation.measurement import Measurement
 
 EVALUATION_DRAW = 0
+
+
+class Explanation(NamedTuple):
+    """What a reader needs to know of a metric.
+
+    Attributes:
+        short: Its name in at most 20 characters.
+        better: "higher", "lower", or "" where neither is better in itself.
+        meaning: What it is, in one or two sentences.
+    """
+
+    short: str
+    better: str
+    meaning: str
 
 
 class Plot(NamedTuple):
@@ -41,6 +57,7 @@ class EvaluationContext:
         epoch: Epochs of training so far.
         encoder: "trained", "random" (its own initialisation) or "pixels" (the samples themselves).
         earlier: The measurements before this moment, to be compared with.
+        predicted: Classes that probes predicted for the split, int64 `[n]` by metric, for evaluations that follow.
     """
 
     module: EncoderModule
@@ -49,6 +66,7 @@ class EvaluationContext:
     epoch: int
     encoder: str = "trained"
     earlier: Sequence[Measurement] = ()
+    predicted: dict[str, Tensor] = field(default_factory=dict)
     _cache: dict[tuple, Any] = field(default_factory=dict)
 
     @property
@@ -101,6 +119,14 @@ class Evaluation:
     def compute(self, context: EvaluationContext) -> Iterable[Measurement]:
         """The measurements of this moment. Runs in the first process only."""
         return ()
+
+    def explain(self, metric: str) -> Explanation | None:
+        """What one of its metrics means, for tables and reports; None: its quantity has to do.
+
+        Args:
+            metric: As in its measurements.
+        """
+        return None
 
     def plots(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> Iterable[Plot]:
         """Draw into `folder` what should be seen, for the report and the loggers. Runs in the first process only.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_mi.evaluation.context import Evaluation, EvaluationContext
+from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Explanation
 from ssl_mi.evaluation.embed import Pairs
 from ssl_mi.evaluation.measurement import Measurement
 from ssl_mi.evaluation.wide import PIECE, narrow, singular_values
@@ -205,3 +205,30 @@ class Geometry(Evaluation):
             context.measurement(self.name, metric, quantity, value, ceiling=ceiling, n=len(x))
             for metric, quantity, value, ceiling in found
         ]
+
+    def explain(self, metric: str) -> Explanation | None:
+        """See `Evaluation.explain`."""
+        return EXPLANATIONS.get(metric)
+
+
+_RANK = "Directions that {0} spends its variance on, evenly counted: 1 is a line, the ceiling all directions alike. {1}"
+EXPLANATIONS = {
+    "effective_rank_h": Explanation(
+        "effective rank of h", "higher", _RANK.format("h", "Low: dimensions have collapsed.")
+    ),
+    "effective_rank_z": Explanation(
+        "effective rank of z", "higher", _RANK.format("z", "Near 1: the embeddings have collapsed.")
+    ),
+    "alignment": Explanation(
+        "alignment of z",
+        "lower",
+        "Mean squared distance of the two views of a sample on the unit sphere. 0 also where everything is one point: "
+        "only beside uniformity does it mean something.",
+    ),
+    "uniformity": Explanation(
+        "uniformity of z",
+        "lower",
+        "How evenly the embeddings cover the unit sphere: 0 where all are one point, about -4 where they are spread "
+        "out.",
+    ),
+}

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Plot
+from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Explanation, Plot
 from ssl_mi.evaluation.contracts import Estimator, EvaluationData, Projection
 from ssl_mi.evaluation.embed import Pairs, untouched
 from ssl_mi.evaluation.estimators import (
@@ -125,6 +125,32 @@ class MutualInformation(Evaluation):
         self._check_enough(context.split, len(pairs.index), halved=not context.final)
         views = self._between_views(context, pairs)
         return [*views, *self._own_bound(context, *pairs.z), *self._with_known(context)]
+
+    def explain(self, metric: str) -> Explanation | None:
+        """See `Evaluation.explain`."""
+        body = metric.removeprefix("mi_").removesuffix("_nats")
+        if body.startswith("bound_"):
+            meaning = (
+                "The objective's own bound on the same held-out pairs. It cannot exceed its ceiling, and is loose "
+                "where the information is large."
+            )
+            return Explanation("objective's bound", "higher", meaning)
+        for name in self.projections:
+            if body.endswith(f"_{name}"):
+                space = "h" if body.startswith("h_") else "z"
+                meaning = (
+                    f"Nats that the two views of a sample share in {space}, estimated on {name}. A projection can only "
+                    "lose information: a lower bound, in expectation."
+                )
+                return Explanation(f"{SPACES[space].replace('_', '')} {name}"[:20], "higher", meaning)
+        if not body.startswith("h_"):
+            return None
+        known = body.removeprefix("h_")
+        if known == "label":
+            meaning = "Nats that h holds about the class, which it was never told. At most the entropy of the labels."
+            return Explanation("I(h; label)", "higher", meaning)
+        meaning = f"Nats that h holds about '{known}', which is known of each sample. Views that change it remove it."
+        return Explanation(f"I(h; {known})"[:20], "", meaning)
 
     def plots(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> Iterable[Plot]:
         """information.png: the estimates over the epochs."""

@@ -1,4 +1,4 @@
-"""Evaluation: pictures to look at. views.png before training and at the end, map.png at the end."""
+"""Evaluation: what there is to look at. views.png before training and after; map.png and samples.npz at the end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Plot
 from ssl_mi.evaluation.measurement import Measurement
-from ssl_mi.evaluation.wide import narrow
+from ssl_mi.evaluation.samples import keep
 from ssl_mi.report.plots import draw_map, draw_views
 
 CAPTIONS = {
@@ -20,12 +20,12 @@ CAPTIONS = {
 
 @dataclass
 class Pictures(Evaluation):
-    """A strip of views, and a map of h.
+    """A strip of views, a map of h, and the samples that the report shows (`ssl_mi.evaluation.samples`).
 
     Attributes:
         folder: Where they go.
         images: Columns of the strip of views.
-        points: In the map of h.
+        points: Samples in the map of h, and in samples.npz.
     """
 
     folder: str | Path
@@ -34,9 +34,11 @@ class Pictures(Evaluation):
     name: str = field(default="pictures", init=False)
 
     def embed(self, context: EvaluationContext) -> None:
-        """At the end, features for the map."""
-        if context.final:
+        """At the end, the features and pairs of the trained encoder."""
+        if context.final and context.encoder == "trained":
             context.features(context.split)
+            for split in ("val", context.split):
+                context.pairs(split)
 
     def compute(self, context: EvaluationContext) -> list[Measurement]:
         """Measures nothing; draws while the embeddings are at hand."""
@@ -50,11 +52,9 @@ class Pictures(Evaluation):
         if shown:
             draw_views(shown, folder / "views.png")
         if context.final:
-            features = context.features(context.split)
-            labels = None if features.labels is None else features.labels[: self.points].numpy()
-            names = context.data.labelled.class_names
-            (h,), _ = narrow(features.h[: self.points])  # distances and angles stay
-            draw_map(h.numpy(), labels, names, folder / "map.png")
+            arrays = keep(context, folder / "samples.npz", self.points)
+            xy = arrays.get("tsne", arrays["pca"])
+            draw_map(xy, arrays.get("labels"), context.data.labelled.class_names, folder / "map.png")
         return []
 
     def plots(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> Iterable[Plot]:

@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear, normalize
 
-from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Plot
+from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Explanation, Plot
 from ssl_mi.evaluation.embed import Features
 from ssl_mi.evaluation.measurement import Measurement
 from ssl_mi.evaluation.wide import PIECE, WIDEST, Span, narrow
@@ -306,6 +306,7 @@ class Probe(Evaluation):
     metric = "probe_accuracy"
     quantity = "probe accuracy"
     headline = ""
+    explanation: ClassVar[Explanation | None] = None
 
     def scores(self, x: Tensor, labels: Tensor, queries: Tensor, classes: int) -> tuple[Tensor, str]:
         """Fit on `x: [n, d]` and `labels: [n]`, score `queries: [m, d]`.
@@ -350,6 +351,7 @@ class Probe(Evaluation):
             predicted = scores.argmax(1)
         else:
             predicted, note = self.predict(*given)
+        context.predicted[self.metric] = predicted.cpu()
         accuracy = (predicted.cpu() == labels).float().mean().item()
         n = len(labels)
         low, high = wilson(accuracy, n)
@@ -405,6 +407,10 @@ class Probe(Evaluation):
             n=n,
         )
 
+    def explain(self, metric: str) -> Explanation | None:
+        """See `Evaluation.explain`."""
+        return self.explanation if metric == self.metric else None
+
     def plots(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> Iterable[Plot]:
         """probes.png: the accuracies over the epochs, of all probes."""
         path = draw_accuracies(rows, PANEL, folder / "probes.png")
@@ -429,6 +435,12 @@ class LinearProbe(Probe):
     metric = "linear_probe_accuracy"
     quantity = "linear-probe accuracy"
     headline = "linear_probe"
+    explanation = Explanation(
+        "linear probe",
+        "higher",
+        "Share of held-out samples whose class a linear classifier on the frozen h predicts. Chance is the largest "
+        "class.",
+    )
 
     def scores(self, x: Tensor, labels: Tensor, queries: Tensor, classes: int) -> tuple[Tensor, str]:
         """See `Probe.scores`."""
@@ -454,6 +466,11 @@ class KNN(Probe):
     metric = "knn_accuracy"
     quantity = "kNN accuracy"
     headline = "knn"
+    explanation = Explanation(
+        "kNN",
+        "higher",
+        "Share of held-out samples whose class the nearest neighbours in h vote for. Nothing is fitted.",
+    )
 
     def scores(self, x: Tensor, labels: Tensor, queries: Tensor, classes: int) -> tuple[Tensor, str]:
         """See `Probe.scores`."""

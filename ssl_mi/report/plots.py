@@ -145,14 +145,8 @@ def draw_views(views: Sequence[np.ndarray | Sequence[str]], path: Path) -> Path:
     return _save(figure, path)
 
 
-def draw_map(h: np.ndarray, labels: np.ndarray | None, names: Sequence[str], path: Path, seed: int = 0) -> Path:
-    """t-SNE of `h: [n, d]`, into `path`, coloured by class where labels (int `[n]`) are known."""
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-
-    h = h / np.linalg.norm(h, axis=1, keepdims=True).clip(min=1e-12)
-    h = PCA(min(30, *h.shape), random_state=seed).fit_transform(h)
-    xy = TSNE(perplexity=min(30, (len(h) - 1) / 3), init="pca", random_state=seed, max_iter=500).fit_transform(h)
+def draw_map(xy: np.ndarray, labels: np.ndarray | None, names: Sequence[str], path: Path) -> Path:
+    """Points `xy: [n, 2]`, into `path`, coloured by class where labels (int `[n]`) are known."""
     figure, (axis,) = _figure(6, 5)
     if labels is None:
         axis.scatter(xy[:, 0], xy[:, 1], s=6)
@@ -162,7 +156,7 @@ def draw_map(h: np.ndarray, labels: np.ndarray | None, names: Sequence[str], pat
             axis.scatter(of[:, 0], of[:, 1], s=7, color=f"C{c % 10}", marker="o^s"[c // 10 % 3], label=_label(name))
         if len(names) <= 20:
             axis.legend(frameon=False, fontsize=7, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
-    axis.set(xticks=[], yticks=[], title="t-SNE of h, held-out samples")
+    axis.set(xticks=[], yticks=[], title="h of held-out samples in two dimensions")
     return _save(figure, path)
 
 

@@ -23,3 +23,11 @@ def metrics_where(rows: Rows, column: str, value: str) -> list[str]:
 def last_epoch(rows: Rows) -> int:
     """The epoch of the last evaluation; 0 without rows."""
     return max((r["epoch"] for r in rows), default=0)
+
+
+def final_rows(rows: Rows) -> list[Row]:
+    """The rows of the last evaluation: of the test split where it was measured, of all encoders."""
+    epoch = last_epoch(rows)
+    splits = {r["split"] for r in rows if r["epoch"] == epoch}
+    split = "test" if "test" in splits else "val"
+    return [r for r in rows if r["epoch"] == epoch and r["split"] == split]

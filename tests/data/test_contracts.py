@@ -1,6 +1,7 @@
 """Whoever offers the members of a contract is trained and evaluated, and nothing else of it is looked at."""
 
 import ast
+import html
 import json
 import typing
 from functools import partial
@@ -161,7 +162,7 @@ def test_float_vectors_are_trained_evaluated_and_reported(configure):
     assert final["mi_ksg_cca4_nats"].low > 0
     pixels = next(row for row in run.evaluate.rows if row.encoder == "pixels")
     assert pixels.value > 0.6  # the vectors themselves
-    page = (run.folder / "report.md").read_text()
+    page = html.unescape((run.folder / "report.html").read_text())
     assert "clusters: 256 train, 128 val, 128 test; 3 classes; rows" in page
     assert "2 x [mask 0.2 of the columns > noise of 0.3]" in page
     for picture in ("training.png", "information.png", "probes.png", "map.png"):

@@ -2,15 +2,16 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
+from report_rows import HISTORY, complete_run, row
 
 from ssl_mi import report
 from ssl_mi.evaluation import probes
-from ssl_mi.evaluation.measurement import Measurement
-from ssl_mi.evaluation.mutual_information import PANELS, MutualInformation
+from ssl_mi.evaluation.mutual_information import MutualInformation
 from ssl_mi.evaluation.pictures import Pictures
 from ssl_mi.evaluation.probes import KNN, LinearProbe, wilson
 from ssl_mi.report.environment import PACKAGES
@@ -19,39 +20,6 @@ from ssl_mi.report.plots import draw_accuracies, draw_map, draw_views
 NAN = math.nan
 
 
-def row(epoch, split, encoder, metric, value, quantity=None, evaluation="mi", **rest):
-    """As an evaluation leaves it: accuracies and estimates are on the panels of their plots, a bound is a headline."""
-    if "bound" in metric:
-        rest["headline"] = "bound_nats"
-    else:
-        rest["panel"] = probes.PANEL if evaluation == "probes" else PANELS["z"]
-    return Measurement(evaluation, epoch, split, encoder, metric, quantity or metric, value, **rest).as_dict()
-
-
-def complete_run():
-    """Rows of two epochs and the end, as an evaluation leaves them."""
-    rows = []
-    for epoch in (0, 5, 10):
-        where = {"low": epoch / 10 - 0.1, "high": epoch / 10 + 0.1, "baseline": 0.0, "p_value": 0.05, "n": 500}
-        rows += [
-            row(epoch, "val", "trained", "mi_ksg_cca2_nats", epoch / 10, "I(Z_X; Z_Y) of CCA(2)", note="k=3", **where),
-            row(epoch, "val", "trained", "mi_bound_nt_xent_nats", 1 + epoch / 10, ceiling=5.5, n=500),
-            row(epoch, "val", "trained", "knn_accuracy", 0.5, "kNN accuracy", "probes", low=0.4, high=0.6, n=500),
-        ]
-    for encoder, value in (("trained", 0.8), ("random", 0.5), ("pixels", 0.3)):
-        low, high = wilson(value, 1000)
-        rows.append(
-            row(10, "test", encoder, "knn_accuracy", value, "kNN accuracy", "probes", low=low, high=high, n=1000)
-        )
-    rows.append(row(10, "test", "trained", "mi_ksg_cca2_nats", 1.1, "I(Z_X; Z_Y) of CCA(2)", low=1.0, high=1.2, n=1000))
-    rows.append(row(10, "test", "random", "mi_ksg_cca2_nats", 0.2, "I(Z_X; Z_Y) of CCA(2)", low=0.1, high=0.3, n=1000))
-    return rows
-
-
-HISTORY = [
-    {"epoch": e, "train/loss": 5.0 - e, "train/bound_nats": e / 2, "seconds": 2.0, "images_per_second": 900.0}
-    for e in (1, 2, 3)
-]
 FACTS = {"ended": "complete", "seconds": 61.5, "seed": 7, "images": {"train": 4000, "test": None}}
 
 
@@ -59,7 +27,7 @@ def written(folder, rows, history=HISTORY, facts=FACTS):
     evaluations = [MutualInformation({}), KNN(), LinearProbe(), Pictures(folder)]
     plots = list(dict.fromkeys(plot for evaluation in evaluations for plot in evaluation.plots(rows, folder)))
     told = {**facts, **report.environment(folder)}
-    path = report.write(folder, "shapes, seed 7", told, history, rows, "seed: 7\n", plots)
+    path = report.write(folder, "shapes, seed 7", told, history, rows, "seed: 7\n", plots).short
     text = (folder / "report.json").read_text()
 
     def refuse(constant):
@@ -108,20 +76,23 @@ def test_the_commit_is_that_of_the_code_or_says_that_there_is_none(tmp_path):
     assert report.environment(tmp_path)["commit"] == f"{head} with uncommitted changes"
 
 
-def test_the_page_has_the_table_the_pictures_the_notes_and_the_configuration(tmp_path):
+def test_the_short_page_is_one_screen_of_results_with_links(tmp_path):
     page, _ = written(tmp_path, complete_run())
     lines = page.splitlines()
     assert lines[0] == "# shapes, seed 7"
-    header = next(line for line in lines if line.startswith("| on the test split, epoch 10"))
-    cells = [cell.strip() for cell in header.strip("|").split("|")]
-    assert cells[1:4] == ["trained", "random", "pixels"]
+    assert len(lines) < 50
+    assert any(line.startswith("**complete**") for line in lines)
+    header = next(line for line in lines if line.startswith("| test split, epoch 10"))
+    columns = ["trained (95%)", "untrained", "learned (95%)"]
+    assert [cell.strip() for cell in header.strip("|").split("|")][1:] == columns
     knn = next(line for line in lines if line.startswith("| kNN accuracy"))
-    assert [cell.strip() for cell in knn.strip("|").split("|")][1:4] == ["0.800", "0.500", "0.300"]
-    for name in ("training.png", "information.png", "probes.png"):
+    low, high = wilson(0.8, 1000)
+    assert [cell.strip() for cell in knn.strip("|").split("|")][1:3] == [f"0.800 ({low:.3f}..{high:.3f})", "0.500"]
+    for name in ("training.png", "information.png", "probes.png", "report.html", "report.json", "config.yaml"):
         assert f"]({name})" in page
     assert "views.png" not in page  # nobody drew one
-    assert "```yaml\nseed: 7\n```" in page
-    assert "- **ended**: complete" in page
+    assert "yaml\n" not in page
+    assert (tmp_path / "config.yaml").read_text() == "seed: 7\n"
 
 
 def test_pictures_exist_and_show_something(tmp_path):
@@ -176,7 +147,7 @@ def test_a_run_that_is_evaluated_at_the_end_alone_has_its_plot_too(tmp_path):
 def test_a_run_that_stopped_before_its_first_epoch_leaves_a_report(tmp_path):
     page, document = written(tmp_path, [], history=[], facts={"ended": "stopped: ValueError: no images"})
     assert "Nothing was evaluated." in page
-    assert "stopped: ValueError: no images" in page
+    assert "**stopped**: ValueError: no images" in page
     assert document["rows"] == document["history"] == []
     assert pictures(tmp_path) == set()
 
@@ -184,7 +155,7 @@ def test_a_run_that_stopped_before_its_first_epoch_leaves_a_report(tmp_path):
 def test_an_interrupted_run_shows_its_last_validation_reading(tmp_path):
     rows = [r for r in complete_run() if r["split"] == "val" and r["epoch"] <= 5]
     page, _ = written(tmp_path, rows, history=HISTORY[:1], facts={"ended": "stopped: interrupted"})
-    assert "| on the val split, epoch 5" in page
+    assert "| val split, epoch 5" in page
     assert "training.png" in pictures(tmp_path)
 
 
@@ -229,9 +200,10 @@ def test_what_was_learned_stands_beside_the_test_reading_with_its_paired_interva
 
 def test_the_page_tells_what_changed_from_evaluation_to_evaluation(tmp_path):
     rows = [compared(2, "val", 1.5, 0.5, -0.25), compared(0, "val", 1.0), compared(1, "val", 1.75, 0.75, 0.75)]
-    page, _ = written(tmp_path, [*rows, compared(2, "test", 1.4, first=0.4)])
-    lines = page[page.index("## From evaluation to evaluation") :].splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| mi_ksg")]
+    written(tmp_path, [*rows, compared(2, "test", 1.4, first=0.4)])
+    page = (tmp_path / "report.html").read_text()
+    lines = page[page.index('<section id="changes"') :].partition("</section>")[0].split("<tr>")[2:]
+    cells = [re.findall("<td>(.*?)</td>", line) for line in lines]
     assert cells[:3] == [
         ["mi_ksg_cca2_nats", "0", "1.000 (0.000 .. 2.000)", "", ""],
         ["mi_ksg_cca2_nats", "1", "1.750 (0.750 .. 2.750)", "+0.750 (0.650 .. 0.850)", "+0.750 (0.550 .. 0.950)"],

@@ -1,0 +1,216 @@
+"""A run in plain sentences: what was learned, how sure that is, what to be wary of. And how the run ended.
+
+Everything comes from a report document: the content of report.json.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ssl_mi.report.rows import Row, Rows, final_rows
+
+Document = Mapping[str, Any]
+COMPLETE, STOPPED, DIVERGED = "complete", "stopped", "diverged"
+
+# Beyond sense, whatever the objective: a mean loss, an information in nats, the root mean square of an embedding.
+ABSURD_LOSS, ABSURD_NATS, ABSURD_SCALE = 1e6, 1e3, 1e6
+LEAP = 100.0  # times the largest loss of the first half of the run
+
+
+class Ending(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+        state: "complete", "stopped" or "diverged".
+        why: In words; "" where there is nothing to add.
+    """
+
+    state: str
+    why: str
+
+
+def ending(document: Document) -> Ending:
+    """How a run ended, from what it recorded.
+
+    A run has diverged where its loss is not finite, above 10^6, or 100 times what it was in the first half of the run;
+    where an estimate of information is beyond 1,000 nats; or where the root mean square of h or z is above 10^6.
+
+    Args:
+        document: Of report.json: "ended", "history", "rows", and "scale" where the embeddings were looked at.
+    """
+    ended = str(document.get("ended", ""))
+    if ended.startswith(DIVERGED):
+        return Ending(DIVERGED, ended.removeprefix(DIVERGED).lstrip(": "))
+    absurd = next(_absurdities(document), None)
+    if absurd is not None:
+        return Ending(DIVERGED, absurd)
+    if ended != COMPLETE:
+        return Ending(STOPPED, ended.removeprefix(STOPPED).lstrip(": ") or "it left no word")
+    return Ending(COMPLETE, "")
+
+
+def _absurdities(document: Document) -> Iterator[str]:
+    history = document.get("history", ())
+    losses = [_float(entry.get("train/loss")) for entry in history]
+    for entry, loss in zip(history, losses, strict=True):
+        if "train/loss" in entry and not abs(loss) <= ABSURD_LOSS:
+            words = f"{loss:.3g}" if math.isfinite(loss) else "not finite"
+            yield f"the mean loss of epoch {entry['epoch']} is {words}"
+    early = losses[: (len(losses) + 1) // 2]
+    if len(losses) > 1 and abs(losses[-1]) > LEAP * max(1.0, *map(abs, early)):
+        yield f"the mean loss went from {early[0]:.3g} to {losses[-1]:.3g}"
+    for row in document.get("rows", ()):
+        value = _float(row["value"])
+        if row["metric"].endswith("_nats") and row["encoder"] == "trained" and abs(value) > ABSURD_NATS:
+            yield f"{row['quantity']} is {value:.3g} nats after epoch {row['epoch']}"
+    for space, scale in document.get("scale", {}).items():
+        if not _float(scale) <= ABSURD_SCALE:
+            yield f"the root mean square of {space} is {_float(scale):.3g}"
+
+
+def learned(rows: Rows) -> list[str]:
+    """Sentences on what the encoder learned, from the last evaluation.
+
+    Args:
+        rows: All measurements.
+    """
+    last = final_rows(rows)
+    of = {(row["metric"], row["encoder"]): row for row in last}
+    trained = [row for row in last if row["encoder"] == "trained"]
+    sentences = [*_shared(trained, of), *_probes(trained, of), *_kept(trained, of)]
+    return sentences or ["Nothing was evaluated."]
+
+
+def _shared(trained: Rows, of: Mapping[tuple[str, str], Row]) -> Iterator[str]:
+    """What the views share in z, of the first estimate that there is."""
+    by = {row["headline"]: row for row in trained if row.get("headline")}
+    row = by.get("captured_nats") or next((r for r in trained if r.get("headline", "").endswith("ksg_nats")), None)
+    row = row or next((r for h, r in by.items() if h.endswith("_nats") and h not in ("true_nats", "bound_nats")), None)
+    if row is None:
+        return
+    random = of.get((row["metric"], "random"))
+    sentence = f"The encoder shares {row['value']:.2f} nats between views{_interval(row, 2)}"
+    if _has(row, "since_first"):
+        low, high = row["since_first_low"], row["since_first_high"]
+        difference = f"{abs(row['since_first']):.2f} {'more' if row['since_first'] >= 0 else 'less'} than untrained"
+        sentence += f", {difference} ({low:+.2f} to {high:+.2f})"
+        if low <= 0 <= high:
+            sentence += ", which is no clear difference"
+    elif random is not None:
+        sentence += f", untrained {random['value']:.2f}"
+    yield f"{sentence}; {_after_by(row['quantity'])}."
+    truth, ratio = by.get("true_nats"), by.get("capture_ratio")
+    if truth is not None and ratio is not None:
+        yield f"The views themselves share {truth['value']:.2f} nats, exactly: it keeps {ratio['value']:.0%} of them."
+
+
+def _after_by(quantity: str) -> str:
+    """How it was estimated: "I(Z_X; Z_Y) by KSG on cca4" -> "estimated by KSG on cca4"."""
+    how = quantity.partition(" by ")[2] or quantity.partition(", ")[2]
+    return f"estimated by {how}" if how else "estimated"
+
+
+def _probes(trained: Rows, of: Mapping[tuple[str, str], Row]) -> Iterator[str]:
+    for row in trained:
+        if row.get("evaluation") != "probes" or not row["metric"].endswith("_accuracy"):
+            continue
+        beside = [
+            f"{name} {of[row['metric'], encoder]['value']:.0%}"
+            for encoder, name in (("random", "untrained"), ("pixels", "raw pixels"))
+            if (row["metric"], encoder) in of
+        ]
+        beside += [f"always the largest class {row['baseline']:.0%}"] if _has(row, "baseline") else []
+        name = row["quantity"].removesuffix(" accuracy").replace("-", " ")
+        interval = f" ({row['low']:.0%} to {row['high']:.0%})" if _has(row, "low") else ""
+        yield f"The {name} on h has {row['value']:.0%}{interval}" + (f"; {', '.join(beside)}." if beside else ".")
+
+
+def _kept(trained: Rows, of: Mapping[tuple[str, str], Row]) -> Iterator[str]:
+    """What h holds more and less of than before training."""
+    changes: dict[bool, list[str]] = {True: [], False: []}
+    for row in trained:
+        if not row["metric"].startswith("mi_h_") or not row["quantity"].startswith("I(h; "):
+            continue
+        if _has(row, "since_first") and not row["since_first_low"] <= 0 <= row["since_first_high"]:
+            name = row["quantity"].removeprefix("I(h; ").removesuffix(")")
+            changes[row["since_first"] > 0].append(f"{name} ({row['since_first']:+.2f})")
+    words = [f"{word} about {', '.join(changes[up])}" for up, word in ((True, "more"), (False, "less")) if changes[up]]
+    if words:
+        yield f"Beside the untrained encoder, h holds {'; '.join(words)} nats."
+
+
+def sure(document: Document) -> list[str]:
+    """Sentences on how sure the numbers are.
+
+    Args:
+        document: Of report.json.
+    """
+    rows = final_rows(document.get("rows", ()))
+    if not rows:
+        return []
+    n = max(int(row["n"]) for row in rows)
+    split, epoch = rows[0]["split"], rows[0]["epoch"]
+    fitted = "nothing was fitted on them" if split == "test" else "nothing was trained on them"
+    found = [f"Measured after epoch {epoch} on {n:,} samples of the {split} split: {fitted}. Intervals are at 95%."]
+    p = [row["p_value"] for row in rows if row["encoder"] == "trained" and _has(row, "p_value")]
+    if p:
+        found.append(f"{sum(x <= 0.05 for x in p)} of {len(p)} estimates differ from re-paired views at p <= 0.05.")
+    found.append("One run is one seed: intervals do not say how other seeds differ; `ssl-mi compare` does, of several.")
+    return found
+
+
+def wary(document: Document) -> list[str]:
+    """Sentences on what a reader should be wary of; most serious first.
+
+    Args:
+        document: Of report.json.
+    """
+    return list(dict.fromkeys(_warnings(document)))
+
+
+def _warnings(document: Document) -> Iterator[str]:
+    state, why = ending(document)
+    if state == DIVERGED:
+        yield f"THE RUN DIVERGED: {why}. Its numbers are worth nothing. First remedy: a lower learning rate."
+    if state == STOPPED:
+        yield f"The run stopped before its end: {why}. Its numbers are of the last evaluation that it reached."
+    yield from (str(caution) for caution in document.get("cautions", ()))
+    rows = final_rows(document.get("rows", ()))
+    for row in rows:
+        if row["encoder"] == "trained":
+            yield from _warnings_of(row)
+    of = {(row["metric"], row["encoder"]): row for row in rows}
+    for (metric, encoder), row in of.items():
+        other = of.get((metric, "trained"))
+        if encoder == "trained" or other is None or row.get("evaluation") != "probes" or not _has(row, "high"):
+            continue
+        if other["low"] <= row["high"]:
+            name = {"random": "of the untrained encoder", "pixels": "on raw pixels"}[encoder]
+            yield f"The {row['quantity']} is not clearly above that {name} ({other['value']:.1%}, {row['value']:.1%})."
+    if "rare classes" in document:
+        yield f"Rare classes: {document['rare classes']}."
+
+
+def _warnings_of(row: Row) -> Iterator[str]:
+    value, quantity = row["value"], row["quantity"]
+    ceiling = _float(row.get("ceiling"))
+    if row["metric"].startswith("mi_") and value > 0.8 * ceiling > 0:
+        yield f"{quantity}: {value:.2f} is near its ceiling of {ceiling:.2f}; the truth may be well above."
+    if _has(row, "p_value") and row["p_value"] > 0.05:
+        yield f"{quantity} ({value:.3f}) cannot be told from independence (p = {row['p_value']:.2f})."
+    if row["metric"] == "effective_rank_z" and _has(row, "ceiling") and value < max(2.0, 0.02 * row["ceiling"]):
+        yield f"z has nearly collapsed: its effective rank is {value:.1f} of {row['ceiling']:.0f}."
+
+
+def _has(row: Row, column: str) -> bool:
+    return not math.isnan(_float(row.get(column)))
+
+
+def _float(x: float | None) -> float:
+    return math.nan if x is None else float(x)
+
+
+def _interval(row: Row, digits: int) -> str:
+    return f" ({row['low']:.{digits}f} to {row['high']:.{digits}f})" if _has(row, "low") else ""
