@@ -15,7 +15,7 @@ import numpy as np
 from ssl_mi.information.core.knn_inputs import MAX_DIMS
 from ssl_mi.information.core.linalg import normal_scores
 from ssl_mi.information.estimators.auto.bias import NO_BIAS, Bias, OverK, bias_of, ksg_over_k, variance
-from ssl_mi.information.estimators.auto.families import Fit, families
+from ssl_mi.information.estimators.auto.families import Fit, cell_ratio, families, symbols, thresholds
 from ssl_mi.information.estimators.ksg import ksg_pointwise
 from ssl_mi.information.inference.dependence import Rows
 
@@ -138,10 +138,10 @@ class Candidate:
         return self if rows is self.rows else replace(self, rows=rows)
 
 
-class Quadrants(Candidate):
-    """Signs of all columns, as one symbol a side: counted, with the Miller-Madow correction.
+class Signs(Candidate):
+    """Sides of a threshold in each column, as one symbol a side: counted, with the Miller-Madow correction.
 
-    Dependence in signs alone (a parity) is sharp where nearest neighbours blur it.
+    Dependence in signs alone (a parity) is sharp where nearest neighbours blur it. `project` gives 0 and 1.
     """
 
     @property
@@ -155,15 +155,10 @@ class Quadrants(Candidate):
     @cached_property
     def over_k(self) -> OverK:
         """The same at any k: there are no neighbours."""
-        u, v = self.sides
-        weights = 2 ** np.arange(MAX_DIMS)
-        first, second = (u > 0) @ weights[: u.shape[1]], (v > 0) @ weights[: v.shape[1]]
-        table = np.zeros((2 ** u.shape[1], 2 ** v.shape[1]))
-        np.add.at(table, (first, second), 1)
-        expected = np.outer(table.sum(1), table.sum(0)) / len(u)
-        filled = [int((counts > 0).sum()) for counts in (table, table.sum(1), table.sum(0))]
-        excess = (filled[0] - filled[1] - filled[2] + 1) / (2 * len(u))
-        ratio = np.log(table[first, second] / expected[first, second]) - excess
+        first, second = (symbols(side) for side in self.sides)
+        filled = [len(np.unique(codes)) for codes in (first * (second.max() + 1) + second, first, second)]
+        excess = (filled[0] - filled[1] - filled[2] + 1) / (2 * len(first))
+        ratio = cell_ratio(first, second) - excess
         return OverK(ratio, ratio)
 
     @property
@@ -222,12 +217,22 @@ def cheap_candidates(samples: Samples) -> Found:
         each = [samples.direct(rows, samples.seed + i) for i, rows in enumerate(samples.selecting)]
         found += each
         if sum(samples.dims) > 2 and ROWS_PER_CELL * 2 ** sum(samples.dims) <= len(samples.selecting[0]):
-            found += [Quadrants("quadrants", c.project, c.rows, c.k, c.seed, c.among) for c in each]
+            found += [_signs(samples, half) for half in (0, 1)]
     for name, fit in families(samples.dims).items():
         fits = [fit(samples.x, samples.y, rows, samples.seed) for rows in samples.selecting[::-1]]
         for half, fitted in enumerate(fits):
             found += _of_family(name, fitted, samples, half)
     return _by_name(found)
+
+
+def _signs(samples: Samples, half: int) -> Signs:
+    """Sides of the thresholds that the other half fitted."""
+    at_x, at_y = thresholds(samples.x, samples.y, samples.selecting[1 - half])
+
+    def project(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return samples.x[rows] > at_x, samples.y[rows] > at_y
+
+    return Signs("signs", project, samples.selecting[half], samples.k, samples.seed, samples.among)
 
 
 def learned_candidates(samples: Samples) -> Found:
