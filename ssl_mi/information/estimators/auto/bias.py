@@ -1,13 +1,20 @@
-"""The bias of KSG on some rows: its shape from Gaussian twins, its size from the rows themselves.
+"""The bias of KSG on some rows: from Gaussian twins, and from how the rows' own estimate changes with k.
 
-Twins are Gaussian samples whose mutual information is known, with the covariance of the rows. They show how the bias b
-of KSG changes with the number of neighbours. How large it is on rows that are not Gaussian shows in how their own
-estimate changes between k and 4 k:
+A bias that grows with the number of neighbours shows in the steps d1 = I_k - I_4k and d2 = I_4k - I_16k. Where each is
+q times the one before, what is missing at k is
 
-    scale = (I_k - I_4k) / (b_k - b_4k), within 0 .. 1        bias of the rows = scale * b_k
+    G = d1 / (q - 1),     q = d2 / d1
 
-On Gaussian rows the scale is 1 up to noise, and one standard error is given to it. Where KSG gives the same at k and at
-4 k there is no bias that moves with k, and nothing is corrected, whatever the twins have.
+KSG has other biases, which are smaller and of either sign, and G is more than what is missing. Two things are therefore
+measured. Twins are Gaussian samples whose mutual information is known, with the covariance of the rows: b_twin is their
+bias, and G_twin what their steps show.
+
+    bias = b_twin G / G_twin                where G <= G_twin: rows that are like Gaussians, or need less
+    bias = b_twin - (G - G_twin) / 2        where G > G_twin: rows that share what their covariance does not show
+
+One half is what was measured on samples of either kind (Gaussians in 3 + 3 and 4 + 4 dimensions, mixtures and heavy
+tails: .3 to .6 of G). What the steps leave open is `doubt`: it widens the interval. On Gaussian rows G = G_twin up to
+noise, of which one standard error is given to it.
 
 Rows may fill fewer dimensions than they have columns (points on a sphere; columns that are functions of others). Their
 twins then have as many dimensions as the rows do locally, and share as much as the rows do.
@@ -28,19 +35,29 @@ from ssl_mi.information.inference.dependence import Rows
 from ssl_mi.information.inference.neighbour_check import FACTOR
 from ssl_mi.information.neighbours import queries
 
-TWIN_ROWS = 3000  # of a twin at most: the scale, measured on all rows, makes up for the rest
-TWINS = {2: 12, 3: 8, 4: 8}  # by dimensions of both sides together; else
-FEWEST_TWINS = 4
+TWIN_ROWS = 10_000  # of a twin at most; the bias is brought to more rows by its exponent
+ROWS_OF_TWINS = 40_000  # of all of them
+TWINS = {2: 12, 3: 8, 4: 8}  # at most, by dimensions of both sides together; else
+MANY_TWINS, FEWEST_TWINS = 6, 4
+FLATTEST = 0.4  # of q - 1: steps that hardly grow say little of what is missing
+SHARE = 0.5  # of G that is bias, where twins do not explain it
+SYSTEMATIC = 0.015  # of the estimate, beyond 1 + 1 dimensions: what neither twins nor steps show
 LOCAL_ROWS = 2000  # enough to see how many dimensions rows fill
 LOCAL_NEIGHBOURS = 12
 SHARED = 1.3, 0.11  # rows share neighbours, so an average over them varies more; see `variance`
 
 
 class OverK(NamedTuple):
-    """KSG of the same rows at k and at 4 k: float64 [n] each, whose means are the estimates in nats."""
+    """KSG of the same rows at k, 4 k and 16 k: float64 [n] each, whose means are the estimates in nats."""
 
     at_k: np.ndarray
     at_more: np.ndarray
+    at_most: np.ndarray
+
+    @property
+    def means(self) -> np.ndarray:
+        """Of the three."""
+        return np.array([pointwise.mean() for pointwise in self])
 
     @property
     def change(self) -> float:
@@ -49,31 +66,33 @@ class OverK(NamedTuple):
 
 
 class Bias(NamedTuple):
-    """A bias to subtract at k and at 4 k neighbours, nats, and its variance."""
+    """A bias to subtract at k and at 4 k neighbours, nats, its variance, and what it may be off by beyond noise."""
 
     at_k: float
     at_more: float
     variance: float
+    doubt: float
 
 
-NO_BIAS = Bias(0.0, 0.0, 0.0)
+NO_BIAS = Bias(0.0, 0.0, 0.0, 0.0)
 
 
 def ksg_over_k(u: np.ndarray, v: np.ndarray, k: int, rows: Rows | None = None) -> OverK:
-    """KSG 1 of float64 u [n, r] and v [n, s], as `ksg_pointwise` has it, at k and at 4 k (at most n - 1)."""
+    """KSG 1 of float64 u [n, r] and v [n, s], as `ksg_pointwise` has it, at k, 4 k and 16 k (at most n - 1)."""
     from scipy.special import digamma
 
     n = len(u)
-    ks = (k, min(FACTOR * k, n - 1))
+    ks = (k, min(FACTOR * k, n - 1), min(FACTOR**2 * k, n - 1))
     if rows is not None and rows.lags:
         return OverK(*(ksg_pointwise(u, v, neighbours, rows=rows) for neighbours in ks))
     psi = digamma(np.arange(1, n + 1))  # of inside + 1
     inside_u, inside_v = queries.counts_over_k(u, v, ks)
-    at_k, at_more = (
-        psi[neighbours - 1] + psi[n - 1] - psi[a] - psi[b]
-        for neighbours, a, b in zip(ks, inside_u, inside_v, strict=True)
+    return OverK(
+        *(
+            psi[neighbours - 1] + psi[n - 1] - psi[np.maximum(a, neighbours - 1)] - psi[np.maximum(b, neighbours - 1)]
+            for neighbours, a, b in zip(ks, inside_u, inside_v, strict=True)
+        )
     )
-    return OverK(at_k, at_more)
 
 
 def variance(pointwise: np.ndarray, dims: int, rows: Rows | None = None) -> float:
@@ -87,17 +106,33 @@ def variance(pointwise: np.ndarray, dims: int, rows: Rows | None = None) -> floa
 
 def bias_of(u: np.ndarray, v: np.ndarray, k: int, values: OverK, seed: int, rows: Rows | None = None) -> Bias:
     """The bias of KSG on u [n, r] and v [n, s], whose own estimates are `values`."""
-    covariance, r = _twin_covariance(u, v, float(values.at_k.mean()), seed)
+    value = float(values.at_k.mean())
+    covariance, r = _twin_covariance(u, v, value, seed)
     twins = _twins(covariance, r, len(u), k, seed)
-    low, high = twins.mean(0)
-    count = len(twins)
-    moved = low - high
+    twin, count = twins.mean(0), len(twins)
+    expected, step = _missing(*_steps(twin)), _steps(twin)[0]
     error = np.sqrt(variance(values.at_more - values.at_k, 0, rows) + (twins[:, 0] - twins[:, 1]).var(ddof=1) / count)
-    if abs(moved) <= error:  # no change is expected that could be told from noise
-        return Bias(float(low), float(high), float(twins[:, 0].var(ddof=1) / count))
-    scale = float(np.clip(values.change / moved + error / abs(moved), 0.0, 1.0))
-    spread = scale**2 * twins[:, 0].var(ddof=1) / count + (low * error / moved) ** 2
-    return Bias(scale * float(low), scale * float(high), float(spread))
+    first, second = _steps(values.means)
+    scale = 1.0
+    if abs(step) > error:
+        scale = float(np.clip(_missing(first + error, second) / max(expected, 1e-12), 0.0, 1.0))
+    extra = SHARE * max(0.0, _missing(first - error, second) - expected)
+    extra_at_more = extra + SHARE * max(0.0, first - error - step) if extra else 0.0
+    known = scale * twin
+    spread = scale**2 * twins[:, 0].var(ddof=1) / count
+    floor = SYSTEMATIC * abs(value) if len(covariance) > 2 else 0.0
+    doubt = max(extra + (1.25 - scale) * abs(float(known[0])), floor)
+    return Bias(float(known[0]) - extra, float(known[1]) - extra_at_more, float(spread), doubt)
+
+
+def _steps(means: np.ndarray) -> tuple[float, float]:
+    """d1 and d2 of values at k, 4 k and 16 k."""
+    return float(means[0] - means[1]), float(means[1] - means[2])
+
+
+def _missing(first: float, second: float) -> float:
+    """G of two steps; 0 where the first does not show."""
+    return first**2 / max(second - first, FLATTEST * first) if first > 0 else 0.0
 
 
 def _twin_covariance(u: np.ndarray, v: np.ndarray, nats: float, seed: int) -> tuple[np.ndarray, int]:
@@ -114,7 +149,7 @@ def _twin_covariance(u: np.ndarray, v: np.ndarray, nats: float, seed: int) -> tu
 
 
 def _twins(covariance: np.ndarray, r: int, n: int, k: int, seed: int) -> np.ndarray:
-    """E KSG - I of Gaussians with that covariance, at k and 4 k neighbours: [twins, 2], nats.
+    """E KSG - I of n rows of Gaussians with that covariance, at k, 4 k and 16 k neighbours: [twins, 3], nats.
 
     KSG and the exact log density ratio are averaged over the same rows, so most of the sampling noise cancels.
     """
@@ -126,14 +161,17 @@ def _twins(covariance: np.ndarray, r: int, n: int, k: int, seed: int) -> np.ndar
     difference = np.linalg.inv(covariance) - np.linalg.inv(apart)
     constant = (np.linalg.slogdet(apart)[1] - np.linalg.slogdet(covariance)[1]) / 2
     rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(TWINS.get(len(root), FEWEST_TWINS)):
-        z = rng.standard_normal((min(n, TWIN_ROWS), len(root))) @ root.T
+    size, found = min(n, TWIN_ROWS), []
+    for _ in range(int(np.clip(ROWS_OF_TWINS // size, FEWEST_TWINS, TWINS.get(len(root), MANY_TWINS)))):
+        z = rng.standard_normal((size, len(root))) @ root.T
         log_ratio = constant - ((z @ difference) * z).sum(1) / 2
         w = normal_scores(z)  # as the rows themselves were
         twin = ksg_over_k(np.ascontiguousarray(w[:, :r]), np.ascontiguousarray(w[:, r:]), k)
-        found.append([pointwise.mean() - log_ratio.mean() for pointwise in twin])
-    return np.array(found)
+        found.append(twin.means - log_ratio.mean())
+    twins = np.array(found)
+    first, second = _steps(twins.mean(0))
+    exponent = np.clip(np.log(max(second / first, 1.0)) / np.log(FACTOR), 0.2, 1.0) if first > 0 else 1.0
+    return twins * (n / size) ** -exponent
 
 
 def local_dimension(u: np.ndarray, seed: int) -> int:

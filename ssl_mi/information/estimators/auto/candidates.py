@@ -88,14 +88,14 @@ class Candidate:
         return self.family == "direct" or (self.dims[0] == 1 and not self.tail_columns)
 
     @cached_property
-    def over_k(self) -> OverK:
-        """KSG at k and at 4 k neighbours."""
-        return ksg_over_k(*self.sides, self.k, self.dependent)
-
-    @property
     def pointwise(self) -> np.ndarray:
         """float64 [n], whose mean is the estimate before corrections, nats."""
-        return self.over_k.at_k
+        return ksg_pointwise(*self.sides, self.k, rows=self.dependent)
+
+    @cached_property
+    def over_k(self) -> OverK:
+        """The same at k, 4 k and 16 k neighbours."""
+        return ksg_over_k(*self.sides, self.k, self.dependent)
 
     @cached_property
     def bias(self) -> Bias:
@@ -105,7 +105,7 @@ class Candidate:
     @property
     def value(self) -> float:
         """The estimate, nats."""
-        return float(self.over_k.at_k.mean()) - self.bias.at_k + self.tail
+        return float(self.pointwise.mean()) - self.bias.at_k + self.tail
 
     @property
     def value_at_more_k(self) -> float:
@@ -153,13 +153,17 @@ class Signs(Candidate):
         return False
 
     @cached_property
-    def over_k(self) -> OverK:
-        """The same at any k: there are no neighbours."""
+    def pointwise(self) -> np.ndarray:
+        """Relative frequencies, less their bias."""
         first, second = (symbols(side) for side in self.sides)
         filled = [len(np.unique(codes)) for codes in (first * (second.max() + 1) + second, first, second)]
         excess = (filled[0] - filled[1] - filled[2] + 1) / (2 * len(first))
-        ratio = cell_ratio(first, second) - excess
-        return OverK(ratio, ratio)
+        return cell_ratio(first, second) - excess
+
+    @cached_property
+    def over_k(self) -> OverK:
+        """The same at any k: there are no neighbours."""
+        return OverK(self.pointwise, self.pointwise, self.pointwise)
 
     @property
     def bias(self) -> Bias:  # type: ignore[override]
@@ -232,7 +236,9 @@ def _signs(samples: Samples, half: int) -> Signs:
     def project(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return samples.x[rows] > at_x, samples.y[rows] > at_y
 
-    return Signs("signs", project, samples.selecting[half], samples.k, samples.seed, samples.among)
+    found = Signs("signs", project, samples.selecting[half], samples.k, samples.seed, samples.among)
+    promised = found.on(samples.selecting[1 - half])
+    return replace(found, shortfall=max(0.0, promised.score - found.score))
 
 
 def learned_candidates(samples: Samples) -> Found:

@@ -199,6 +199,11 @@ class Selection:
         return float(np.mean([part.bias.at_k for part in self.parts]))
 
     @property
+    def doubt(self) -> float:
+        """What the bias may be off by beyond noise, nats."""
+        return float(np.mean([part.bias.doubt for part in self.parts]))
+
+    @property
     def raw_change(self) -> float:
         """From k to more neighbours, before any correction, nats."""
         return -float(np.mean([part.over_k.change for part in self.parts]))
@@ -337,15 +342,16 @@ def _is_tested(candidate: Candidate, dims: tuple[int, int]) -> bool:
 def _interval(selection: Selection, level: float) -> tuple[float, float]:
     """Noise, doubt about the bias, and, upwards, what the projection missed.
 
-    The bias that twins cannot show moves with k: estimates at k and at 4 k that differ by more than their noise are
-    both off, the first by about as much as they differ. A negative bias was added for: downwards it is not counted.
+    The bias that was not corrected moves with k: estimates at k and at 4 k that differ by more than their noise are
+    both off, the first by about as much as they differ. A negative bias was added for: downwards it may be all wrong.
     """
     from scipy.stats import norm
 
     noise = float(norm.ppf((1 + level) / 2)) * selection.se
-    noise += max(0.0, abs(selection.value_at_more_k - selection.value) - selection.se_of_change)
-    low = selection.value - noise - max(abs(selection.bias) / 4, -selection.bias)
-    return low, selection.value + noise + abs(selection.bias) / 4 + selection.projection_gap
+    moved = abs(selection.value_at_more_k - selection.value) - selection.se_of_change
+    doubt = max(selection.doubt, moved)
+    low = selection.value - noise - max(doubt, -selection.bias)
+    return low, selection.value + noise + doubt + selection.projection_gap
 
 
 def _independence_test(
