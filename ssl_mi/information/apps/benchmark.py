@@ -12,7 +12,15 @@ from pathlib import Path
 
 from ssl_mi.information.apps.status import DONE, WRONG_USAGE, exit_status
 
-SUITES = ("beyond-normal", "more", "all")  # those of distributions.suites, which a test checks
+SUITES = (
+    "beyond-normal",
+    "bmi",
+    "everyday",
+    "everyday-tuning",
+    "everyday-report",
+    "more",
+    "all",
+)  # those of distributions.suites, which a test checks
 
 ABOUT = """\
 Estimate mutual information where it is known, and show the errors. All estimators are given the same samples: those

@@ -3,52 +3,18 @@
 `BEYOND_NORMAL` holds the tasks of Czyz, Grabowski, Vogt, Beerenwinkel, Marx 2023 (arXiv 2306.11078), under
 the identifiers of their benchmark, written anew. `MORE` holds what that suite has not: the sphere, discrete and
 mixed pairs, multiplicative noise, signals deep inside many dimensions, independence, and much information.
+`EVERYDAY` (everyday.py) holds the kinds of samples that people bring.
 """
 
 import difflib
-from dataclasses import dataclass
-
-import numpy as np
 
 from ssl_mi.information.distributions import families as d
 from ssl_mi.information.distributions import transforms as t
+from ssl_mi.information.distributions.everyday import EVERYDAY, EVERYDAY_REPORT, EVERYDAY_TUNING
+from ssl_mi.information.distributions.task import Task
 
 RHO = 0.75  # of every 1 x 1 Gaussian task
 STRENGTH = 2.0  # of a 2-pair task: rho = strength^2 / (1 + strength^2) = 0.8
-
-
-@dataclass(frozen=True)
-class Task:
-    """A distribution with a name (used in tables and files) and a title (for people).
-
-    Args:
-        name: used in tables and files.
-        title: for people.
-        distribution: samples the pairs, and has their I(X; Y).
-    """
-
-    name: str
-    title: str
-    distribution: d.Distribution
-
-    @property
-    def mi(self) -> float:
-        """I(X; Y) in nats, exact."""
-        return self.distribution.mi
-
-    @property
-    def dims(self) -> tuple[int, int]:
-        """Coordinates of X and of Y."""
-        return self.distribution.dim_x, self.distribution.dim_y
-
-    def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """n independent pairs: float64 [n, dim_x] and [n, dim_y]."""
-        return self.distribution.sample(n, rng)
-
-    def through(self, prefix: str, title: str, x: t.Map, y: t.Map | None = None, dims: str = "") -> "Task":
-        """This task seen through invertible maps of X and (if given) Y, under a longer name."""
-        name = f"{prefix}-{self.name}"
-        return Task(name, dims or f"{title} @ {self.title}", t.Transformed(self.distribution, x, y))
 
 
 def _asinh(task: Task) -> Task:
@@ -150,8 +116,12 @@ BEYOND_NORMAL: tuple[Task, ...] = _beyond_normal()
 MORE: tuple[Task, ...] = _more()
 SUITES: dict[str, tuple[Task, ...]] = {
     "beyond-normal": BEYOND_NORMAL,
+    "bmi": BEYOND_NORMAL,
+    "everyday": EVERYDAY,
+    "everyday-tuning": EVERYDAY_TUNING,
+    "everyday-report": EVERYDAY_REPORT,
     "more": MORE,
-    "all": BEYOND_NORMAL + MORE,
+    "all": BEYOND_NORMAL + MORE + EVERYDAY,
 }
 
 

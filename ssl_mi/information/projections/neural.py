@@ -43,6 +43,7 @@ TRAINING = Training(
 )
 DROPOUT = 0.2
 HELD_OUT = 0.15
+MOST_HELD_OUT = 750  # rows; all pairs of them are scored at every check
 FEWEST_ROWS = 50  # a few of which are held out for validation
 WIDEST = 64  # columns the networks see; more go through PCA and CCA first
 
@@ -246,7 +247,7 @@ def _train(sets: Sequence[Arrays], members: int, training: Training, seed: int) 
     """(f, g) of each set of rows x [n, dx], y [n, dy], with every member at its best check."""
     generator = torch.Generator().manual_seed(seed)
     n = min(len(x) for x, _ in sets)
-    held = max(16, int(HELD_OUT * n))
+    held = max(16, min(int(HELD_OUT * n), MOST_HELD_OUT))
     rows_x, rows_y, init_x, init_y = [], [], [], []
     for x, y in sets:
         start_x, start_y = _gaussian_critic(x, y)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from ssl_mi.information.distributions import families as d
+from ssl_mi.information.distributions.everyday import EVERYDAY, EVERYDAY_REPORT, EVERYDAY_TUNING, KINDS
+from ssl_mi.information.distributions.monte_carlo import monte_carlo
 from ssl_mi.information.distributions.suites import BEYOND_NORMAL, MORE, SUITES, find_task
 
 # Identifiers, dimensions and nats of the benchmark of Czyz et al. 2023, as its authors print them.
@@ -76,7 +78,7 @@ def test_each_task_draws_finite_rows_of_its_dimensions_that_the_generator_decide
 
 
 def test_names_are_unique_and_a_wrong_one_is_answered_with_the_nearest():
-    assert len({task.name for task in SUITES["all"]}) == len(BEYOND_NORMAL) + len(MORE)
+    assert len({task.name for task in SUITES["all"]}) == len(BEYOND_NORMAL) + len(MORE) + len(EVERYDAY)
     with pytest.raises(ValueError, match=r"1v1-normal-0\.76.*nearest: .*1v1-normal-0\.75"):
         find_task("1v1-normal-0.76")
 
@@ -104,3 +106,34 @@ def test_bimodal_margins_have_the_published_modes():
 def test_independent_tasks_share_nothing():
     assert all(task.mi == 0 for task in MORE if task.name.startswith("independent"))
     assert isinstance(find_task("independent-4-4").distribution, d.Gaussian)
+
+
+def test_the_halves_of_the_everyday_suite_share_no_task_and_both_hold_every_kind():
+    tuning, report = ({task.name for task in half} for half in (EVERYDAY_TUNING, EVERYDAY_REPORT))
+    assert not tuning & report
+    assert tuning | report == {task.name for task in EVERYDAY}
+    assert {KINDS[name] for name in tuning} == {KINDS[name] for name in report} == set(KINDS.values())
+
+
+def with_ratio(distribution):
+    """The distributions with an exact log ratio that a task is made of."""
+    if isinstance(distribution, d.Product):
+        return [part for whole in distribution.parts for part in with_ratio(whole)]
+    base = getattr(distribution, "base", distribution)
+    return [base] if hasattr(base, "pointwise") else with_ratio(base)
+
+
+@pytest.mark.parametrize("task", EVERYDAY, ids=lambda task: task.name)
+def test_an_everyday_truth_is_the_mean_of_the_exact_log_ratio(task):
+    for base in with_ratio(task.distribution):
+        mean, error = monte_carlo(base, rows=4000)
+        # Four standard errors, with half a unit of the last stored digit.
+        assert abs(mean - base.mi) < 4 * error + 5e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", EVERYDAY, ids=lambda task: task.name)
+def test_an_everyday_truth_is_that_of_many_rows(task):
+    for base in with_ratio(task.distribution):
+        mean, error = monte_carlo(base, rows=400_000, seed=1)
+        assert abs(mean - base.mi) < 4 * error + 5e-5

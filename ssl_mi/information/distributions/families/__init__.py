@@ -16,6 +16,15 @@ Bad parameters raise ValueError with the name and the value.
 """
 
 from ssl_mi.information.distributions.families.base import Distribution, Product
+from ssl_mi.information.distributions.families.channel import NoisyCurve
+from ssl_mi.information.distributions.families.copula import Clayton
+from ssl_mi.information.distributions.families.counts import (
+    GammaPoisson,
+    Independent,
+    LabelledClusters,
+    Rectified,
+    SharedPoisson,
+)
 from ssl_mi.information.distributions.families.discrete import SymmetricChannel, binary_symmetric_channel
 from ssl_mi.information.distributions.families.gaussian import (
     Gaussian,
@@ -26,33 +35,54 @@ from ssl_mi.information.distributions.families.gaussian import (
     sparse_gaussian,
 )
 from ssl_mi.information.distributions.families.mixed import BernoulliGaussian, GaoMixed, ZeroInflatedPoisson
+from ssl_mi.information.distributions.families.mixture import (
+    GaussianMixture,
+    clusters,
+    crossing_lines,
+    digits,
+    random_clusters,
+)
 from ssl_mi.information.distributions.families.noise import (
     AdditiveUniform,
     MultiplicativeLogNormal,
     MultiplicativeUniform,
 )
+from ssl_mi.information.distributions.families.signs import Parity
 from ssl_mi.information.distributions.families.sphere import PhasePair, VonMisesFisher
 from ssl_mi.information.distributions.families.student import StudentT, student_t
 
 __all__ = [
     "AdditiveUniform",
     "BernoulliGaussian",
+    "Clayton",
     "Distribution",
+    "GammaPoisson",
     "GaoMixed",
     "Gaussian",
+    "GaussianMixture",
+    "Independent",
+    "LabelledClusters",
     "MultiplicativeLogNormal",
     "MultiplicativeUniform",
+    "NoisyCurve",
+    "Parity",
     "PhasePair",
     "Product",
+    "Rectified",
+    "SharedPoisson",
     "StudentT",
     "SymmetricChannel",
     "VonMisesFisher",
     "ZeroInflatedPoisson",
     "additive_gaussian",
     "binary_symmetric_channel",
+    "clusters",
     "correlated_gaussian",
+    "crossing_lines",
     "dense_gaussian",
+    "digits",
     "gaussian_with_mi",
+    "random_clusters",
     "sparse_gaussian",
     "student_t",
 ]

@@ -20,7 +20,7 @@ By data processing each candidate bounds I(x; y) from below, up to the bias left
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,7 +34,13 @@ from ssl_mi.information.core.linalg import normal_scores
 from ssl_mi.information.core.repeats import dropped_copies, without_copies
 from ssl_mi.information.core.settings import check_seed, check_uncertainty, whole_number
 from ssl_mi.information.estimators.auto import categorical as categorical_sides
-from ssl_mi.information.estimators.auto.candidates import Candidate, Halves, all_candidates, evaluate
+from ssl_mi.information.estimators.auto.candidates import (
+    Candidate,
+    Found,
+    Samples,
+    cheap_candidates,
+    learned_candidates,
+)
 from ssl_mi.information.estimators.auto.categorical import Uncertainty
 from ssl_mi.information.estimators.auto.choice import Taken, choose
 from ssl_mi.information.estimators.auto.sides import Categorical, Side, read_sides
@@ -47,7 +53,9 @@ from ssl_mi.information.inference.permutation import PermutationTest, p_value
 FEWEST_ROWS = 40
 QUICK_PERMUTATIONS = 5  # where ways to take a side are compared
 LEARNING_ROWS = 500  # of a half; networks learn nothing from fewer
-NULL_ROWS = 3000  # enough to distinguish dependence from none, and cheap enough to permute often
+MOST_ROWS, MOST_ROWS_BEYOND = 1_000_000, 200_000  # up to 2 dimensions a side, and beyond; others are left out
+DOUBT = 0.03  # nats, or share of the value, by which estimates at k and at 4 k may differ before networks are tried
+NULL_ROWS = 2000  # enough to distinguish dependence from none, and cheap enough to permute often
 FEW_ROWS = 1000
 ROWS_PER_DIMENSION = 10
 NEAR = 0.6  # of the largest value that half of the rows can show
@@ -163,14 +171,12 @@ class Selection:
     Args:
         candidates: name -> [on the first half, on the second].
         halves: the candidate that each half was estimated through.
-        parts: those two; or one of all rows, where nothing was projected.
-        at_more_k: the same parts at more neighbours.
+        parts: those two, of all rows of their half; or one of all rows, where nothing was projected.
     """
 
-    candidates: Mapping[str, list[Candidate]]
+    candidates: Found
     halves: tuple[Candidate, Candidate]
     parts: tuple[Candidate, ...]
-    at_more_k: tuple[Candidate, ...]
 
     @property
     def chosen(self) -> list[str]:
@@ -190,26 +196,32 @@ class Selection:
     @property
     def bias(self) -> float:
         """The bias that was subtracted, nats."""
-        return float(np.mean([part.bias for part in self.parts]))
+        return float(np.mean([part.bias.at_k for part in self.parts]))
+
+    @property
+    def doubt(self) -> float:
+        """What the bias may be off by beyond noise, nats."""
+        return float(np.mean([part.bias.doubt for part in self.parts]))
+
+    @property
+    def raw_change(self) -> float:
+        """From k to more neighbours, before any correction, nats."""
+        return -float(np.mean([part.over_k.change for part in self.parts]))
 
     @property
     def value_at_more_k(self) -> float:
         """The estimate at more neighbours, nats."""
-        return float(np.mean([part.value for part in self.at_more_k]))
+        return float(np.mean([part.value_at_more_k for part in self.parts]))
 
     @property
     def se(self) -> float:
         """Noise of the rows and of the twins."""
-        return float(np.sqrt(sum(part.variance + part.bias_variance for part in self.parts))) / len(self.parts)
+        return float(np.sqrt(sum(part.variance + part.bias.variance for part in self.parts))) / len(self.parts)
 
     @property
     def se_of_change(self) -> float:
-        """Noise of `value_at_more_k - value`: that of the rows is mostly shared."""
-        pairs = zip(self.parts, self.at_more_k, strict=True)
-        apart = [
-            np.var(b.pointwise - a.pointwise, ddof=1) / len(a.u) + a.bias_variance + b.bias_variance for a, b in pairs
-        ]
-        return float(np.sqrt(sum(apart))) / len(self.parts)
+        """Noise of `value_at_more_k - value`."""
+        return float(np.sqrt(sum(part.variance_of_change for part in self.parts))) / len(self.parts)
 
     @property
     def projection_gap(self) -> float:
@@ -221,24 +233,35 @@ class Selection:
         prospects = []
         for nested in families.values():
             best = [max(of_half, key=lambda c: c.score) for of_half in zip(*nested, strict=True)]
-            prospects.append(np.mean([candidate.optimistic_value for candidate in best]))
-        return max(0.0, float(max(prospects, default=self.value)) - self.value)
+            prospects.append(np.mean([candidate.optimistic_score for candidate in best]))
+        score = float(np.mean([half.score for half in self.halves]))
+        return max(0.0, float(max(prospects, default=score)) - score)
+
+    @property
+    def unresolved(self) -> bool:
+        """Whether nearest neighbours left a doubt that networks, in fewer dimensions, may remove.
+
+        The estimate moves with k, or most of what it moves by had to be corrected.
+        """
+        moved = abs(self.value_at_more_k - self.value) > max(DOUBT, DOUBT * abs(self.value), 3 * self.se_of_change)
+        return moved or abs(self.bias) > max(2 * DOUBT, 2 * DOUBT * abs(self.value))
 
 
 def _continuous(x: Variable, y: Variable, k: int, learned: bool, how: Uncertainty) -> Estimate:
     level, permutations, seed, rows = how
-    n, dims = x.n, (x.d, y.d)
     cautions = (*standardize(x)[2], *standardize(y)[2])
-    if n < FEWEST_ROWS:
-        raise ValueError(f"x and y have n={n} rows: cross-fitting on two halves needs {FEWEST_ROWS}; use ksg")
-    check_neighbours(k, n if max(dims) == 1 else n // 2, FACTOR)
+    if x.n < FEWEST_ROWS:
+        raise ValueError(f"x and y have n={x.n} rows: cross-fitting on two halves needs {FEWEST_ROWS}; use ksg")
     rng = np.random.default_rng(seed)
+    x, y, rows, subsampled = _at_most(x, y, rows, rng)
+    n, dims = x.n, (x.d, y.d)
+    check_neighbours(k, n if max(dims) == 1 else n // 2, FACTOR)
     halves = rows.halves(rng)
     networks = learned and n // 2 >= LEARNING_ROWS and max(dims) > 1
-    selection = _select(normal_scores(x.values, rng), normal_scores(y.values, rng), halves, k, networks, seed, rows)
-    test = (
-        _independence_test(selection.candidates, k, permutations, rng, rows.take(halves[1])) if permutations else None
-    )
+    samples = Samples(normal_scores(x.values, rng), normal_scores(y.values, rng), halves, k, seed, rows)
+    selection = _select(samples, networks)
+    tested = [both[1] for both in selection.candidates.values() if _is_tested(both[1], dims)]
+    test = _independence_test(tested, k, permutations, rng) if permutations else None
     return Estimate(
         value=selection.value,
         kind="lower bound" if selection.projected else "point estimate",
@@ -253,36 +276,87 @@ def _continuous(x: Variable, y: Variable, k: int, learned: bool, how: Uncertaint
         projection=" and ".join(selection.chosen) + ", cross-fitted" if selection.projected else None,
         estimator="mutual_information",
         settings={"k": k, "seed": seed, "chosen": _reason(selection)},
-        warnings=(*cautions, *_cautions(selection, k, n, dims, networks)),
+        warnings=(*cautions, *subsampled, *_cautions(selection, k, n, dims, networks)),
     )
 
 
-def _select(x: np.ndarray, y: np.ndarray, halves: Halves, k: int, networks: bool, seed: int, rows: Rows) -> Selection:
+def _at_most(
+    x: Variable, y: Variable, rows: Rows, rng: np.random.Generator
+) -> tuple[Variable, Variable, Rows, tuple[Caution, ...]]:
+    """The samples, or as many of their rows as can be searched in a minute, and a caution that names the number."""
+    limit = MOST_ROWS if max(x.d, y.d) <= 2 else MOST_ROWS_BEYOND
+    if x.n <= limit:
+        return x, y, rows, ()
+    some = np.sort(rng.permutation(x.n)[:limit])
+    text = f"{limit} of n = {x.n} rows, drawn at random, were used: more would take minutes and change little"
+    caution = Caution("subsample", text, {"n": x.n, "threshold": limit})
+    return x._replace(values=x.values[some]), y._replace(values=y.values[some]), rows.take(some), (caution,)
+
+
+def _select(samples: Samples, networks: bool) -> Selection:
     """Steps 2 to 4 of the module's description."""
-    found = all_candidates(x, y, halves, k, networks, seed, rows)
-    best = [max(found, key=lambda name: found[name][half].score) for half in (0, 1)]
+    found = cheap_candidates(samples)
+    if networks and max(samples.dims) > MAX_DIMS:
+        return _selection({**found, **learned_candidates(samples)}, samples)
+    selection = _selection(found, samples)
+    if networks and selection.unresolved:
+        return _selection({**found, **learned_candidates(samples)}, samples)
+    return selection
+
+
+def _selection(found: Found, samples: Samples) -> Selection:
+    best = [_best(found, half) for half in (0, 1)]
     chosen = found[best[1]][0], found[best[0]][1]  # each half is estimated as the other half prefers
-    direct = all(candidate.family == "direct" for candidate in chosen)
-    parts = (evaluate(x, y, k, seed, rows),) if direct else chosen
-    return Selection(found, chosen, parts, tuple(part.with_k(FACTOR * k) for part in parts))
+    if all(candidate.family == "direct" for candidate in chosen):
+        parts: tuple[Candidate, ...] = (samples.direct(np.arange(len(samples.x)), samples.seed),)
+    else:
+        parts = tuple(
+            candidate if len(candidate.rows) == len(rows) else candidate.on(rows)
+            for candidate, rows in zip(chosen, samples.halves, strict=True)
+        )
+    return Selection(found, chosen, parts)
+
+
+def _best(found: Found, half: int) -> str:
+    """The candidate with the largest score on a half; none but the direct one where that is as large up to noise.
+
+    The direct one leaves nothing out and is estimated on all rows.
+    """
+    best = max(found, key=lambda name: found[name][half].score)
+    if best == "direct" or "direct" not in found:
+        return best
+    first, direct = found[best][half], found["direct"][half]
+    noise = float(np.std(first.pointwise - direct.pointwise)) / np.sqrt(len(direct.rows))
+    return "direct" if direct.score >= first.score - noise else best
+
+
+def _is_tested(candidate: Candidate, dims: tuple[int, int]) -> bool:
+    """Whether a candidate is part of the test's statistic.
+
+    It must not depend on the pairing of the rows that are tested: networks are part of it where they are always fitted.
+    """
+    if candidate.family == "learned" and max(dims) <= MAX_DIMS:
+        return False
+    return candidate.tests_dependence and (candidate.family not in ("polar", "pairs") or max(dims) > 2)
 
 
 def _interval(selection: Selection, level: float) -> tuple[float, float]:
     """Noise, doubt about the bias, and, upwards, what the projection missed.
 
-    The bias that twins cannot show moves with k: estimates at k and at 4 k that differ by more than their noise are
-    both off, the first by about as much as they differ. A negative bias was added for: downwards it is not counted.
+    The bias that was not corrected moves with k: estimates at k and at 4 k that differ by more than their noise are
+    both off, the first by about as much as they differ. A negative bias was added for: downwards it may be all wrong.
     """
     from scipy.stats import norm
 
     noise = float(norm.ppf((1 + level) / 2)) * selection.se
-    noise += max(0.0, abs(selection.value_at_more_k - selection.value) - selection.se_of_change)
-    low = selection.value - noise - max(abs(selection.bias) / 4, -selection.bias)
-    return low, selection.value + noise + abs(selection.bias) / 4 + selection.projection_gap
+    moved = abs(selection.value_at_more_k - selection.value) - selection.se_of_change
+    doubt = max(selection.doubt, moved)
+    low = selection.value - noise - max(doubt, -selection.bias)
+    return low, selection.value + noise + doubt + selection.projection_gap
 
 
 def _independence_test(
-    found: Mapping[str, list[Candidate]], k: int, permutations: int, rng: np.random.Generator, rows: Rows
+    tested: Sequence[Candidate], k: int, permutations: int, rng: np.random.Generator
 ) -> PermutationTest:
     """Mean estimate and p-value over derangements of the second half, the projections fitted on the first as they are.
 
@@ -291,11 +365,10 @@ def _independence_test(
     was fitted on the other, are tied to each other: p < .05 came up in 13% of independent samples of 2 + 2 dimensions,
     and in 8% of all when each half used the candidate that the other preferred.)
     """
-    tested = [both[1] for both in found.values() if both[1].tests_dependence]
-    n = min(NULL_ROWS, len(tested[0].u))
-    rows = rows.take(np.arange(n))
+    n = min(NULL_ROWS, len(tested[0].rows))
+    rows = tested[0].dependent.take(np.arange(n))
     partners = np.stack([rows.derangement(rng) for _ in range(permutations)])
-    sides = [(candidate.u[:n], candidate.v[:n]) for candidate in tested]
+    sides = [tuple(np.ascontiguousarray(side[:n]) for side in candidate.sides) for candidate in tested]
     observed = sum(float(ksg_pointwise(u, v, k, rows=rows).mean()) for u, v in sides)
     null = np.sum([null_values(u, v, k, partners, rows=rows) for u, v in sides], axis=0)
     return PermutationTest(float(null.mean()) / len(sides), p_value(observed, null))
@@ -313,12 +386,12 @@ def _cautions(selection: Selection, k: int, n: int, dims: tuple[int, int], netwo
     if n < FEW_ROWS:
         text = f"n = {n} rows are few: below {FEW_ROWS} expect an error of a tenth of a nat"
         found.append(Caution("few-rows", text, {"n": n, "threshold": FEW_ROWS}))
-    if abs(selection.bias) > max(0.05, 0.05 * abs(value)):
+    if max(abs(selection.bias), abs(selection.raw_change)) > max(0.1, 0.1 * abs(value)):
         text = (
-            f"a bias of {selection.bias:+.3f} nats, calibrated on Gaussian surrogates, was subtracted: the estimate "
-            "depends on it"
+            f"a bias of {selection.bias:+.3f} nats was subtracted, by how the estimate changes with k "
+            f"({selection.raw_change:+.3f} nats from k to 4 k): it depends on that"
         )
-        found.append(Caution("bias-correction", text, {"bias": selection.bias}))
+        found.append(Caution("bias-correction", text, {"bias": selection.bias, "change": selection.raw_change}))
     return (*found, *_cautions_of_size(selection, k, n), *_halves_disagree(selection), *_over_k(selection, k))
 
 
@@ -345,7 +418,7 @@ def _cautions_of_size(selection: Selection, k: int, n: int) -> tuple[Caution, ..
 
 
 def _halves_disagree(selection: Selection) -> tuple[Caution, ...]:
-    first, second = (half.value for half in selection.halves)
+    first, second = (half.value if selection.projected else half.score for half in selection.halves)
     if abs(first - second) <= max(0.05, 5 * selection.se):
         return ()
     text = f"the two halves disagree: {first:.3f} and {second:.3f}"
@@ -357,8 +430,8 @@ def _over_k(selection: Selection, k: int) -> tuple[Caution, ...]:
 
 
 def _reason(selection: Selection) -> str:
-    """What was chosen, over the best candidate of each other family."""
-    average = {name: float(np.mean([c.value for c in both])) for name, both in selection.candidates.items()}
+    """What was chosen, over the best candidate of each other family with its score."""
+    average = {name: float(np.mean([c.score for c in both])) for name, both in selection.candidates.items()}
     best: dict[str, str] = {}
     for name in sorted(average, key=lambda name: average[name]):
         best[selection.candidates[name][0].family] = name
