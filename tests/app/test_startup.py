@@ -13,9 +13,7 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
-from torch import nn
 
-from ssl_mi.app import startup
 from ssl_mi.information.variational.bounds import InfoNCE
 from ssl_mi.module import JointEmbedding
 
