@@ -61,7 +61,7 @@ class EvaluatedImages(ImageData):
 
     def row_names(self, split: str, row: int) -> str:
         """The file of a row of a split; "" where it is from no file."""
-        paths = self.paths.get("test" if split == "test" else "train", ())
+        paths = self.paths.get(split if split in self.paths else "train", ())
         return paths[int(self.rows[split][row])] if paths else ""
 
     def views(self, source: Any, draw: int) -> Batch:
@@ -92,9 +92,13 @@ class _Traced:
             self.prepare = source.prepare
 
     def load(self) -> Sets:
-        train, test, _ = Sets(*self.source.load())
         # Images without labels are of no use to an evaluation.
-        return Sets(self._numbered("train", train), None if test is None else self._numbered("test", test))
+        train, test, _, val = Sets(*self.source.load())
+        numbered = self._numbered("train", train)
+        return Sets(numbered, self._optional("test", test), None, self._optional("val", val))
+
+    def _optional(self, name: str, images: ImageSet | None) -> ImageSet | None:
+        return None if images is None else self._numbered(name, images)
 
     def _numbered(self, name: str, images: ImageSet) -> ImageSet:
         self.paths[name] = getattr(images.images, "paths", ())

@@ -351,7 +351,8 @@ def _tiff_shape(file: BinaryIO) -> tuple[int, int]:
 
 def _deep_rawmode(image: Image.Image) -> str | None:
     """How the pixels of a PNG of 16 bits and several channels are packed, of which Pillow keeps the upper 8 bits."""
-    args: Any = image.tile[0][3] if image.format == "PNG" and image.tile else None
+    tiles: Any = getattr(image, "tile", None)
+    args = tiles[0][3] if image.format == "PNG" and tiles else None
     return args if isinstance(args, str) and args in ("LA;16B", "RGB;16B", "RGBA;16B") else None
 
 
