@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,10 @@ from ssl_mi.app.startup import build, check_checkpoint, first_process
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from ssl_mi.app.memory import MemoryNeed
+
+log = logging.getLogger(__name__)
 
 
 class Run:
@@ -42,13 +47,16 @@ class Run:
         bar = progress_bar(cfg.progress)
         self.history = History(lines=bar is None and cfg.progress != "none")
         self.evaluate = build(cfg, "evaluation")
+        self.health = build(cfg, "health")
+        self.need: MemoryNeed | None = None
         self.schedules = [part for part in (build(cfg, "schedules") or {}).values() if part is not None]
         announce = LambdaCallback(on_fit_start=lambda trainer, module: self._print_facts())
         config: Any = OmegaConf.to_container(cfg, resolve=True)
         parameters = Hyperparameters(config)
         self.provenance = Provenance(config, self.command)
         checkpoint = build(cfg, "checkpoint")
-        parts = [*self.schedules, announce, parameters, self.provenance, self.history, self.evaluate, checkpoint, bar]
+        parts = [*self.schedules, announce, parameters, self.provenance, self.history, self.health, self.evaluate]
+        parts += [checkpoint, bar]
         callbacks = [part for part in parts if part is not None]
         logger = as_loggers(build(cfg, "logger"))
         self.trainer = instantiate(
@@ -91,6 +99,7 @@ class Run:
             **({"rare classes": rare} if rare else {}),
             "views": self.data.describe_views().replace("\n", "; "),
             "forward passes": module.towers.forward_passes,
+            **_described(module),
             **_started_from(module),
             "effective batch": split,
             "objective": module.objective.name,
@@ -102,6 +111,7 @@ class Run:
             "epochs": trainer.max_epochs,
             "devices": f"{trainer.world_size} x {trainer.accelerator.__class__.__name__.removesuffix('Accelerator')}",
             "precision": str(trainer.precision),
+            **({} if self.need is None else {"memory": self.need.describe()}),
             "seed": self.cfg.seed,
         }
 
@@ -144,12 +154,32 @@ class Run:
     def _print_facts(self) -> None:
         from rich.text import Text
 
+        self._estimate_memory()
         self.started = True
         if not first_process():
             return
         console = _console(quiet=self.quiet)
         for name, value in self.facts().items():
             console.print(Text.assemble((f"{name:>17}", "bold"), f"  {value}"), soft_wrap=True)
+
+    def _has_cautions(self) -> bool:
+        return self.health is not None and bool(self.health.cautions)
+
+    def _estimate_memory(self) -> None:
+        """Say what the run will need; refuse what would not fit, unless the configuration lets it start."""
+        from ssl_mi.app import memory
+
+        mode = self.cfg.get("memory_check", "off")
+        if mode == "off":
+            return
+        world = self.trainer.world_size
+        self.need = memory.estimate(self.module, self.data, self.module.make_optimizer, world)
+        try:
+            memory.check(self.need, world)
+        except ValueError as error:
+            if mode == "stop":
+                raise
+            log.warning("%s", error)
 
     def _close(self, ended: str) -> None:
         from rich.table import Table
@@ -163,6 +193,7 @@ class Run:
         rates = sorted(h["images_per_second"] for h in history)
         facts = {
             "ended": ended,
+            **({"cautions": [str(caution) for caution in self.health.cautions]} if self._has_cautions() else {}),
             "seconds": round(seconds, 1),
             "seconds of training epochs": round(sum(h["seconds"] for h in history), 1),
             "seconds of evaluation": {k: round(v, 2) for k, v in evaluated.items()},
@@ -194,6 +225,12 @@ def _console(width: int | None = None, quiet: bool = False) -> Console:
     from rich.console import Console
 
     return Console(width=width, quiet=quiet, markup=False, emoji=False, highlight=False)
+
+
+def _described(module: Any) -> dict[str, str]:
+    """The encoders that describe themselves."""
+    found = [part.describe() for part in module.towers.modules() if hasattr(part, "describe")]
+    return {"encoder": "; ".join(dict.fromkeys(found))} if found else {}
 
 
 def _started_from(module: Any) -> dict[str, str]:

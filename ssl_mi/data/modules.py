@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -330,7 +332,8 @@ class ImageData(ImageModule):
         labels: False forgets them: training and MI work without, probes do not.
         upscale: Allow images smaller than `size`, which then show nothing that was not there before.
         seed: Fixes the splits, the order of the batches, and every view.
-        num_workers: Processes that decode and crop images; only used where images stay in files.
+        num_workers: Processes that decode and crop images, "auto" for `available_workers()`; only used where images
+            stay in files.
         root: Where the files are; sources read it from here.
 
     Raises:
@@ -353,7 +356,7 @@ class ImageData(ImageModule):
         labels: bool = True,
         upscale: bool = False,
         seed: int = 0,
-        num_workers: int = 0,
+        num_workers: int | str = 0,
         root: str | None = None,
     ) -> None:
         super().__init__(augmentation, batch_size, size, mean, std, seed)
@@ -367,8 +370,8 @@ class ImageData(ImageModule):
                 f"data.limit={limit} is less than one batch (data.batch_size={batch_size}); "
                 "raise the one or lower the other"
             )
-        if num_workers < 0:
-            raise ValueError(f"data.num_workers={num_workers} must not be negative")
+        if num_workers != "auto" and (isinstance(num_workers, bool | str) or num_workers < 0):
+            raise ValueError(f"data.num_workers={num_workers}: use a whole number, 0 or more, or auto")
         self.sets = sets
         self.val_fraction, self.limit = val_fraction, limit
         self.val_limit, self.test_limit = val_limit, test_limit
@@ -435,7 +438,9 @@ class ImageData(ImageModule):
         return TrainImages(self._split("train"), self.augmentation, self.seed)
 
     def _workers(self) -> int:
-        return 0 if self._split("train").in_memory else self.num_workers  # memory needs none: they would only copy
+        if self._split("train").in_memory:  # workers would only copy
+            return 0
+        return available_workers() if isinstance(self.num_workers, str) else self.num_workers
 
     def _uncropped(self, source: Source) -> Source:
         images = next(self._split(name) for name, number in SPLITS.items() if number == source.split)
@@ -461,6 +466,18 @@ class ImageData(ImageModule):
                 f"{images.name}: the images are {height}x{width} pixels, smaller than data.size={self.size}; "
                 f"use data.size={min(height, width)}, or data.upscale=true to enlarge them"
             )
+
+
+def available_workers() -> int:
+    """One process less than this process's share of the cores, from 1 to 16; 0 where processes are not forked.
+
+    A process that is started anew imports the user's program again, which only a guarded program bears.
+    """
+    if multiprocessing.get_start_method() != "fork":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = cores // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", this_process()[1])))
+    return max(1, min(16, share - 1))
 
 
 def _without_unreadable(read: Callable[[Tensor], Any], rows: Tensor) -> Any:
