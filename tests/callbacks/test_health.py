@@ -10,13 +10,16 @@ from standins import GaussianViews, Observer
 
 from ssl_mi.callbacks import Health
 from ssl_mi.callbacks.health import trivial_loss
+from ssl_mi.information.variational.bounds import InfoNCE
+from ssl_mi.information.variational.critics import Cosine
+from ssl_mi.objectives.infomax import Infomax
+from ssl_mi.objectives.negatives import OtherSamples
 
 
 def trained(losses, change=None, width=10, epochs=None, health=None):
     """The cautions after epochs with these losses, for embeddings that are `change(views)` from the second epoch on."""
     health = Health() if health is None else health
-    data, module = GaussianViews(rho=[0.8] * width, n=200), Observer()
-    module.towers.out_dim = width
+    data, module = GaussianViews(rho=[0.8] * width, n=200), observer(width)
     trainer = SimpleNamespace(datamodule=data, global_step=0, max_epochs=epochs or len(losses), callback_metrics={})
     health.on_train_start(trainer, module)
     module.towers.change = change or (lambda x: x)
@@ -75,7 +78,8 @@ def test_the_loss_of_constant_embeddings_is_known_where_the_objective_prefers_ot
     assert all(torch.equal(v, before[k]) for k, v in module.objective.state_dict().items())
 
 
-def observer():
+def observer(width=10):
     module = Observer()
-    module.towers.out_dim = 10
+    module.objective = Infomax(width, Cosine(1.0), InfoNCE(), OtherSamples())
+    module.towers.out_dim = width
     return module
