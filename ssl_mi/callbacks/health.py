@@ -129,6 +129,7 @@ class Health(pl.Callback):
             self._say(
                 "absurd-loss", f"the loss is {loss:.3g}, where {usual:.3g} is usual: the run has diverged, although "
                 "the loss is finite; lower the learning rate", {"loss": loss, "usual": usual})  # fmt: skip
+            return
         near = trivial is not None and loss >= trivial - NEAR * max(1.0, abs(trivial))
         self._stuck = self._stuck + 1 if near else 0
         if self._stuck >= (min(self.patience, epochs) if epochs > 0 else self.patience):
