@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +15,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ssl_mi.data import duplicates
 from ssl_mi.data.batch import Batch, Source
 from ssl_mi.data.contracts import Known, UnreadableRows, Views
+from ssl_mi.data.duplicates import shared_images
 from ssl_mi.data.images.augmentations import Augmentation
 from ssl_mi.data.images.memory import TensorImages
 from ssl_mi.data.sampler import EpochBatches, EpochLoader, check_batch_size, this_process
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
+
+log = logging.getLogger(__name__)
 
 SPLITS = {"train": 0, "labelled": 0, "val": 1, "test": 2}  # name -> Source.split
 
@@ -257,6 +262,7 @@ class ImageModule(DataModule):
         if len(mean) != len(std) or min(std) <= 0:
             raise ValueError(f"data.mean={list(mean)} and data.std={list(std)}: one positive std a channel, please")
         self.size, self.mean, self.std = size, list(mean), list(std)
+        self.shared: dict[str, int | None] = {}  # split -> images that are also training images, where that is known
 
     def read(self, split: str, rows: Tensor) -> Source:
         """Images `rows` (int64 `[n]`) of a split: uint8 `[n, c, h, w]`, as they are in memory or decoded to squares."""
@@ -299,7 +305,8 @@ class ImageModule(DataModule):
         """What a report records of the images."""
         labelled: ImageSet = self._split("labelled")
         shape = None if labelled.shape is None else list(labelled.shape)
-        return {**super().report(), "shape": shape, "view_size": self.size, "in_memory": self.train.in_memory}
+        found = {"shape": shape, "view_size": self.size, "in_memory": self.train.in_memory}
+        return {**super().report(), **found, "shared_with_train": dict(self.shared)}
 
     def _form(self) -> str:
         found = self.report()
@@ -429,7 +436,11 @@ class ImageData(ImageModule):
             order = stratified_order(None, len(unlabelled), [self.seed, SPLITS["train"]])
             self.train = _with_unlabelled(labelled, unlabelled, order[: wanted - len(labelled)])
             self.labelled = replace(labelled, samples=self.train.images[: len(labelled)])  # shared, not copied
-        check_batch_size(self.batch_size, len(self.train), world)  # again: unreadable files may have been skipped
+        check_batch_size(self.batch_size, len(self.train), world)  # again: unreadable files may have been left out
+        held_out = {name: images for name, images in {"val": self.val, "test": self.test}.items() if images is not None}
+        self.shared = {name: shared_images(self.train.images, images.images) for name, images in held_out.items()}
+        if note := duplicates.describe(self.shared):
+            log.warning("%s: %s", self.train.name, note)
 
     # Batches
 
