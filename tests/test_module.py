@@ -166,9 +166,9 @@ def test_an_objective_of_maps_and_towers_that_hand_them_out_need_each_other(run)
     made = run("objective=amdim", "towers=siamese_local", "trainer.max_epochs=1")
     assert made.history.epochs[0]["train/local_nats"] < math.log(32)
     with pytest.raises(Exception, match="'amdim' needs feature maps: set towers=siamese_local"):
-        run("objective=amdim")
+        run("objective=amdim", "overwrite=true")
     with pytest.raises(Exception, match="'nt_xent' uses no feature maps: set towers=siamese"):
-        run("towers=siamese_local")
+        run("towers=siamese_local", "overwrite=true")
 
 
 def test_a_predictor_may_keep_its_rate_while_the_towers_follow_a_schedule(run):

@@ -13,7 +13,7 @@ from ssl_mi.app import startup as cli
 from ssl_mi.app import sweep_table as sweep
 from ssl_mi.app.runner import Run
 from ssl_mi.callbacks.history import History
-from ssl_mi.data.images import folder as image_folder
+from ssl_mi.data.images import files
 from ssl_mi.information.apps import render as answer
 from ssl_mi.information.apps.files import Side
 from ssl_mi.information.core.estimate import Estimate
@@ -148,7 +148,7 @@ def test_an_estimate_shows_files_settings_and_warnings_as_they_stand(capsys):
 
 
 def test_a_bar_shows_what_it_counts_as_it_stands(capsys, monkeypatch):
-    results = image_folder._with_progress(iter(range(3)), 3, "[/] images", after=-1.0)
+    results = files._with_progress(iter(range(3)), 3, "[/] images", after=-1.0)
     assert list(results) == [0, 1, 2]
 
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssl_mi import atomic
 from ssl_mi.app.composition import Sources, folder_of
 from ssl_mi.app.config_checks import UnknownOverride, accepted, combinations, parse_override
+from ssl_mi.app.data_choice import with_data_defaults
 from ssl_mi.app.optimizer_choice import settle_optimizer
 from ssl_mi.app.paths import PAGE, conf_dir
 from ssl_mi.app.resuming import in_folder, is_finished
@@ -65,7 +66,7 @@ def _checked(argv: Sequence[str]) -> list[str]:
     sources = _sources(args)
     sources.check()
     several = args.multirun or "hydra.mode=MULTIRUN" in args.overrides
-    overrides = accepted(sources, args.overrides, sweep=several)
+    overrides = accepted(sources, with_data_defaults(args.overrides), sweep=several)
     if not (args.help or args.cfg or args.info):
         for job in _jobs(sources, overrides) if several else [overrides]:
             _check_job(sources, job, several)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,10 @@ from ssl_mi.app.startup import build, first_process
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ssl_mi.app.memory import MemoryNeed
+
+log = logging.getLogger(__name__)
+
 
 class Run:
     """The trainer of a configuration, what is printed before and after it, and its report."""
@@ -32,6 +37,8 @@ class Run:
         self.started = False  # training, with the data at hand
         self.resumed = resuming.find(cfg)
         self.evaluate = build(cfg, "evaluation")
+        self.health = build(cfg, "health")
+        self.need: MemoryNeed | None = None
         self.schedules = [part for part in (build(cfg, "schedules") or {}).values() if part is not None]
         self._build_trainer()
         self._refuse_what_cannot_run()
@@ -59,7 +66,7 @@ class Run:
         self.stop = StopOnSignal(getattr(checkpoint, "dirpath", None) or self.folder / resuming.CHECKPOINTS)
         self.log = ContinuedLog(self.folder, *self._earlier())
         parts = [self.stop.first, *self.schedules, announce, self.log, Hyperparameters(config), self.provenance]  # type: ignore[arg-type]
-        parts += [self.history, self.evaluate, *self._changed_optimizer(), self.stop, checkpoint, bar]
+        parts += [self.history, self.health, self.evaluate, *self._changed_optimizer(), self.stop, checkpoint, bar]
         self.trainer = instantiate(
             cfg.trainer,
             callbacks=[part for part in parts if part is not None],
@@ -117,6 +124,7 @@ class Run:
             **({"rare classes": rare} if rare else {}),
             "views": self.data.describe_views().replace("\n", "; "),
             "forward passes": module.towers.forward_passes,
+            **_described(module),
             **_started_from(module),
             "effective batch": split,
             "objective": module.objective.name,
@@ -128,6 +136,7 @@ class Run:
             "epochs": trainer.max_epochs,
             "devices": f"{trainer.world_size} x {trainer.accelerator.__class__.__name__.removesuffix('Accelerator')}",
             "precision": str(trainer.precision),
+            **({} if self.need is None else {"memory": self.need.describe()}),
             "seed": self.cfg.seed,
         }
 
@@ -194,9 +203,29 @@ class Run:
     def _print_facts(self) -> None:
         from ssl_mi.app.closing import print_facts
 
+        self._estimate_memory()
         self.started = True
         if first_process():
             print_facts(_console(quiet=self.quiet), self.facts())
+
+    def _has_cautions(self) -> bool:
+        return self.health is not None and bool(self.health.cautions)
+
+    def _estimate_memory(self) -> None:
+        """Say what the run will need; refuse what would not fit, unless the configuration lets it start."""
+        from ssl_mi.app import memory
+
+        mode = self.cfg.get("memory_check", "off")
+        if mode == "off":
+            return
+        world = self.trainer.world_size
+        self.need = memory.estimate(self.module, self.data, self.module.make_optimizer, world)
+        try:
+            memory.check(self.need, world)
+        except ValueError as error:
+            if mode == "stop":
+                raise
+            log.warning("%s", error)
 
     def _close(self, ended: str) -> None:
         from ssl_mi import report
@@ -209,6 +238,7 @@ class Run:
         rates = sorted(h["images_per_second"] for h in history)
         facts = {
             "ended": ended,
+            **({"cautions": [str(caution) for caution in self.health.cautions]} if self._has_cautions() else {}),
             "seconds": round(seconds, 1),
             "seconds of training epochs": round(sum(h["seconds"] for h in history), 1),
             "seconds of evaluation": {k: round(v, 2) for k, v in evaluated.items()},
@@ -256,6 +286,12 @@ def _console(width: int | None = None, quiet: bool = False) -> Console:
     from rich.console import Console
 
     return Console(width=width, quiet=quiet, markup=False, emoji=False, highlight=False)
+
+
+def _described(module: Any) -> dict[str, str]:
+    """The encoders that describe themselves."""
+    found = [part.describe() for part in module.towers.modules() if hasattr(part, "describe")]
+    return {"encoder": "; ".join(dict.fromkeys(found))} if found else {}
 
 
 def _started_from(module: Any) -> dict[str, str]:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from ssl_mi.app.composition import Sources, quoted
 from ssl_mi.app.config_checks import accepted
+from ssl_mi.app.data_choice import settle_size, with_data_defaults
 from ssl_mi.app.startup import build, check, start
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def compose(
     sources.check()
     # Hydra names the folder of a run only in a process that it has started itself.
     folder = "runs/${name}/${run_stamp:}" if run_dir is None else str(run_dir)
-    return sources.compose([f"run_dir={quoted(folder)}", *accepted(sources, overrides)])
+    return sources.compose([f"run_dir={quoted(folder)}", *accepted(sources, with_data_defaults(overrides))])
 
 
 def prepare(cfg: DictConfig) -> Run:
@@ -52,6 +53,7 @@ def prepare(cfg: DictConfig) -> Run:
 
     check(cfg)
     start(cfg)
+    settle_size(cfg)
     return Run(cfg, build(cfg, "data"), build(cfg, "module"))
 
 

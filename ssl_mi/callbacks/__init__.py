@@ -8,6 +8,7 @@ from ssl_mi import _lazy
 
 if TYPE_CHECKING:
     from ssl_mi.callbacks.evaluate import Evaluate
+    from ssl_mi.callbacks.health import Health
     from ssl_mi.callbacks.history import History
     from ssl_mi.callbacks.loggers import Hyperparameters
     from ssl_mi.callbacks.progress import progress_bar
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Evaluate",
     "Freeze",
+    "Health",
     "History",
     "Hyperparameters",
     "Milestones",
@@ -30,6 +32,7 @@ __getattr__, __dir__ = _lazy.attach(
     __name__,
     {
         "evaluate": ("Evaluate",),
+        "health": ("Health",),
         "history": ("History",),
         "loggers": ("Hyperparameters",),
         "progress": ("progress_bar",),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -12,12 +15,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ssl_mi.data import duplicates
 from ssl_mi.data.batch import Batch, Source
 from ssl_mi.data.contracts import Known, UnreadableRows, Views
+from ssl_mi.data.duplicates import shared_images
 from ssl_mi.data.images.augmentations import Augmentation
 from ssl_mi.data.images.memory import TensorImages
 from ssl_mi.data.sampler import EpochBatches, EpochLoader, check_batch_size, this_process
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
+
+log = logging.getLogger(__name__)
 
 SPLITS = {"train": 0, "labelled": 0, "val": 1, "test": 2}  # name -> Source.split
 
@@ -255,6 +262,7 @@ class ImageModule(DataModule):
         if len(mean) != len(std) or min(std) <= 0:
             raise ValueError(f"data.mean={list(mean)} and data.std={list(std)}: one positive std a channel, please")
         self.size, self.mean, self.std = size, list(mean), list(std)
+        self.shared: dict[str, int | None] = {}  # split -> images that are also training images, where that is known
 
     def read(self, split: str, rows: Tensor) -> Source:
         """Images `rows` (int64 `[n]`) of a split: uint8 `[n, c, h, w]`, as they are in memory or decoded to squares."""
@@ -297,7 +305,8 @@ class ImageModule(DataModule):
         """What a report records of the images."""
         labelled: ImageSet = self._split("labelled")
         shape = None if labelled.shape is None else list(labelled.shape)
-        return {**super().report(), "shape": shape, "view_size": self.size, "in_memory": self.train.in_memory}
+        found = {"shape": shape, "view_size": self.size, "in_memory": self.train.in_memory}
+        return {**super().report(), **found, "shared_with_train": dict(self.shared)}
 
     def _form(self) -> str:
         found = self.report()
@@ -330,7 +339,8 @@ class ImageData(ImageModule):
         labels: False forgets them: training and MI work without, probes do not.
         upscale: Allow images smaller than `size`, which then show nothing that was not there before.
         seed: Fixes the splits, the order of the batches, and every view.
-        num_workers: Processes that decode and crop images; only used where images stay in files.
+        num_workers: Processes that decode and crop images, "auto" for `available_workers()`; only used where images
+            stay in files.
         root: Where the files are; sources read it from here.
 
     Raises:
@@ -353,7 +363,7 @@ class ImageData(ImageModule):
         labels: bool = True,
         upscale: bool = False,
         seed: int = 0,
-        num_workers: int = 0,
+        num_workers: int | str = 0,
         root: str | None = None,
     ) -> None:
         super().__init__(augmentation, batch_size, size, mean, std, seed)
@@ -367,8 +377,8 @@ class ImageData(ImageModule):
                 f"data.limit={limit} is less than one batch (data.batch_size={batch_size}); "
                 "raise the one or lower the other"
             )
-        if num_workers < 0:
-            raise ValueError(f"data.num_workers={num_workers} must not be negative")
+        if num_workers != "auto" and (isinstance(num_workers, bool | str) or num_workers < 0):
+            raise ValueError(f"data.num_workers={num_workers}: use a whole number, 0 or more, or auto")
         self.sets = sets
         self.val_fraction, self.limit = val_fraction, limit
         self.val_limit, self.test_limit = val_limit, test_limit
@@ -426,7 +436,11 @@ class ImageData(ImageModule):
             order = stratified_order(None, len(unlabelled), [self.seed, SPLITS["train"]])
             self.train = _with_unlabelled(labelled, unlabelled, order[: wanted - len(labelled)])
             self.labelled = replace(labelled, samples=self.train.images[: len(labelled)])  # shared, not copied
-        check_batch_size(self.batch_size, len(self.train), world)  # again: unreadable files may have been skipped
+        check_batch_size(self.batch_size, len(self.train), world)  # again: unreadable files may have been left out
+        held_out = {name: images for name, images in {"val": self.val, "test": self.test}.items() if images is not None}
+        self.shared = {name: shared_images(self.train.images, images.images) for name, images in held_out.items()}
+        if note := duplicates.describe(self.shared):
+            log.warning("%s: %s", self.train.name, note)
 
     # Batches
 
@@ -435,7 +449,9 @@ class ImageData(ImageModule):
         return TrainImages(self._split("train"), self.augmentation, self.seed)
 
     def _workers(self) -> int:
-        return 0 if self._split("train").in_memory else self.num_workers  # memory needs none: they would only copy
+        if self._split("train").in_memory:  # workers would only copy
+            return 0
+        return available_workers() if isinstance(self.num_workers, str) else self.num_workers
 
     def _uncropped(self, source: Source) -> Source:
         images = next(self._split(name) for name, number in SPLITS.items() if number == source.split)
@@ -461,6 +477,18 @@ class ImageData(ImageModule):
                 f"{images.name}: the images are {height}x{width} pixels, smaller than data.size={self.size}; "
                 f"use data.size={min(height, width)}, or data.upscale=true to enlarge them"
             )
+
+
+def available_workers() -> int:
+    """One process less than this process's share of the cores, from 1 to 16; 0 where processes are not forked.
+
+    A process that is started anew imports the user's program again, which only a guarded program bears.
+    """
+    if multiprocessing.get_start_method() != "fork":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = cores // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", this_process()[1])))
+    return max(1, min(16, share - 1))
 
 
 def _without_unreadable(read: Callable[[Tensor], Any], rows: Tensor) -> Any:

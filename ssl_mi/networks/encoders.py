@@ -215,6 +215,11 @@ class ResNet(nn.Module):
             "timm": PlainForm(("import timm", "from torch import nn"), (timms, *stem), state, differs),
         }
 
+    def describe(self) -> str:
+        """Depth and stem, for the first lines of a run."""
+        stem = "7x7 stride 2 and a max-pool" if self.stem == "imagenet" else "3x3 stride 1, for small images"
+        return f"ResNet-{self.depth}, stem '{self.stem}' ({stem})"
+
     def _stem(self) -> tuple[tuple[str, ...], str]:
         """Lines that change the stem of a stock network, and the change in words."""
         if self.stem == "cifar":

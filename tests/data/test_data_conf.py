@@ -23,6 +23,8 @@ VIEWS = {
 def page(path, **changes):
     """The file as a run sees it."""
     data = OmegaConf.merge(OmegaConf.load(path), changes)
+    if data.size == "auto":  # which a run replaces before anything is built
+        data.size = 32
     return OmegaConf.create({"data": data, "augmentation": VIEWS, "seed": 1})
 
 

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -337,3 +339,12 @@ def test_a_split_that_is_not_there_is_named():
         next(module.batches("trian"))
     with pytest.raises(RuntimeError, match="call setup"):
         next(data().batches("val"))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_images_that_are_in_two_splits_are_counted_and_said(folder, caplog, in_memory):
+    for number, path in enumerate(sorted((folder / "train").rglob("*.png"))[:3]):
+        shutil.copy(path, folder / "test" / "cat" / f"copy{number}.png")
+    module = from_folder(folder, in_memory, val_fraction=0)
+    assert module.report()["shared_with_train"] == {"test": 3}
+    assert "3 test images are also training images, byte for byte" in caplog.text

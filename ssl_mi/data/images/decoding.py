@@ -349,10 +349,9 @@ def _tiff_shape(file: BinaryIO) -> tuple[int, int]:
     return height, width
 
 
-def _deep_rawmode(image: Image.Image) -> str | None:
+def _deep_rawmode(image: Any) -> str | None:
     """How the pixels of a PNG of 16 bits and several channels are packed, of which Pillow keeps the upper 8 bits."""
-    tiles: Any = getattr(image, "tile", None)
-    args = tiles[0][3] if image.format == "PNG" and tiles else None
+    args = image.tile[0][3] if image.format == "PNG" and image.tile else None
     return args if isinstance(args, str) and args in ("LA;16B", "RGB;16B", "RGBA;16B") else None
 
 

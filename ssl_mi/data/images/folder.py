@@ -73,12 +73,18 @@ class ImageFolder:
         self.val = val
         self.decoder = Decoder(channels, levels, None, max_megapixels)
         self._listed: dict[Path, tuple[list[str], list[int], tuple[str, ...]]] = {}
+        self._odd: list[str] = []
         self._survey: Survey | None = None
 
     def load(self) -> Sets:
         """Lists the files, and looks at some of them."""
         for note in self.survey().notes:
             log.warning("%s: %s", shown(self.root), note)
+        sets = self._sets()
+        _say_odd(self._odd)
+        return sets
+
+    def _sets(self) -> Sets:
         train_folder = self._train_folder()
         train = self._set(train_folder, None)
         if train_folder == self.root:
@@ -120,7 +126,7 @@ class ImageFolder:
 
     def _list(self, folder: Path) -> tuple[list[str], list[int], tuple[str, ...]]:
         if folder not in self._listed:
-            self._listed[folder] = list_images(folder)
+            self._listed[folder] = list_images(folder, self._odd)
         return self._listed[folder]
 
     def _say_unused(self) -> None:
@@ -176,24 +182,25 @@ class ImageFolder:
         return Sets(images.take(order[n:]), images.take(order[:n]))
 
 
-def list_images(folder: Path) -> tuple[list[str], list[int], tuple[str, ...]]:
+def list_images(folder: Path, odd: list[str] | None = None) -> tuple[list[str], list[int], tuple[str, ...]]:
     """(files, class of each, class names) of a folder of class folders; no names for a folder of images alone.
 
     Hidden files and folders are passed over; class folders may have folders inside, and links to folders are followed.
     What is called an image and is no regular file (a pipe, a device, a link to nothing), and links that lead in a
-    circle, are passed over and named in a warning.
+    circle, are passed over, and named in `odd` or, without it, in a warning.
     """
     other: Counter[str] = Counter()
-    odd: list[str] = []
+    if odd is None:
+        found_odd: list[str] = []
+        listed = list_images(folder, found_odd)
+        _say_odd(found_odd)
+        return listed
     entries = sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda e: e.name)
     folders = [e for e in entries if _is_folder(e)]
     names = {e.name for e in folders}
     loose = _images((e for e in entries if e.name not in names), other, odd)
     inside = {_identity(folder)}
     found = {shown(e.name): list(_walk(e.path, inside, other, odd)) for e in folders if _is_new(e.path, inside, odd)}
-    if odd:
-        log.warning("passed over %d entries that are no regular files or lead in a circle: %s", len(odd), few(odd))
-
     if not loose and not any(found.values()):
         there = ", ".join(f"{count} {kind}" for kind, count in other.most_common(5)) or "no files at all"
         raise FileNotFoundError(
@@ -211,6 +218,11 @@ def list_images(folder: Path) -> tuple[list[str], list[int], tuple[str, ...]]:
         return loose, [], ()
     class_of = [c for c, files in enumerate(found.values()) for _ in repeat(None, len(files))]
     return [path for files in found.values() for path in files], class_of, tuple(found)
+
+
+def _say_odd(odd: list[str]) -> None:
+    if odd:
+        log.warning("passed over %d entries that are no regular files or lead in a circle: %s", len(odd), few(odd))
 
 
 def _images(entries: Iterable[os.DirEntry[str]], other: Counter[str], odd: list[str]) -> list[str]:

@@ -1,0 +1,86 @@
+"""What follows from the data unless it is set: the views, the name and the image size of a folder of images.
+
+Before the page is composed, `with_data_defaults` adds overrides to those that were written. Before the parts are
+built, `settle_size` replaces `data.size=auto` by a number, and the page names resolvers (`${stem_of:...}`) whose values
+follow from that number.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ssl_mi.app.composition import quoted
+
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
+SIZES = (224, 192, 160, 128, 96, 64, 48, 32)  # of views, for images of many sizes
+LARGE = 96  # pixels: from here on a network starts with a large stride
+
+
+def with_data_defaults(overrides: Sequence[str]) -> list[str]:
+    """The overrides, after those that follow from `data=image_folder` where neither they nor an experiment choose.
+
+    A folder of images has the views of photographs and not those of drawn shapes, and gives the run its name.
+
+    Args:
+        overrides: As they were written.
+    """
+    told = dict(text.lstrip("+~").partition("=")[::2] for text in overrides)
+    if told.get("data") != "image_folder" or "experiment" in told:
+        return list(overrides)
+    added = []
+    root = told.get("data.root", "").strip("'\"")
+    if root not in ("", "null") and "augmentation" not in told:
+        added.append("augmentation=simclr_blur")
+    name = re.sub(r"[^\w.-]+", "_", Path(root).expanduser().absolute().name) if root not in ("", "null") else ""
+    if name and "name" not in told:
+        added.append(f"name={quoted(name)}")
+    return [*added, *overrides]
+
+
+def settle_size(cfg: DictConfig) -> None:
+    """Replace `data.size=auto` by the size that suits the images: the largest of `SIZES` that none of them is below.
+
+    Images of one size below the largest of `SIZES` keep theirs.
+
+    Args:
+        cfg: The composed page.
+
+    Raises:
+        FileNotFoundError: If the folder is missing or holds no images.
+    """
+    from hydra.utils import instantiate
+
+    if cfg.get("data") is None or cfg.data.get("size") != AUTO:
+        return
+    look = getattr(instantiate(cfg.data.sets, _convert_="all"), "survey", None)
+    found = None if look is None else look()
+    shortest = None if found is None else found.shortest
+    if found is None or shortest is None:
+        size = SIZES[-1]
+    elif found.one_size is not None and shortest <= SIZES[0]:
+        size = shortest
+    else:
+        size = next((size for size in SIZES if size <= shortest), shortest)
+    with open_dict(cfg):
+        cfg.data.size = size
+
+
+def stem_of(size: object) -> str:
+    """The stem of a ResNet for images of this size in pixels: "imagenet" from `LARGE` on, else "cifar"."""
+    return "imagenet" if isinstance(size, int) and size >= LARGE else "cifar"
+
+
+def patch_of(size: object) -> int:
+    """The patch of a ViT for images of this size in pixels: 16 from `LARGE` on, else 4."""
+    return 16 if isinstance(size, int) and size >= LARGE and size % 16 == 0 else 4
+
+
+OmegaConf.register_new_resolver("stem_of", stem_of, replace=True)
+OmegaConf.register_new_resolver("patch_of", patch_of, replace=True)
