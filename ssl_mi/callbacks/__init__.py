@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ssl_mi.callbacks.evaluate import Evaluate
     from ssl_mi.callbacks.history import History
     from ssl_mi.callbacks.loggers import Hyperparameters
+    from ssl_mi.callbacks.measure import MeasureEncoder
     from ssl_mi.callbacks.progress import progress_bar
     from ssl_mi.callbacks.provenance import Provenance
     from ssl_mi.callbacks.schedule import Freeze, Milestones, Schedule, Scheduled
@@ -19,6 +20,7 @@ __all__ = [
     "Freeze",
     "History",
     "Hyperparameters",
+    "MeasureEncoder",
     "Milestones",
     "Provenance",
     "Schedule",
@@ -32,6 +34,7 @@ __getattr__, __dir__ = _lazy.attach(
         "evaluate": ("Evaluate",),
         "history": ("History",),
         "loggers": ("Hyperparameters",),
+        "measure": ("MeasureEncoder",),
         "progress": ("progress_bar",),
         "provenance": ("Provenance",),
         "schedule": ("Freeze", "Milestones", "Schedule", "Scheduled"),
