@@ -199,7 +199,8 @@ def measure_embeddings(
     if evaluations is None:
         evaluations = default_evaluations(second is not None, labels is not None, seed)
     rows = evaluate(External(nn.Identity()), data, evaluations, epoch)
-    return [replace(row, split="val") for row in rows]
+    # Whether the first view is augmented is the loader's to know.
+    return [replace(row, split="val", quantity=row.quantity.removesuffix(", unaugmented")) for row in rows]
 
 
 def default_evaluations(views: bool, labels: bool, seed: int = 0) -> list[Evaluation]:
