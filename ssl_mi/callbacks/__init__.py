@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ssl_mi.callbacks.health import Health
     from ssl_mi.callbacks.history import History
     from ssl_mi.callbacks.loggers import Hyperparameters
+    from ssl_mi.callbacks.measure import MeasureEncoder
     from ssl_mi.callbacks.progress import progress_bar
     from ssl_mi.callbacks.provenance import Provenance
     from ssl_mi.callbacks.schedule import Freeze, Milestones, Schedule, Scheduled
@@ -21,6 +22,7 @@ __all__ = [
     "Health",
     "History",
     "Hyperparameters",
+    "MeasureEncoder",
     "Milestones",
     "Provenance",
     "Schedule",
@@ -35,6 +37,7 @@ __getattr__, __dir__ = _lazy.attach(
         "health": ("Health",),
         "history": ("History",),
         "loggers": ("Hyperparameters",),
+        "measure": ("MeasureEncoder",),
         "progress": ("progress_bar",),
         "provenance": ("Provenance",),
         "schedule": ("Freeze", "Milestones", "Schedule", "Scheduled"),
