@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_mi import _nearest as nearest
+from ssl_mi.app import values
 from ssl_mi.app.composition import Sources, quoted
 
 if TYPE_CHECKING:
@@ -333,3 +334,21 @@ def check_arguments(cfg: DictConfig) -> None:
                 near = f": did you mean '{today[0]}'?" if today else nearest.hint(str(key), takes.names)
                 there_are = near or f"; it takes {', '.join(takes.names)}"
                 raise ValueError(f"{target} takes no '{key}' ({where}.{key}){there_are}; remove it with ~{where}.{key}")
+
+
+def check_values(cfg: DictConfig) -> None:
+    """Raise ValueError for the first value that is of no type that what it is given to takes.
+
+    Keys of the page itself have theirs in `values.Page`, those of a part in the signature of its `_target_`.
+    """
+    page: Any = OmegaConf.to_container(cfg, resolve=True)
+    wrong = [values.misfit(key, page[key], kind) for key, kind in get_type_hints(values.Page).items() if key in page]
+    for where, part in entries(page):
+        target = part.get("_target_") if isinstance(part, dict) else None
+        if isinstance(target, str):
+            takes = values.types_of(_load(target))
+            wrong += [values.misfit(f"{where}.{k}", v, takes[k]) for k, v in part.items() if k in takes]
+    found = [text for text in wrong if text is not None]
+    if found:
+        # The same value by another key is said once: the shortest key is where it was set.
+        raise ValueError(min(found, key=len))

@@ -323,26 +323,23 @@ def check_same_run(checkpoint: Mapping[str, Any], cfg: DictConfig, path: str | P
     own: Any = OmegaConf.to_container(cfg, resolve=True)
     found = differences(saved, own)
     names = () if allowed is None or everything else (allowed,) if isinstance(allowed, str) else tuple(allowed)
-    refused = [] if everything else [key for key in found if not _is_below(key, names)]
+    accepted = {key: found[key] for key in found if _is_below(key, names)}
+    refused = [] if everything else [key for key in found if key not in accepted and not _is_copy(key, accepted)]
     if refused:
-        # Copies of one value (seed, data.seed, ...) are one difference.
-        shown = [f"{key}: {found[key][0]} there, {found[key][1]} here" for key in _originals(refused, cfg)]
+        own_keys = [key for key in refused if not _is_copy(key, found)]
+        shown = [f"{key}: {found[key][0]} there, {found[key][1]} here" for key in own_keys]
         more = f"; and {len(shown) - 6} more" if len(shown) > 6 else ""
         raise ValueError(
             f"{path} is of a run with another configuration: {'; '.join(shown[:6])}{more}. Give this run the same "
-            f"overrides, or name what may differ: resume_changes=[{','.join(_originals(refused, cfg)[:6])}] "
+            f"overrides, or name what may differ: resume_changes=[{','.join(own_keys[:6])}] "
             "(resume_changes=allow: everything)"
         )
     return list(found)
 
 
-def _originals(keys: Sequence[str], cfg: DictConfig) -> list[str]:
-    """Those of the keys whose value stands on the page itself, and is no copy of another."""
-    plain: Any = OmegaConf.to_container(cfg, resolve=False)
-    written = {key for key, value in _leaves(plain) if not (isinstance(value, str) and value.startswith("${"))}
-    copied = {key: value[2:-1] for key, value in _leaves(plain) if isinstance(value, str) and value.startswith("${")}
-    below_a_copy = [key for key in keys if any(_is_below(key, [name]) for name in copied)]
-    return [key for key in keys if key in written or key not in below_a_copy] or list(keys)
+def _is_copy(key: str, found: Mapping[str, tuple[Any, Any]]) -> bool:
+    """Whether a key repeats another's value, as `data.seed` does `seed`."""
+    return any(key.endswith(f".{other}") and found[other] == found[key] for other in found)
 
 
 class Resumed:

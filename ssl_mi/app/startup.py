@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_mi.app.config_checks import check_arguments, entries, one_line
+from ssl_mi.app.config_checks import check_arguments, check_values, entries, one_line
 from ssl_mi.app.resuming import candidates, holds_a_run, run_of
 
 # Torch and Lightning are imported where they are used: --help and a misspelt key answer at once.
@@ -85,10 +85,11 @@ def check(cfg: DictConfig) -> None:
     if missing:
         raise ValueError(f"these keys have no value yet: {', '.join(sorted(missing))}; set them with key=value")
     check_arguments(cfg)
+    check_values(cfg)
     resumed = candidates(cfg.ckpt_path, cfg.run_dir)
     check_folder(cfg.run_dir, resumed, cfg.get("overwrite", False))
-    if not isinstance(cfg.seed, int) or cfg.seed < 0:
-        raise ValueError(f"seed={cfg.seed}: a whole number, 0 or more")
+    if not 0 <= cfg.seed < 2**32:
+        raise ValueError(f"seed={cfg.seed}: a whole number from 0 to {2**32 - 1}")
     rate = cfg.optimizer.get("lr")
     if rate is None:
         raise ValueError(f"optimizer.lr is not set, and {cfg.optimizer.get('_target_')} has no default here: set it")
@@ -101,8 +102,33 @@ def check(cfg: DictConfig) -> None:
             f"trainer.precision={cfg.trainer.precision}: weights are kept in float32; "
             "use 32-true, or bf16-mixed or 16-mixed for speed on a GPU"
         )
-    if cfg.progress not in ("auto", "bar", "lines", "none"):
-        raise ValueError(f"progress={cfg.progress}: choose auto, bar, lines or none")
+    check_device(cfg.trainer)
+    if cfg.resume_changes is not None and isinstance(cfg.resume_changes, str) and cfg.resume_changes != "allow":
+        raise ValueError(f"resume_changes={cfg.resume_changes}: give a list of keys, [{cfg.resume_changes}], or allow")
+
+
+def check_device(trainer: DictConfig) -> None:
+    """Raise ValueError for an accelerator that is not there, or a precision that it does not have."""
+    import torch
+
+    wanted, devices = str(trainer.accelerator), trainer.devices
+    cuda = torch.cuda.is_available()
+    if wanted in ("gpu", "cuda") and not cuda and not (wanted == "gpu" and torch.backends.mps.is_available()):
+        raise ValueError(
+            f"trainer.accelerator={wanted}: torch {torch.__version__} sees no GPU here. Use trainer.accelerator=cpu "
+            "(or auto), or install a build of torch for this machine's driver; `nvidia-smi` shows whether there is one"
+        )
+    if wanted in ("gpu", "cuda", "auto") and cuda and isinstance(devices, int) and devices > torch.cuda.device_count():
+        raise ValueError(
+            f"trainer.devices={devices}: this machine has {torch.cuda.device_count()} GPUs; use as many or fewer, or "
+            "trainer.accelerator=cpu"
+        )
+    on_cpu = wanted == "cpu" or (wanted == "auto" and not cuda and not torch.backends.mps.is_available())
+    if str(trainer.precision) == "16-mixed" and on_cpu:
+        raise ValueError(
+            "trainer.precision=16-mixed needs a GPU, and this run is on the CPU: use bf16-mixed, or 32-true, which is "
+            "exact"
+        )
 
 
 def check_folder(run_dir: str | Path, resumed: Sequence[Path], overwrite: bool = False) -> None:
