@@ -142,3 +142,9 @@ def copula_mi(x: ArrayLike, y: ArrayLike, *, corrected: bool = True) -> Estimate
         seconds=time.perf_counter() - started,
         warnings=estimate.warnings,
     )
+
+
+def gaussian_nats(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """-½ log(1 - ρ²) of each pair of columns of u and v: [n, r] -> [r]."""
+    rho2 = np.array([np.corrcoef(u[:, i], v[:, i])[0, 1] ** 2 for i in range(min(u.shape[1], v.shape[1]))])
+    return -0.5 * np.log1p(-np.minimum(rho2, 1 - 1e-12))

@@ -15,11 +15,14 @@ import numpy as np
 from ssl_mi.information.core.knn_inputs import MAX_DIMS
 from ssl_mi.information.core.linalg import normal_scores
 from ssl_mi.information.estimators.auto.bias import NO_BIAS, Bias, OverK, bias_of, ksg_over_k, variance
-from ssl_mi.information.estimators.auto.families import Fit, cell_ratio, families, symbols, thresholds
+from ssl_mi.information.estimators.auto.families import Fit, cca, cell_ratio, families, symbols, thresholds
+from ssl_mi.information.estimators.auto.left_out import left_out
+from ssl_mi.information.estimators.gaussian import gaussian_nats
 from ssl_mi.information.estimators.ksg import ksg_pointwise
 from ssl_mi.information.inference.dependence import Rows
 
 LOCAL_ROWS = 2000  # enough to see that a column is a function of others
+LEFT_OUT_ROWS = 4000  # enough to see what a projection leaves out
 SMALLEST_TAIL = 0.02  # nats beyond the fourth dimension that are worth a formula
 SELECT_ROWS = 10_000  # of a half, that candidates are fitted and compared on; enough to choose by
 
@@ -81,6 +84,11 @@ class Candidate:
             return self.family
         tail = f" + Gaussian({self.tail_columns})" if self.tail_columns else ""
         return f"{self.family}({self.dims[0]}){tail}"
+
+    @property
+    def covers_all(self) -> bool:
+        """Whether no column is left out that could share anything more."""
+        return self.family == "direct" or self.tail_columns > 0
 
     @property
     def tests_dependence(self) -> bool:
@@ -147,6 +155,10 @@ class Signs(Candidate):
     @property
     def name(self) -> str:
         return self.family
+
+    @property
+    def covers_all(self) -> bool:
+        return True
 
     @property
     def tests_dependence(self) -> bool:
@@ -321,7 +333,10 @@ def independent(u: np.ndarray, reach: int) -> bool:
     return max(shared) < 0.12 and float(np.mean(shared)) < 0.03
 
 
-def gaussian_nats(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """-½ log(1 - ρ²) of each pair of columns of u and v: [n, r] -> [r]."""
-    rho2 = np.array([np.corrcoef(u[:, i], v[:, i])[0, 1] ** 2 for i in range(min(u.shape[1], v.shape[1]))])
-    return -0.5 * np.log1p(-np.minimum(rho2, 1 - 1e-12))
+def left_out_of(candidate: Candidate, samples: Samples, half: int) -> float:
+    """Nats that x and y share beyond what a projection of one half keeps of them; 0 where it keeps or counts all."""
+    if candidate.covers_all:
+        return 0.0
+    rows = candidate.rows[:LEFT_OUT_ROWS]
+    fit = cca(samples.x, samples.y, samples.selecting[1 - half], samples.seed)
+    return left_out(*candidate.project(rows), *map(normal_scores, fit(samples.x[rows], samples.y[rows])), samples.seed)

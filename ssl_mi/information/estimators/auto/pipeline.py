@@ -40,6 +40,7 @@ from ssl_mi.information.estimators.auto.candidates import (
     Samples,
     cheap_candidates,
     learned_candidates,
+    left_out_of,
 )
 from ssl_mi.information.estimators.auto.categorical import Uncertainty
 from ssl_mi.information.estimators.auto.choice import Taken, choose
@@ -171,11 +172,13 @@ class Selection:
     Args:
         candidates: name -> [on the first half, on the second].
         halves: the candidate that each half was estimated through.
+        left_out: nats that those two leave out, as far as remainders correlate.
         parts: those two, of all rows of their half; or one of all rows, where nothing was projected.
     """
 
     candidates: Found
     halves: tuple[Candidate, Candidate]
+    left_out: float
     parts: tuple[Candidate, ...]
 
     @property
@@ -235,7 +238,7 @@ class Selection:
             best = [max(of_half, key=lambda c: c.score) for of_half in zip(*nested, strict=True)]
             prospects.append(np.mean([candidate.optimistic_score for candidate in best]))
         score = float(np.mean([half.score for half in self.halves]))
-        return max(0.0, float(max(prospects, default=score)) - score)
+        return max(self.left_out, float(max(prospects, default=score)) - score)
 
     @property
     def unresolved(self) -> bool:
@@ -314,7 +317,8 @@ def _selection(found: Found, samples: Samples) -> Selection:
             candidate if len(candidate.rows) == len(rows) else candidate.on(rows)
             for candidate, rows in zip(chosen, samples.halves, strict=True)
         )
-    return Selection(found, chosen, parts)
+    left_out = float(np.mean([left_out_of(candidate, samples, half) for half, candidate in enumerate(chosen)]))
+    return Selection(found, chosen, left_out, parts)
 
 
 def _best(found: Found, half: int) -> str:
