@@ -84,7 +84,7 @@ def run_of(checkpoint: str | Path) -> Path:
 
 def holds_a_run(folder: str | Path) -> bool:
     """Whether a run has left its report, or checkpoints, in a folder."""
-    return (Path(folder) / "report.json").exists() or any((Path(folder) / CHECKPOINTS).glob("*.ckpt"))
+    return (Path(folder) / "report.json").exists() or bool(in_folder(folder))
 
 
 def remove_run(folder: str | Path) -> None:
