@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ssl_mi.app.resuming import misfits, read
 from ssl_mi.callbacks.provenance import description_of
 from ssl_mi.data import Augmentation, View
+from ssl_mi.data.images.decoding import Decoder
 from ssl_mi.data.images.folder import UnreadableImage, decode, list_images
 from ssl_mi.data.images.image_arrays import as_batch
 
@@ -65,8 +66,8 @@ class LoadedEncoder(nn.Module):
     Args:
         encoder: Normalised images to h, with an int `out_dim`.
         projector: h to z; None where there is none.
-        preprocessing: "size", "mean", "std" and "views", see `ImageModule.preprocessing`; None where the encoder
-            takes no images.
+        preprocessing: "size", "mean", "std", "views" and perhaps "decoder", see `ImageModule.preprocessing`; None where
+            the encoder takes no images.
         class_names: Of the data that it was trained on.
         view: The view that it is for.
         provenance: Where it is from.
@@ -251,9 +252,11 @@ class LoadedEncoder(nn.Module):
     def _read(self, paths: Sequence[str], labels: Tensor | None) -> _Part:
         from concurrent.futures import ThreadPoolExecutor
 
+        decoder = Decoder(**(self._images().get("decoder") or {"channels": len(self.mean)}))
+
         def one(path: str) -> Tensor | str:
             try:
-                return self.transform(Image.fromarray(decode(path)))
+                return self.transform(torch.from_numpy(decode(path, decoder).transpose(2, 0, 1).copy()))
             except UnreadableImage as error:
                 return str(error.__cause__ or error)
 

@@ -287,7 +287,8 @@ class ImageModule(DataModule):
 
         Returns:
             "size" (pixels), "mean" and "std" (per channel, of images in [0, 1]), and "views": for each view the names
-            of the ops that say what it shows (luminance, chrominance); None for a view that is no image.
+            of the ops that say what it shows (luminance, chrominance); None for a view that is no image. Where images
+            are decoded from files, "decoder": the arguments of the `Decoder`.
         """
         views = [
             [type(op).__name__ for op in view.ops if op.selects]
@@ -299,7 +300,12 @@ class ImageModule(DataModule):
             "mean": [float(m) for m in self.mean],
             "std": [float(s) for s in self.std],
             "views": views,
+            **self._decoder_settings(),
         }
+
+    def _decoder_settings(self) -> dict[str, Any]:
+        """How files become pixels, for sources that have files."""
+        return {}
 
     def report(self) -> dict[str, Any]:
         """What a report records of the images."""
@@ -452,6 +458,10 @@ class ImageData(ImageModule):
         if self._split("train").in_memory:  # workers would only copy
             return 0
         return available_workers() if isinstance(self.num_workers, str) else self.num_workers
+
+    def _decoder_settings(self) -> dict[str, Any]:
+        decoder = getattr(self.sets, "decoder", None)
+        return {} if decoder is None else {"decoder": decoder.settings()}
 
     def _uncropped(self, source: Source) -> Source:
         images = next(self._split(name) for name, number in SPLITS.items() if number == source.split)

@@ -12,7 +12,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 import ssl_mi
+from ssl_mi.app.encoder import LoadedEncoder
 from ssl_mi.callbacks.provenance import FORMAT, KEY
+from ssl_mi.data.images.decoding import Decoder
 from ssl_mi.evaluation.embed import features
 from ssl_mi.networks import ConvNet
 
@@ -221,3 +223,19 @@ def test_a_folder_of_splits_is_not_taken_for_classes(trained, tmp_path):
     write(tmp_path, images(2), ["train/a.png", "test/a.png"])
     with pytest.raises(ValueError, match="holds the splits test, train, not classes"):
         ssl_mi.load(trained.folder).encode(tmp_path)
+
+
+def test_files_become_pixels_as_they_did_in_the_run(tmp_path):
+    class Mean(torch.nn.Module):
+        out_dim = 3
+
+        def forward(self, x):
+            return x.mean((2, 3))
+
+    dark = tmp_path / "dark.png"
+    Image.fromarray(np.full((8, 8), 400, np.uint16)).save(dark)
+    shown = {"size": 8, "mean": [0.0] * 3, "std": [1.0] * 3, "views": [[], []]}
+    # Of 12 bits 400 is dark; alone, the image would seem to have 9 bits.
+    for decoder, value in (({"decoder": Decoder(bits=12).settings()}, 400 >> 4), ({}, 400 >> 1)):
+        h = LoadedEncoder(Mean(), None, {**shown, **decoder}).encode([dark]).h
+        assert h.tolist() == [pytest.approx([value / 255] * 3)]
