@@ -155,7 +155,10 @@ def exported(tmp_path, format):
     return encoder
 
 
-@pytest.mark.parametrize("format", ["torchvision", "safetensors", "torchscript", "onnx"])
+ONNX = pytest.param("onnx", marks=pytest.mark.slow)  # its exporter takes seconds
+
+
+@pytest.mark.parametrize("format", ["torchvision", "safetensors", "torchscript", ONNX])
 def test_an_export_is_evaluated_as_the_encoder_that_it_was(format, tmp_path):
     if format in ("safetensors", "onnx"):
         pytest.importorskip({"onnx": "onnxruntime"}.get(format, format))
