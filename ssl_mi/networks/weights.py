@@ -50,11 +50,12 @@ def start_from(encoder: nn.Module, weights: Weights, view: int = 0) -> nn.Module
     own = encoder.state_dict()
     in_order = _by_order(found, own)
     if given.get("match", "name") == "order" and in_order:
-        attempts, chosen = [_renamed(found, in_order)], f"{chosen}, matched by order"
+        (state, unknown), chosen, problems = _renamed(found, in_order), f"{chosen}, matched by order", []
     else:
         attempts = [_renamed(found, names) for names in _namings(encoder, own)]
-    state, unknown = min(attempts, key=lambda attempt: len(_problems(own, *attempt)))
-    if problems := _problems(own, state, unknown):
+        state, unknown = min(attempts, key=lambda attempt: len(_problems(own, *attempt)))
+        problems = _problems(own, state, unknown)
+    if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
         raise ValueError(
             f"weights={given['path']} do not fit {type(encoder).__name__}, and none was loaded: {shown}"

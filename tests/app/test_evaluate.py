@@ -132,3 +132,121 @@ def test_evaluation_leaves_the_model_as_it_was():
     ssl_mi.evaluate(model, "digits", size=16, limit=100, measure=("linear", "geometry"))
     assert model.training
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def pictures(n=120, side=16):
+    """Images whose class is their brightness."""
+    labels = np.arange(n) % 2
+    rng = np.random.default_rng(0)
+    return (rng.integers(0, 120, (n, side, side, 3)) + 100 * labels[:, None, None, None]).astype(np.uint8), labels
+
+
+def exported(tmp_path, format):
+    from ssl_mi.app.encoder import LoadedEncoder
+    from ssl_mi.app.export import export
+    from ssl_mi.networks import ConvNet
+
+    convnet = {"_target_": "ssl_mi.networks.ConvNet", "widths": [8, 16]}
+    towers = {"_target_": "ssl_mi.networks.Siamese", "encoder": convnet, "projector": None}
+    preprocessing = {"size": 16, "mean": [0.5] * 3, "std": [0.25] * 3, "views": [[]]}
+    where = {"checkpoint": "runs/a/checkpoints/last.ckpt", "which": "online", "config": {"towers": towers}}
+    encoder = LoadedEncoder(ConvNet([8, 16]), None, preprocessing, ("a", "b"), provenance=where)
+    export(encoder, format, tmp_path / format)
+    return encoder
+
+
+ONNX = pytest.param("onnx", marks=pytest.mark.slow)  # its exporter takes seconds
+
+
+@pytest.mark.parametrize("format", ["torchvision", "safetensors", "torchscript", ONNX])
+def test_an_export_is_evaluated_as_the_encoder_that_it_was(format, tmp_path):
+    if format in ("safetensors", "onnx"):
+        pytest.importorskip({"onnx": "onnxruntime"}.get(format, format))
+    from ssl_mi.app.external_encoders import encoder_of
+
+    encoder = exported(tmp_path, format)
+    x = encoder.transform(pictures(4)[0])
+    file = next(
+        path for path in (tmp_path / format).iterdir() if path.suffix in (".pt", ".safetensors", ".ts", ".onnx")
+    )
+    for what in (tmp_path / format, file):
+        again = encoder_of(what)
+        assert again.preprocessing == encoder.preprocessing
+        assert torch.allclose(again(x), encoder(x), atol=1e-5)
+    assert not torch.allclose(encoder_of(tmp_path / format, untrained=True)(x), encoder(x), atol=1e-2)
+
+
+def test_several_encoders_and_features_stand_in_one_table(tmp_path):
+    together = ssl_mi.evaluate([Flat(), Flat()], pictures(), size=16, measure="linear,geometry", splits=2)
+    assert together.table.header == ["on the test split", "[1]", "[2]"]
+    rows = by_metric(together.of[0].rows)
+    assert rows["linear_probe_accuracy"].value == 1  # brightness tells the classes
+    assert rows["linear_probe_accuracy"].note.startswith("mean over 2 splits, sd 0")
+    paths = together.write(tmp_path)
+    assert {path.name for path in paths} >= {"together.csv", "together.md", "evaluation.csv", "spectrum.csv"}
+
+
+def test_views_of_images_are_measured_and_listed_with_their_files(tmp_path):
+    from PIL import Image
+
+    images, labels = pictures(240)
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = tmp_path / ("train" if i < 180 else "test") / "ab"[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{i:03d}.png")
+    found = ssl_mi.evaluate(Flat(), tmp_path, size=16, measure="pointwise,strength", augmentation="weak")
+    listed = found.tables["pointwise"]
+    assert len(listed) == 60
+    assert all((tmp_path / "test" / line["label"]).resolve() in list(map(_parent, [line["file"]])) for line in listed)
+    assert found.data.endswith("views: weak")
+    assert [line["strength"] for line in found.tables["strength"]] == [0.25, 0.5, 1.0, 1.5]
+
+
+def _parent(file):
+    from pathlib import Path
+
+    return Path(file).resolve().parent
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
+def test_a_table_brings_its_labels_and_splits(suffix, tmp_path):
+    features, labels = clusters(300)
+    splits = np.array(["train", "val", "test"])[np.arange(300) % 3]
+    path = tmp_path / f"table{suffix}"
+    if suffix == ".npz":
+        np.savez(path, h=features, label=labels, split=splits)
+    elif suffix == ".csv":
+        lines = [",".join(["a", "b", "c", "d", "e", "label", "split"])]
+        lines += [",".join([*map(str, x), str(y), s]) for x, y, s in zip(features, labels, splits, strict=True)]
+        path.write_text("\n".join(lines))
+    else:
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        pq.write_table(pa.table({"h": list(features), "label": labels, "split": splits}), path)
+    found = ssl_mi.evaluate(str(path), measure="linear")
+    assert found.data == "features: 100 to fit on, 100 val, 100 test; 3 classes"
+    assert by_metric(found.rows)["linear_probe_accuracy"].value == 1
+
+
+def test_paired_features_are_two_views():
+    features, _ = clusters(600)
+    found = ssl_mi.evaluate(features, paired=features[:, :3], measure="pointwise")
+    assert len(found.tables["pointwise"]) == 120
+    with pytest.raises(ValueError, match="measure='views' needs two views of each sample"):
+        ssl_mi.evaluate(features, measure="views")
+    with pytest.raises(ValueError, match="measure='vews': choose from default, all, linear"):
+        ssl_mi.evaluate(features, measure="vews")
+
+
+def test_what_cannot_be_made_or_reset_is_named(tmp_path, monkeypatch):
+    (tmp_path / "bad.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "def needs(x):\n    pass\n"
+        "class Own(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.w = nn.Parameter(torch.ones(3))\n"
+        "    def forward(self, x):\n        return x.mean((2, 3)) * self.w\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match=r"bad:needs\(\) failed: TypeError: .*called without arguments"):
+        ssl_mi.evaluate("bad:needs", "digits")
+    with pytest.raises(ValueError, match=r"Own cannot be reset: Own\.w have no reset_parameters"):
+        ssl_mi.evaluate("bad:Own", pictures(), untrained=True, size=16)

@@ -11,7 +11,17 @@ from torch import nn
 import ssl_mi
 from ssl_mi.app.encoder import LoadedEncoder
 from ssl_mi.app.export import export
-from ssl_mi.networks import ConvNet, ResNet, TimmEncoder, TorchvisionEncoder, ViT, measured, start_from
+from ssl_mi.networks import (
+    ConvNet,
+    Independent,
+    ResNet,
+    TimmEncoder,
+    TorchvisionEncoder,
+    Tower,
+    ViT,
+    measured,
+    start_from,
+)
 
 SHORT = [*TINY, *NO_EVALUATION, "evaluation.evaluations.capture=null", "trainer.max_epochs=1"]
 PREPROCESSING = {"size": 32, "mean": [0.5] * 3, "std": [0.25] * 3, "views": [[]]}
@@ -141,3 +151,49 @@ def test_timm_is_asked_for_where_it_is_missing(monkeypatch):
 def test_pretrained_and_weights_contradict_each_other():
     with pytest.raises(ValueError, match="give pretrained=true or weights=DEFAULT, not both"):
         TorchvisionEncoder("resnet18", weights="DEFAULT", pretrained=True)
+
+
+def test_weights_of_other_names_are_taken_by_order_only_when_asked(tmp_path):
+    encoder = ConvNet([8, 16])
+    other = {
+        f"net.{i}.{name.rpartition('.')[2]}": x.clone() for i, (name, x) in enumerate(encoder.state_dict().items())
+    }
+    other |= {"top.weight": torch.zeros(10, 16), "top.bias": torch.zeros(10)}  # a classifier
+    torch.save(other, tmp_path / "other.pt")
+    with pytest.raises(
+        ValueError, match=r"none was loaded: .* is missing .*give encoder\.weights=\{path:.*match:order\}"
+    ):
+        start_from(ConvNet([8, 16]), tmp_path / "other.pt")
+    filled = start_from(ConvNet([8, 16]), {"path": tmp_path / "other.pt", "match": "order"})
+    assert same(filled, encoder)
+    assert "matched by order: 12 of 12 tensors, left out: top.bias, top.weight" in filled.started_from
+    with pytest.raises(ValueError, match="do not fit ConvNet"):
+        start_from(ConvNet([8, 8]), {"path": tmp_path / "other.pt", "match": "order"})
+    with pytest.raises(ValueError, match="no setting 'views': it has path, which, view, match"):
+        start_from(ConvNet([8, 16]), {"path": tmp_path / "other.pt", "views": 1})
+
+
+def test_the_online_and_the_teachers_weights_are_chosen_by_name(tmp_path):
+    online, teacher, second = (ConvNet([8, 16]) for _ in range(3))
+    state = {f"teacher.towers.tower.encoder.{name}": x for name, x in teacher.state_dict().items()}
+    state |= {f"towers.tower.encoder.{name}": x for name, x in online.state_dict().items()}
+    about = {"towers": ["towers.tower"], "teacher": True, "evaluated": "teacher", "objective": "dino"}
+    torch.save({"state_dict": state, "ssl_mi": about}, tmp_path / "run.ckpt")
+    for which, expected in ((None, teacher), ("teacher", teacher), ("online", online)):
+        filled = start_from(ConvNet([8, 16]), {"path": tmp_path / "run.ckpt", "which": which})
+        assert same(filled, expected)
+        assert f"({which or 'teacher'})" in filled.started_from
+    state = {
+        f"towers.towers.{v}.encoder.{name}": x
+        for v, e in enumerate((online, second))
+        for name, x in e.state_dict().items()
+    }
+    about |= {"towers": ["towers.towers.0", "towers.towers.1"], "teacher": False}
+    torch.save({"state_dict": state, "ssl_mi": about}, tmp_path / "pairs.ckpt")
+    with pytest.raises(ValueError, match="'dino' has no teacher: give which=online"):
+        start_from(ConvNet([8, 16]), {"path": tmp_path / "pairs.ckpt", "which": "teacher"})
+    towers = Independent([Tower(ConvNet([8, 16])), Tower(ConvNet([8, 16]))], tmp_path / "pairs.ckpt")
+    assert same(towers.tower_of(0).encoder, online)
+    assert same(towers.tower_of(1).encoder, second)
+    with pytest.raises(ValueError, match=r"towers\.weights has 1 entries for 2 towers"):
+        Independent([Tower(ConvNet([8, 16])), Tower(ConvNet([8, 16]))], [None])
