@@ -7,12 +7,13 @@ is an error that names the file, the place and the remedy.
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from ssl_mi.information.apps.catalogue import nearest
 from ssl_mi.information.apps.columns import ArrayColumns, Columns, SideSpec
 from ssl_mi.information.apps.tables import CsvColumns, ParquetColumns
 
+BOMB = 2**28  # bytes: an array below this is unpacked however well it was packed
+MOST_PACKED = 200  # times that numbers which vary can be packed: deflate ends near 1000, at constants
 SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".parquet")
 
 
@@ -143,6 +146,9 @@ def _split(path: str) -> tuple[Path, str | None]:
 
 
 def _read_npy(file: Path) -> np.ndarray:
+    if not zipfile.is_zipfile(file):
+        with file.open("rb") as stream:
+            _check_size(stream, file.stat().st_size, str(file), "a .npy file")
     with _damage(file, "a .npy file"):
         loaded = np.load(file, allow_pickle=False)
     if not isinstance(loaded, np.ndarray):
@@ -169,8 +175,41 @@ def _read_npz(file: Path, key: str | None, side: str | None) -> tuple[np.ndarray
             raise ValueError(f"{held}: say which is meant, {file}:NAME, or --x-key NAME --y-key NAME")
         raise ValueError(f"{held}, none of them {key!r}{nearest(key, names)}")
     label = f"{file}:{key}"
+    with zipfile.ZipFile(file) as archive:
+        member = archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
+        if member.file_size > max(BOMB, MOST_PACKED * member.compress_size):
+            raise ValueError(
+                f"{label} would unpack from {member.compress_size:,} bytes to {member.file_size:,}: it is nearly "
+                "constant, or made to fill the memory; save it again with numpy.save if it is meant"
+            )
+        with _damage(label, "an array of an .npz file"), archive.open(member) as stream:
+            _check_size(stream, member.file_size, label, "an array of an .npz file")
     with _damage(label, "an array of an .npz file"), np.load(file, allow_pickle=False) as archive:
         return archive[key], label
+
+
+def _check_size(stream: IO[bytes], size: int, label: str, kind: str) -> None:
+    """Raise ValueError unless the header can be read and the values that it claims are there.
+
+    Args:
+        stream: At the beginning of a .npy file.
+        size: Bytes of it.
+        label: Its name, for messages.
+        kind: What it should be, for messages.
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    except Exception as problem:  # the header is parsed as Python's text, and fails in as many ways
+        said = str(problem).splitlines()[:1]
+        raise ValueError(f"{label} is damaged, or not {kind} ({' '.join(said)}): save it again") from problem
+    claimed = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and claimed > size:
+        raise ValueError(
+            f"{label} is damaged, or not {kind} (its header claims {math.prod(shape):,} values, {claimed:,} bytes, and "
+            f"there are {size:,}): save it again"
+        )
 
 
 @contextmanager

@@ -118,6 +118,8 @@ class CsvColumns(Columns):
             reader = csv.reader(lines, delimiter=self.delimiter, skipinitialspace=True)
             width, blank = 0, []
             for row in reader:
+                if "\0" in "".join(row):  # numpy drops it from the end of a text, and a number would remain
+                    raise ValueError(f"{self.file} is no text: line {reader.line_num} holds a zero byte")
                 cells = [cell.strip() for cell in row]
                 if not any(cells) and len(cells) < 2:
                     blank.append(reader.line_num)

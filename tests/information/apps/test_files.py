@@ -1,12 +1,14 @@
 """What is in a file is what is read, to the last digit and in order; what is not readable is named with its place."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ssl_mi.information.apps.columns import SideSpec
-from ssl_mi.information.apps.files import read_sides
+from ssl_mi.information.apps.files import open_columns, read_sides
 
 X, Y = SideSpec("x"), SideSpec("y")
 
@@ -294,3 +296,58 @@ def test_without_pyarrow_a_parquet_file_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ValueError, match=r"needs pyarrow; pip install 'ssl_mi\[parquet\]'"):
         first("t.parquet")
+
+
+# --- files that are broken, or made to break -------------------------------------------------------------------------
+
+
+def npy(path, header, body=b"\0" * 800):
+    """A .npy file with this text as its header."""
+    text = header.encode("latin1").ljust(117) + b"\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + body)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }", "claims 1,000,000,000,000 values"),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (100, ", "is damaged, or not a .npy file"),
+        ("{'descr': 'zz', 'fortran_order': False, 'shape': (100,), }", "is damaged, or not a .npy file"),
+        ("{'descr': '<f8', 'shape': (100,), }", "is damaged, or not a .npy file"),
+        ("((((((((", "is damaged, or not a .npy file"),
+        ("\xff\xfe = 3", "is damaged, or not a .npy file"),
+    ],
+)
+def test_a_header_that_lies_or_is_broken_is_one_error(tmp_path, header, message):
+    with pytest.raises(ValueError, match=message):
+        open_columns(npy(tmp_path / "x.npy", header), None)
+
+
+def test_an_array_packed_to_fill_the_memory_is_refused_without_unpacking_it(tmp_path):
+    path = tmp_path / "x.npz"
+    size = 2**31
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive, archive.open("x.npy", "w") as to:
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (size // 8,)})
+        to.write(header.getvalue())
+    # Only the directory's word is needed: what it claims is what would be unpacked.
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 24 : entry + 28] = size.to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"would unpack from [\d,]+ bytes to 2,147,483,648"):
+        open_columns(str(path), None)
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2\n3,4\0\n5,6\n", "a\n\0\nx\n", "a,b\nx,\0\ny,z\n"])
+def test_a_zero_byte_in_a_table_is_named_with_its_line(tmp_path, text):
+    path = tmp_path / "x.csv"
+    path.write_bytes(text.encode())
+
+    def read():
+        columns = open_columns(str(path), None)
+        columns.take(range(len(columns.names)))
+
+    with pytest.raises(ValueError, match=r"x\.csv is no text: line \d holds a zero byte"):
+        read()
