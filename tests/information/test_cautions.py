@@ -61,6 +61,12 @@ def blurred():
     return with_uncertainty(ksg, x, x + 0.1 * rng.standard_normal((800, 4)), permutations=0, subsets=0)
 
 
+def many_rows():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "MOST_ROWS", 500)
+        return quick(X[:, 0], Y[:, 0])
+
+
 def with_labels(*counts):
     return np.r_[LABELS[: 1000 - sum(counts)], np.repeat(10 + np.arange(len(counts)), counts)]
 
@@ -102,6 +108,7 @@ PROVOKED = [
     ("gaussian-tail", lambda: quick(WIDE_X, WIDE_Y)),
     ("linear-only", lambda: quick(WIDE_X, WIDE_Y)),
     ("bias-correction", lambda: quick(WIDE_X, WIDE_Y)),
+    ("subsample", many_rows),
 ]
 # Of fits that go wrong, which take their own set-up: provoked in tests/information/variational and tests/evaluation.
 ELSEWHERE = {

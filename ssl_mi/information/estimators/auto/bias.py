@@ -41,6 +41,7 @@ TWINS = {2: 12, 3: 8, 4: 8}  # at most, by dimensions of both sides together; el
 MANY_TWINS, FEWEST_TWINS = 6, 4
 FLATTEST = 0.4  # of q - 1: steps that hardly grow say little of what is missing
 SHARE = 0.5  # of G that is bias, where twins do not explain it
+MOST = 0.3  # of the estimate, that may be added so; the most that was seen missing
 SYSTEMATIC = 0.015  # of the estimate, beyond 1 + 1 dimensions: what neither twins nor steps show
 LOCAL_ROWS = 2000  # enough to see how many dimensions rows fill
 LOCAL_NEIGHBOURS = 12
@@ -116,7 +117,9 @@ def bias_of(u: np.ndarray, v: np.ndarray, k: int, values: OverK, seed: int, rows
     scale = 1.0
     if abs(step) > error:
         scale = float(np.clip(_missing(first + error, second) / max(expected, 1e-12), 0.0, 1.0))
-    extra = SHARE * max(0.0, _missing(first - error, second) - expected)
+    extra = min(SHARE * max(0.0, _missing(first - error, second) - expected), MOST * abs(value))
+    if second < first / 2:  # 4 k neighbours are more than are alike (small clusters): the steps show no law
+        extra = 0.0
     extra_at_more = extra + SHARE * max(0.0, first - error - step) if extra else 0.0
     known = scale * twin
     spread = scale**2 * twins[:, 0].var(ddof=1) / count

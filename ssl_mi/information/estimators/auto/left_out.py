@@ -38,7 +38,10 @@ def left_out(u: np.ndarray, v: np.ndarray, x: np.ndarray, y: np.ndarray, seed: i
 
 
 def _remainder(near: np.ndarray, of: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Columns less their mean over the nearest rows, and less what that mean is off by in proportion to `near`."""
     from scipy.spatial import cKDTree
 
     neighbours = np.asarray(cKDTree(near).query(near, NEIGHBOURS + 1)[1])[:, 1:]
-    return of - of[neighbours].mean(1) + BLUR * rng.standard_normal(of.shape)
+    left = of - of[neighbours].mean(1)
+    left -= near @ np.linalg.lstsq(near, left, rcond=None)[0]
+    return left + BLUR * rng.standard_normal(of.shape)

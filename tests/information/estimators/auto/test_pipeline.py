@@ -10,6 +10,8 @@ import torch
 
 from ssl_mi.information.distributions.suites import find_task
 from ssl_mi.information.estimators.auto import candidates
+from ssl_mi.information.estimators.auto.bias import local_dimension
+from ssl_mi.information.estimators.auto.left_out import left_out
 from ssl_mi.information.estimators.auto.pipeline import mutual_information
 from ssl_mi.information.estimators.gaussian import gaussian_mi
 from ssl_mi.information.projections import neural as learned
@@ -31,14 +33,14 @@ def test_gaussians_are_read_in_low_dimension(rho, d):
     assert estimate.value == pytest.approx(gaussian_mi([rho] * d), abs=0.06)
 
 
-def test_two_shared_pairs_among_thirty_columns_are_found_by_cca():
+def test_two_shared_pairs_among_thirty_columns_are_found_by_a_projection_to_two():
     x, y = gaussian(3000, 0.8, 2)
     rng = np.random.default_rng(1)
     x, y = (np.concatenate([v, rng.standard_normal((3000, 28))], 1) for v in (x, y))
     estimate = quick(x, y)
     assert estimate.value == pytest.approx(gaussian_mi([0.8, 0.8]), abs=0.08)
     assert estimate.kind == "lower bound"
-    assert "CCA" in estimate.projection
+    assert "(2)" in estimate.projection
     assert estimate.p_value == pytest.approx(1 / 20)
 
 
@@ -80,20 +82,43 @@ def test_repeated_rows_are_dropped():
     assert twice.warnings[0].code == "dropped-repeats"
 
 
+def rotated(columns, rng):
+    """Columns beside standard normal ones, six in all, in directions that no single column shows."""
+    wide = np.concatenate([columns, rng.standard_normal((len(columns), 6 - columns.shape[1]))], 1)
+    return wide @ np.linalg.qr(rng.standard_normal((6, 6)))[0]
+
+
 def test_networks_find_what_no_linear_projection_shows(monkeypatch):
     monkeypatch.setattr(learned, "TRAINING", replace(learned.TRAINING, max_steps=300))
-    # Only the norms are shared: every correlation is 0.
+    # One direction of each side, correlated by .9 or -.9: every correlation is 0.
     rng = np.random.default_rng(5)
-    n = 3000
-    radius = np.exp(0.8 * rng.standard_normal((n, 1)))
-    x, y = (radius * np.exp(0.3 * rng.standard_normal((n, 1))) * _directions(rng, n) for _ in range(2))
-    truth = gaussian_mi(0.64 / (0.64 + 0.09))
+    base = find_task("everyday-crossing-1-0.9")
+    x, y = (rotated(side, rng) for side in base.sample(3000, rng))
     blind = quick(x, y, permutations=0).value
     seeing = mutual_information(x, y, permutations=0)
-    assert blind < truth / 2
-    assert seeing.value == pytest.approx(truth, abs=0.12)
+    assert blind < base.mi / 2
+    assert seeing.value == pytest.approx(base.mi, abs=0.12)
     assert "learned" in seeing.projection
-    assert seeing.ci[0] < truth < seeing.ci[1]
+    assert seeing.ci[0] < base.mi < seeing.ci[1]
+
+
+def test_distances_from_the_centre_are_found_without_networks():
+    rng = np.random.default_rng(5)
+    radius = np.exp(0.8 * rng.standard_normal((3000, 1)))
+    x, y = (radius * np.exp(0.3 * rng.standard_normal((3000, 1))) * _directions(rng, 3000) for _ in range(2))
+    estimate = quick(x, y, permutations=0)
+    assert "polar" in estimate.projection
+    assert estimate.value == pytest.approx(gaussian_mi(0.64 / (0.64 + 0.09)), abs=0.12)
+
+
+@pytest.mark.parametrize("n", [2000, 10_000])
+def test_thresholds_of_a_parity_are_found_where_they_are(n):
+    task = find_task("everyday-parity-2")
+    x, y = task.sample(n, np.random.default_rng(6))
+    estimate = quick(np.exp(x - 0.3), y, permutations=0)  # the median is no landmark
+    assert "signs" in estimate.projection
+    assert estimate.value == pytest.approx(task.mi, abs=0.04)
+    assert estimate.ci[0] < task.mi < estimate.ci[1]
 
 
 def _directions(rng, n, d=6):
@@ -162,11 +187,20 @@ def test_strong_dependence_and_few_rows_are_warned_of():
         quick(*gaussian(50, 0.5, 1)[:1], gaussian(49, 0.5, 1)[1])
 
 
-def test_a_column_that_repeats_the_others_is_redundant_and_an_independent_one_is_not():
+def test_rows_on_a_sphere_fill_one_dimension_less_than_they_have_columns():
     rng = np.random.default_rng(9)
-    u = rng.standard_normal((2000, 2))
-    assert candidates.redundancy(np.column_stack([u, u[:, 0] ** 2 - u[:, 1]])) == pytest.approx(1.0, abs=1e-9)
-    assert candidates.redundancy(np.column_stack([u, rng.standard_normal(2000)])) < 0.02
+    assert [local_dimension(_directions(rng, 2000, d), 0) for d in (2, 3, 4)] == [1, 2, 3]
+    assert [local_dimension(rng.standard_normal((2000, d)), 0) for d in (1, 2, 3, 4)] == [1, 2, 3, 4]
+
+
+def test_what_a_projection_leaves_out_shows_in_remainders():
+    x, y = gaussian(4000, 0.8, 5, seed=9)
+    each = gaussian_mi([0.8])
+    assert left_out(x[:, :4], y[:, :4], x[:, :4], y[:, :4], 0) < 0.06
+    # A remainder is the column less a mean of 8 neighbours, and blurred: it correlates a little less.
+    assert 0.6 * each < left_out(x[:, :4], y[:, :4], x, y, 0) < 1.1 * each
+    curve, other = (np.column_stack([side[:, 0], side[:, 0] ** 2, np.sin(side[:, 0])]) for side in (x, y))
+    assert left_out(x[:, :1], y[:, :1], curve, other, 0) < 0.03
 
 
 def test_the_interval_is_wider_where_more_neighbours_read_otherwise():
@@ -179,7 +213,10 @@ def test_the_interval_is_wider_where_more_neighbours_read_otherwise():
 def test_what_a_projection_promises_on_its_own_rows_beyond_what_it_keeps_on_others_widens_the_interval_upwards():
     rng = np.random.default_rng(11)
     x, y = gaussian(1000, 0.8, 2)
-    x, y = (np.concatenate([v, rng.standard_normal((1000, 60))], 1) for v in (x, y))  # 500 rows for 62 dimensions
+    turn = np.linalg.qr(rng.standard_normal((62, 62)))[0]  # no single column shows anything
+    x, y = (
+        np.concatenate([v, rng.standard_normal((1000, 60))], 1) @ turn for v in (x, y)
+    )  # 500 rows for 62 dimensions
     estimate = quick(x, y, permutations=0)
     truth = gaussian_mi([0.8, 0.8])
     assert estimate.value < truth - 0.1
