@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ssl_mi.information.core.caution import Caution
     from ssl_mi.information.core.estimate import Estimate
     from ssl_mi.information.estimators.auto.pipeline import mutual_information
+    from ssl_mi.information.estimators.conditional import conditional_mutual_information
     from ssl_mi.information.estimators.discrete import (
         discrete_conditional_entropy,
         discrete_conditional_mi,
@@ -65,6 +66,7 @@ __all__ = [  # noqa: RUF022 - grouped
     "Caution",
     # the default
     "mutual_information",
+    "conditional_mutual_information",
     # tables: every pair of columns, every feature with a target
     "mi_matrix",
     "MIMatrix",
@@ -128,6 +130,7 @@ __getattr__, __dir__ = lazy.attach(
         "core.caution": ("Caution",),
         "core.estimate": ("Estimate",),
         "estimators.auto.pipeline": ("mutual_information",),
+        "estimators.conditional": ("conditional_mutual_information",),
         "estimators.discrete": (
             "discrete_conditional_entropy",
             "discrete_conditional_mi",

@@ -15,6 +15,7 @@ from ssl_mi.information import (
     Estimate,
     cca_mi,
     conditional_ksg,
+    conditional_mutual_information,
     discrete_mi,
     ksg,
     lnc,
@@ -45,6 +46,7 @@ CLASSES = np.random.default_rng(1).permutation(np.arange(1000) % 100)
 CENTRES = 20 * np.random.default_rng(2).standard_normal((100, 2))
 VIEWS = [side[np.arange(1000) % 250] + 0.05 * X for side in np.random.default_rng(4).standard_normal((2, 250, 2))]
 
+given = partial(conditional_mutual_information, permutations=0)
 quick = partial(mutual_information, learned=False, permutations=0)
 
 
@@ -100,6 +102,9 @@ PROVOKED = [
     ("clustered-rows", lambda: quick(*VIEWS)),
     ("few-independent-rows", lambda: quick(X[:, 0], X[:, 1], blocks=90)),
     ("few-permutations", lambda: mi_matrix({"x": X[:, 0], "y": Y[:, 0], "z": Y[:, 1]}, estimator=ksg, permutations=9)),
+    ("many-given", lambda: given(X[:300, 0], Y[:300, 0], WIDE_X[:300, :6])),
+    ("changing-dependence", lambda: given(X[:, 0], X[:, 0] * X[:, 1] + RNG.standard_normal(1000), X[:, 1])),
+    ("small-strata", lambda: given(X[:, 0], Y[:, 0], with_labels(20).astype(str))),
     ("short-blocks", lambda: quick(np.cumsum(X[:, 0]), np.cumsum(X[:, 1]), blocks=10)),
     ("near-ceiling", lambda: quick(X, X)),
     ("disagreement-over-k", blurred),

@@ -57,6 +57,7 @@ examples
   ssl-mi estimate embeddings.parquet --x-columns h --y-columns label --symbols y
   ssl-mi estimate views.npz:zx views.npz:zy --estimator infonce:critic=concat --progress
   ssl-mi estimate x.npy y.npy --estimator ksg --k 5 --permutations 99 --json --strict
+  ssl-mi estimate table.csv --x-columns dose --y-columns pulse --given-columns age,weight
   ssl-mi estimate table.csv --matrix --out pairs.csv --picture pairs.png
 
 exit status
@@ -112,6 +113,8 @@ def _add_samples(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--blocks", type=_at_least(1), metavar="N", help="rows are in the order of time, and independent N apart"
     )
+    group.add_argument("--given", metavar="Z", help="estimate I(x; y | z), z being this file; default: X")
+    group.add_argument("--given-columns", metavar="A,B", help="the columns of that file that are z")
     group.add_argument("--header", action=argparse.BooleanOptionalAction, help="whether a .csv has a header")
 
 

@@ -23,6 +23,7 @@ from ssl_mi.information.apps.files import Side, open_columns, read_sides
 from ssl_mi.information.apps.render import Answer, document, shape_of, show
 from ssl_mi.information.apps.status import DONE, WARNED, failed
 from ssl_mi.information.core.estimate import Estimate
+from ssl_mi.information.estimators.conditional import conditional_mutual_information
 from ssl_mi.information.inference.subsampling import REPEATS, SUBSETS
 from ssl_mi.information.inference.uncertainty import with_uncertainty
 
@@ -51,13 +52,16 @@ def run(arguments: argparse.Namespace) -> int:
         return _every_pair(request, arguments)
     try:
         x, y = _samples(arguments)
-        dependence = _dependence(arguments)
+        dependence, given = _dependence(arguments), _given(arguments)
     except (ValueError, OSError) as problem:
         return failed(str(problem))
     try:
         # Whatever anything below prints is not the answer.
         with redirect_stdout(sys.stderr):
-            answer = _answer(request, x.values, y.values, arguments, dependence)
+            if given is None:
+                answer = _answer(request, x.values, y.values, arguments, dependence)
+            else:
+                answer = Answer(request.estimator(x.values, y.values, given.values), (), given)
     except Exception as problem:  # an estimator may be anybody's, and fail in any way
         return _refused(request, problem, f"x is {x.source} {shape_of(x)}, y is {y.source} {shape_of(y)}", arguments)
     if arguments.json:
@@ -111,6 +115,8 @@ def _refused(request: Request, problem: Exception, where: str, arguments: argpar
 def _requested(arguments: argparse.Namespace) -> Request:
     """The estimator with its settings. Raises ValueError for wrong usage."""
     spec = arguments.estimator
+    if arguments.given is not None or arguments.given_columns is not None:
+        return _conditional(arguments)
     name, settings = catalogue.split_settings(spec)
     estimator = catalogue.find_estimator(spec)
     taken = catalogue.settings_of(estimator)
@@ -134,6 +140,33 @@ def _requested(arguments: argparse.Namespace) -> Request:
     _check_dependence(name, arguments, entry is not None and entry.fits, taken if own else None)
     bound = functools.partial(estimator, **given) if given else estimator
     return Request(name, spec, bound, own, entry is not None and entry.fits, has_settings)
+
+
+def _conditional(arguments: argparse.Namespace) -> Request:
+    """The default estimator of I(x; y | z). Raises ValueError for what does not go with --given."""
+    if arguments.estimator != DEFAULT:
+        raise ValueError(f"--given takes no --estimator {arguments.estimator}: leave it out, or use Python")
+    for name in ("groups", "groups_column", "blocks", "symbols", "matrix"):
+        if getattr(arguments, name):
+            raise ValueError(f"--given does not go with --{name.replace('_', '-')}: leave out one")
+    if arguments.interval is False:
+        raise ValueError("--given always gives an interval: leave out --no-interval")
+    same_file = arguments.given in (None, arguments.x, arguments.y)
+    if same_file and (arguments.x_columns is None or arguments.y_columns is None or arguments.given_columns is None):
+        raise ValueError("z is in a file of the samples: name all three, --x-columns A --y-columns B --given-columns C")
+    settings = {"k": arguments.k, "permutations": arguments.permutations}
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    estimator = functools.partial(conditional_mutual_information, level=arguments.level, seed=arguments.seed, **chosen)
+    return Request("conditional_mutual_information", arguments.estimator, estimator, True, False, True)
+
+
+def _given(arguments: argparse.Namespace) -> Side | None:
+    """z, where it was asked for."""
+    if arguments.given is None and arguments.given_columns is None:
+        return None
+    source = open_columns(arguments.given or arguments.x, None, arguments.header, "given")
+    columns = source.find(SideSpec("given", None, arguments.given_columns))
+    return Side(source.take(columns), source.describe(columns))
 
 
 def _check_dependence(name: str, arguments: argparse.Namespace, fits: bool, taken: Collection[str] | None) -> None:

@@ -23,6 +23,7 @@ class Answer(NamedTuple):
 
     estimate: Estimate
     notes: tuple[str, ...] = ()
+    given: Side | None = None
 
 
 # ------------------------------------------------------------------------------------------------ an estimate
@@ -39,9 +40,14 @@ def document(answer: Answer, x: Side, y: Side, bits: bool) -> dict[str, Any]:
         "unit": unit,
         **fields,
         "notes": [*answer.notes, *_note_of_unit(answer.estimate, bits)],
-        "x": {"source": x.source, "shape": list(x.values.shape), "dtype": str(x.values.dtype)},
-        "y": {"source": y.source, "shape": list(y.values.shape), "dtype": str(y.values.dtype)},
+        "x": _described(x),
+        "y": _described(y),
+        **({} if answer.given is None else {"given": _described(answer.given)}),
     }
+
+
+def _described(side: Side) -> dict[str, Any]:
+    return {"source": side.source, "shape": list(side.values.shape), "dtype": str(side.values.dtype)}
 
 
 def show(answer: Answer, x: Side, y: Side, bits: bool) -> None:
@@ -50,7 +56,7 @@ def show(answer: Answer, x: Side, y: Side, bits: bool) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
-    for name, text in _lines(answer.estimate, x, y, bits).items():
+    for name, text in _lines(answer, x, y, bits).items():
         if text is not None:
             table.add_row(name, Text(text))
     out.print(table)
@@ -60,7 +66,8 @@ def show(answer: Answer, x: Side, y: Side, bits: bool) -> None:
         out.print(Text(f"note: {note}"), soft_wrap=True)
 
 
-def _lines(estimate: Estimate, x: Side, y: Side, bits: bool) -> dict[str, str | None]:
+def _lines(answer: Answer, x: Side, y: Side, bits: bool) -> dict[str, str | None]:
+    estimate, given = answer.estimate, answer.given
     unit, from_nats = _unit(bits)
 
     def number(nats: float | None) -> str:
@@ -74,7 +81,7 @@ def _lines(estimate: Estimate, x: Side, y: Side, bits: bool) -> dict[str, str | 
     if estimate.ci is not None and estimate.ci_level is not None:
         interval = f"{' .. '.join(map(number, estimate.ci))} {unit} at {100 * estimate.ci_level:g}%"
     return {
-        "I(x; y)": with_unit(estimate.value),
+        "I(x; y)" if given is None else "I(x; y | z)": with_unit(estimate.value),
         "interval": interval,
         "se": with_unit(estimate.se),
         "p": estimate.p_text and estimate.p_text.removeprefix("p ").removeprefix("= "),
@@ -89,6 +96,7 @@ def _lines(estimate: Estimate, x: Side, y: Side, bits: bool) -> dict[str, str | 
         "seconds": None if estimate.seconds is None else f"{estimate.seconds:.2f}",
         "x": f"{x.source} {shape_of(x)}",
         "y": f"{y.source} {shape_of(y)}",
+        "z": None if given is None else f"{given.source} {shape_of(given)}",
     }
 
 

@@ -81,7 +81,7 @@ class RankTest:
         """(1 + b) / (1 + B) of T."""
         if x.size < 2 or y.size < 2:
             return 1.0
-        return p_value(float(self._statistic(x, y, y.codes[None])[0]), self._null(x, y))
+        return p_value(float(self.statistic(x, y, y.codes[None])[0]), self._null(x, y))
 
     def _null(self, x: Coded, y: Coded) -> np.ndarray:
         if self.rows.lags:  # what dependent rows do to a pair depends on their order
@@ -96,10 +96,10 @@ class RankTest:
         some = max(1, CHUNK // max(self.rows.n, x.size * y.size))
         for first in range(0, self.permutations, some):
             times = min(some, self.permutations - first)
-            found.append(self._statistic(x, y, np.stack([y.codes[self.rows.derangement(rng)] for _ in range(times)])))
+            found.append(self.statistic(x, y, np.stack([y.codes[self.rows.derangement(rng)] for _ in range(times)])))
         return np.concatenate(found)
 
-    def _statistic(self, x: Coded, y: Coded, of_y: np.ndarray) -> np.ndarray:
+    def statistic(self, x: Coded, y: Coded, of_y: np.ndarray) -> np.ndarray:
         """T of x with each row of of_y, int64 [B, n] -> [B]."""
         times, cells = len(of_y), x.size * y.size
         joint = x.codes * y.size + of_y + cells * np.arange(times)[:, None]
