@@ -27,6 +27,7 @@ class Run:
         from hydra.utils import instantiate
         from pytorch_lightning.callbacks import LambdaCallback
 
+        from ssl_mi.app.continued_logs import build_loggers
         from ssl_mi.callbacks.checkpoints import write_whole
         from ssl_mi.callbacks.history import History
         from ssl_mi.callbacks.loggers import Hyperparameters, as_loggers
@@ -50,7 +51,7 @@ class Run:
         checkpoint = build(cfg, "checkpoint")
         parts = [*self.schedules, announce, parameters, self.provenance, self.history, self.evaluate, checkpoint, bar]
         callbacks = [part for part in parts if part is not None]
-        logger = as_loggers(build(cfg, "logger"))
+        logger = as_loggers(build_loggers(cfg))
         self.trainer = instantiate(
             cfg.trainer,
             callbacks=callbacks,
@@ -113,13 +114,17 @@ class Run:
     @contextmanager
     def reported(self) -> Iterator[None]:
         """However the run ends, write its report, unless it ends before it trains."""
+        from ssl_mi.evaluation.embed import NotFiniteEmbeddings
+        from ssl_mi.module import NotFinite
+
         ended = "complete"
         try:
             yield
         except BaseException as error:
             # Lightning turns an interrupt into an exit.
             interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-            ended = "stopped: interrupted" if interrupted else f"stopped: {type(error).__name__}: {error}"
+            state = "diverged" if isinstance(error, NotFinite | NotFiniteEmbeddings) else "stopped"
+            ended = "stopped: interrupted" if interrupted else f"{state}: {type(error).__name__}: {error}"
             try:
                 self._report(ended)
             except OSError as unwritten:  # what ended the run is told, not this
@@ -150,7 +155,7 @@ class Run:
 
     def _close(self, ended: str) -> None:
         from ssl_mi import report
-        from ssl_mi.app.closing import explanations, print_table
+        from ssl_mi.app.closing import print_table
 
         rows = [] if self.evaluate is None else [row.as_dict() for row in self.evaluate.rows]
         evaluated = {} if self.evaluate is None else self.evaluate.seconds
@@ -166,13 +171,17 @@ class Run:
             **(self.facts() if self.data.train is not None else {}),
             "images": self.data.report() if self.data.train is not None else {},
             "command": self.command,
+            "cautions": [
+                {"code": caution.code, "message": caution.message}
+                for callback in self.trainer.callbacks  # type: ignore[attr-defined]
+                for caution in getattr(callback, "cautions", ())
+            ],
             **report.environment(Path(__file__).parent),
         }
         config = OmegaConf.to_yaml(self.cfg, resolve=True)
         plots = [] if self.evaluate is None else self.evaluate.plots()
         title = f"{self.cfg.name}, seed {self.cfg.seed}"
-        evaluations = [] if self.evaluate is None else self.evaluate.evaluations
-        explained = explanations(evaluations, [row["metric"] for row in rows])
+        explained = {} if self.evaluate is None else self.evaluate.explained()
         written = report.write(self.folder, title, facts, history, rows, config, plots, explained)
         console = _console(quiet=self.quiet)
         print_table(console, *report.short_table(rows, explained))
