@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ssl_mi.evaluation.context import Explanation
-
 NAMES = 17  # columns of a fact's name
 WIDTH = 80
 
@@ -66,19 +64,3 @@ def print_table(console: Console, header: Sequence[str], lines: Sequence[Sequenc
         console.print(Text("  ".join(cells).rstrip(), style="bold" if number == 0 else ""), soft_wrap=True)
         if number == 0:
             console.print(Text("-" * (sum(widths) + 2 * (len(widths) - 1))), soft_wrap=True)
-
-
-def explanations(evaluations: Sequence[Any], metrics: Sequence[str]) -> dict[str, dict[str, str]]:
-    """metric -> what its evaluation has to say of it, as plain values.
-
-    Args:
-        evaluations: Those of the run.
-        metrics: That were measured.
-    """
-    found: dict[str, dict[str, str]] = {}
-    for metric in dict.fromkeys(metrics):
-        for evaluation in evaluations:
-            explanation: Explanation | None = evaluation.explain(metric)
-            if explanation is not None:
-                found.setdefault(metric, explanation._asdict())
-    return found

@@ -49,6 +49,7 @@ class Run:
         from hydra.utils import instantiate
         from pytorch_lightning.callbacks import LambdaCallback
 
+        from ssl_mi.app.continued_logs import build_loggers
         from ssl_mi.callbacks.checkpoints import finish_after_resume, write_whole
         from ssl_mi.callbacks.continued_log import ContinuedLog
         from ssl_mi.callbacks.history import History
@@ -70,7 +71,7 @@ class Run:
         self.trainer = instantiate(
             cfg.trainer,
             callbacks=[part for part in parts if part is not None],
-            logger=as_loggers(build(cfg, "logger")),
+            logger=as_loggers(build_loggers(cfg, None if self.resumed is None else self.resumed.checkpoint)),
             enable_progress_bar=bar is not None,
             _convert_="all",
         )
@@ -229,7 +230,7 @@ class Run:
 
     def _close(self, ended: str) -> None:
         from ssl_mi import report
-        from ssl_mi.app.closing import explanations, print_table
+        from ssl_mi.app.closing import print_table
 
         rows = [] if self.evaluate is None else [row.as_dict() for row in self.evaluate.rows]
         evaluated = {} if self.evaluate is None else self.evaluate.seconds
@@ -246,13 +247,17 @@ class Run:
             **(self.facts() if self.data.train is not None else {}),
             "images": self.data.report() if self.data.train is not None else {},
             "command": self.command,
+            "cautions": [
+                {"code": caution.code, "message": caution.message}
+                for callback in self.trainer.callbacks  # type: ignore[attr-defined]
+                for caution in getattr(callback, "cautions", ())
+            ],
             **report.environment(Path(__file__).parent),
         }
         config = OmegaConf.to_yaml(self.cfg, resolve=True)
         plots = [] if self.evaluate is None else self.evaluate.plots()
         title = f"{self.cfg.name}, seed {self.cfg.seed}"
-        evaluations = [] if self.evaluate is None else self.evaluate.evaluations
-        explained = explanations(evaluations, [row["metric"] for row in rows])
+        explained = {} if self.evaluate is None else self.evaluate.explained()
         written = report.write(self.folder, title, facts, history, rows, config, plots, explained)
         console = _console(quiet=self.quiet)
         print_table(console, *report.short_table(rows, explained))
@@ -272,13 +277,16 @@ class Run:
 
 def _how_it_ended(error: BaseException) -> str:
     from ssl_mi.callbacks.stopping import Stopped
+    from ssl_mi.evaluation.embed import NotFiniteEmbeddings
+    from ssl_mi.module import NotFinite
 
     if isinstance(error, Stopped):
         return f"stopped: {error}"
     # Lightning turns an interrupt into an exit.
     if isinstance(error, KeyboardInterrupt | SystemExit):
         return "stopped: interrupted"
-    return f"stopped: {type(error).__name__}: {error}"
+    state = "diverged" if isinstance(error, NotFinite | NotFiniteEmbeddings) else "stopped"
+    return f"{state}: {type(error).__name__}: {error}"
 
 
 def _console(width: int | None = None, quiet: bool = False) -> Console:

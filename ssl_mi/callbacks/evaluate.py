@@ -19,12 +19,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from ssl_mi import atomic
-from ssl_mi.callbacks.loggers import log_numbers, log_pictures, takes_pictures
+from ssl_mi.callbacks.loggers import log_measurements, log_pictures, log_table, takes_pictures
 from ssl_mi.distributed import gather_objects, world
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Plot
 from ssl_mi.evaluation.contracts import EvaluationData
 from ssl_mi.evaluation.measurement import Measurement, write_csv
 from ssl_mi.evaluation.wide import reduced_pixels
+from ssl_mi.report.tables import short_table
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +136,8 @@ class Evaluate(pl.Callback):
             if world()[0] == 0:
                 self._write()
         self._log_pictures(trainer)
+        if world()[0] == 0:
+            log_table(trainer, "results", *short_table([row.as_dict() for row in self.rows], self.explained()))
 
     # How
 
@@ -167,13 +170,22 @@ class Evaluate(pl.Callback):
             self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - started
         trainer.strategy.barrier()
         if world()[0] == 0 and encoder == "trained":
-            numbers = {f"{split}/{name}": x for row in self.rows[first:] for name, x in row.numbers().items()}
-            log_numbers(trainer, numbers, trainer.global_step)
+            followed = {row.metric for row in self.rows if row.split == "val"}
+            log_measurements(trainer, split, self.rows[first:], followed)
 
     def _write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in {row.evaluation for row in self.rows}:
             write_csv(self.folder / f"{name}.csv", [row for row in self.rows if row.evaluation == name])
+
+    def explained(self) -> dict[str, dict[str, str]]:
+        """metric -> what its evaluation says of it: "short", "better", "meaning"."""
+        found: dict[str, dict[str, str]] = {}
+        for metric in dict.fromkeys(row.metric for row in self.rows):
+            told = [about for evaluation in self.evaluations if (about := evaluation.explain(metric)) is not None]
+            if told:
+                found[metric] = told[0]._asdict()
+        return found
 
     # Pictures
 

@@ -52,7 +52,8 @@ class History(pl.Callback):
         }
         self.epochs = [earlier for earlier in self.epochs if earlier["epoch"] < entry["epoch"]]
         self.epochs.append(entry)
-        log_numbers(trainer, {k: entry[k] for k in ("lr", "images_per_second")}, trainer.global_step)
+        speed = {f"train/{name}": entry[name] for name in ("lr", "images_per_second")}
+        log_numbers(trainer, speed, trainer.global_step)
         if self.lines and trainer.is_global_zero:
             total = trainer.max_epochs
             left = (total - entry["epoch"]) * seconds if total and total > 0 else float("nan")

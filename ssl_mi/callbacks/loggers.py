@@ -1,8 +1,13 @@
-"""What a run logs goes to all of its loggers: numbers, hyper-parameters, pictures."""
+"""What a run logs goes to all of its loggers: numbers, hyper-parameters, pictures, the closing table.
+
+The numbers have three heads, whatever is measured: `train/` of each epoch, `val/` of each evaluation, `test/` once at
+the end. A measurement is logged by its value; its interval, ceiling and other columns are in the CSV files and the
+report.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +16,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 
 from ssl_mi.evaluation.context import Plot
+from ssl_mi.evaluation.measurement import Measurement
 
 Take = Callable[[str, Path, int], object]  # (key, file, step)
 
@@ -30,6 +36,48 @@ def log_numbers(trainer: pl.Trainer, numbers: Mapping[str, float], step: int) ->
         logger.log_metrics(dict(numbers), step=step)
 
 
+def log_measurements(trainer: pl.Trainer, split: str, rows: Sequence[Measurement], followed: Collection[str]) -> None:
+    """The values of an evaluation, as `split/metric`.
+
+    On the test split these are the metrics that were followed during training, whose curves end there, and those of
+    headlines; the others are in the closing table.
+
+    Args:
+        trainer: Whose loggers get them.
+        split: "val" or "test".
+        rows: What was measured.
+        followed: Metrics that were measured during training.
+    """
+    shown = [row for row in rows if split != "test" or row.metric in followed or row.headline]
+    log_numbers(trainer, {f"{split}/{row.metric}": row.value for row in shown}, trainer.global_step)
+
+
+def log_table(trainer: pl.Trainer, name: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """A table, to every logger that shows tables or texts.
+
+    A logger shows it if it has Lightning's `log_table(key, columns, data, step)`, as WandbLogger, or if its experiment
+    has TensorBoard's `add_text(tag, text, step)` or MLflow's `log_text(run_id, text, artifact_file)`.
+
+    Args:
+        trainer: Whose loggers get it.
+        name: Of the table.
+        header: Titles of the columns.
+        lines: Cells of each line.
+    """
+    table = [list(header), ["---"] * len(header), *map(list, lines)]
+    markdown = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in table)
+    for logger in trainer.loggers if lines else ():
+        shown: Any = logger
+        experiment: Any = getattr(logger, "experiment", None)
+        if hasattr(shown, "log_table"):
+            columns = [title or "quantity" for title in header]
+            shown.log_table(key=name, columns=columns, data=[list(line) for line in lines], step=trainer.global_step)
+        elif hasattr(experiment, "add_text"):
+            experiment.add_text(name, markdown, trainer.global_step)
+        elif hasattr(experiment, "log_text"):
+            experiment.log_text(shown.run_id, markdown, f"{name}.md")
+
+
 def takes_pictures(trainer: pl.Trainer) -> bool:
     """Whether any of the loggers shows pictures."""
     return any(_picture_method(logger) is not None for logger in trainer.loggers)
@@ -39,7 +87,7 @@ def log_pictures(trainer: pl.Trainer, plots: Iterable[Plot], step: int) -> None:
     """The pictures, to every logger that shows them; others leave them in the run's folder.
 
     A logger shows pictures if it has Lightning's `log_image(key, images, step)`, as WandbLogger, or if its experiment
-    has TensorBoard's `add_image(tag, array, step, dataformats)`.
+    has TensorBoard's `add_image(tag, array, step, dataformats)` or MLflow's `log_artifact(run_id, path, folder)`.
     """
     methods = [take for logger in trainer.loggers if (take := _picture_method(logger)) is not None]
     for plot in plots if methods else ():
@@ -53,6 +101,8 @@ def _picture_method(logger: Any) -> Take | None:
     experiment: Any = getattr(logger, "experiment", None)
     if hasattr(experiment, "add_image"):
         return lambda key, path, step: experiment.add_image(key, _pixels(path), step, dataformats="HWC")
+    if hasattr(experiment, "log_artifact") and hasattr(logger, "run_id"):
+        return lambda key, path, step: experiment.log_artifact(logger.run_id, str(path), f"pictures/step {step}")
     return None
 
 
@@ -67,6 +117,8 @@ def _pixels(path: Path) -> np.ndarray:
 class Hyperparameters(pl.Callback):
     """Gives every logger the hyper-parameters when training starts.
 
+    Its state holds the identities of the logs, so that a resumed run can go on with them.
+
     Args:
         config: The resolved configuration, nested mappings of plain values. None: what the module, its data and the
             trainer report of themselves.
@@ -74,12 +126,31 @@ class Hyperparameters(pl.Callback):
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         self.config = config
+        self.identities: dict[str, str] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The identities of the logs, by the argument of a logger that takes them."""
+        return {"identities": dict(self.identities)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing: loggers were built with their identities."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See the class."""
         values = _facts(trainer, pl_module) if self.config is None else dict(self.config)
         for logger in trainer.loggers:
             logger.log_hyperparams(values)
+            self.identities |= _identity(logger)
+
+
+def _identity(logger: Any) -> dict[str, str]:
+    """The argument of the logger that continues its log, where it has one: {"id": ...} or {"run_id": ...}."""
+    run_id = getattr(logger, "run_id", None)
+    if isinstance(run_id, str):
+        return {"run_id": run_id}
+    if hasattr(logger, "log_image") and isinstance(logger.version, str):
+        return {"id": logger.version}
+    return {}
 
 
 def _facts(trainer: pl.Trainer, module: Any) -> dict[str, Any]:

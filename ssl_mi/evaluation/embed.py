@@ -49,6 +49,10 @@ class Pairs(NamedTuple):
     index: Tensor  # type: ignore[assignment]
 
 
+class NotFiniteEmbeddings(ValueError):
+    """Embeddings hold NaN or infinity: the towers have diverged."""
+
+
 class HasModes(Protocol):
     """A module with training and evaluation modes."""
 
@@ -78,7 +82,8 @@ def features(module: EncoderModule, data: EvaluationData, split: str, limit: int
     """h of the samples of a split, unaugmented; towers that see different views are concatenated.
 
     Raises:
-        ValueError: An empty split, or embeddings that are not finite.
+        ValueError: An empty split.
+        NotFiniteEmbeddings: Embeddings that are not finite.
     """
 
     def one(source: Any) -> tuple[Tensor, ...]:
@@ -93,7 +98,8 @@ def pairs(module: EncoderModule, data: EvaluationData, split: str, draw: int, li
     """h and z of the first two views of each sample, drawn anew for each `draw`.
 
     Raises:
-        ValueError: An empty split, or embeddings that are not finite.
+        ValueError: An empty split.
+        NotFiniteEmbeddings: Embeddings that are not finite.
     """
 
     def one(source: Any) -> tuple[Tensor, ...]:
@@ -110,7 +116,7 @@ def _check_finite(embeddings: dict[str, list[Tensor]], split: str) -> None:
         for x in views:
             bad = int((~x.isfinite()).any(1).sum())
             if bad:
-                raise ValueError(
+                raise NotFiniteEmbeddings(
                     f"{name} of the {split} samples: {bad} of {len(x)} rows hold NaN or infinity, nothing can be "
                     "measured on them; the towers have diverged: lower the learning rate, or train in float32 "
                     "(trainer.precision=32-true)"

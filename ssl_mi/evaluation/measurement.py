@@ -74,14 +74,6 @@ class Measurement:
         """All fields, as plain values."""
         return asdict(self)
 
-    def numbers(self) -> dict[str, float]:
-        """What a logger takes: the value under its metric, and the other columns under `metric/column`."""
-        beside = {f"{self.metric}/{name}": getattr(self, name) for name in BESIDE}
-        return {self.metric: self.value} | {name: x for name, x in beside.items() if not math.isnan(x)}
-
-
-BESIDE = [f.name for f in fields(Measurement) if f.default is math.nan]
-
 
 def write_csv(path: Path, rows: Sequence[Measurement]) -> None:
     """All rows, with a header, replacing the file in one step: a killed run leaves a whole file."""

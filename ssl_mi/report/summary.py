@@ -16,6 +16,7 @@ COMPLETE, STOPPED, DIVERGED = "complete", "stopped", "diverged"
 
 # Beyond sense, whatever the objective: a mean loss, an information in nats, the root mean square of an embedding.
 ABSURD_LOSS, ABSURD_NATS, ABSURD_SCALE = 1e6, 1e3, 1e6
+ABSURD = "absurd-loss"  # code of a caution of training
 LEAP = 100.0  # times the largest loss of the first half of the run
 
 
@@ -52,6 +53,9 @@ def ending(document: Document) -> Ending:
 
 
 def _absurdities(document: Document) -> Iterator[str]:
+    for caution in document.get("cautions", ()):
+        if caution["code"] == ABSURD:
+            yield caution["message"]
     history = document.get("history", ())
     losses = [_float(entry.get("train/loss")) for entry in history]
     for entry, loss in zip(history, losses, strict=True):
@@ -176,7 +180,9 @@ def _warnings(document: Document) -> Iterator[str]:
         yield f"THE RUN DIVERGED: {why}. Its numbers are worth nothing. First remedy: a lower learning rate."
     if state == STOPPED:
         yield f"The run stopped before its end: {why}. Its numbers are of the last evaluation that it reached."
-    yield from (str(caution) for caution in document.get("cautions", ()))
+    yield from (
+        f"{caution['message'][:1].upper()}{caution['message'][1:]}." for caution in document.get("cautions", ())
+    )
     rows = final_rows(document.get("rows", ()))
     for row in rows:
         if row["encoder"] == "trained":

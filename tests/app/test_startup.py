@@ -232,7 +232,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_term_and_keeps_the_last_g
     err = capsys.readouterr().err
     assert "the loss is not finite at step 4 (epoch 1): nt_xent = nan" in err
     assert "Traceback" not in err
-    assert report_of(tmp_path)["ended"].startswith("stopped: NotFinite: the loss is not finite at step 4")
+    assert report_of(tmp_path)["ended"].startswith("diverged: NotFinite: the loss is not finite at step 4")
     kept = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert kept["epoch"] == 0
     assert all(value.isfinite().all() for value in kept["state_dict"].values())

@@ -1,17 +1,23 @@
 """Numbers, hyper-parameters and pictures reach every logger, in the way that each takes them."""
 
 import csv
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import standins
+import torch
 import yaml
+from omegaconf import OmegaConf
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.logger import Logger
 
+from ssl_mi.app.continued_logs import build_loggers
 from ssl_mi.callbacks.evaluate import Evaluate
 from ssl_mi.callbacks.history import History
-from ssl_mi.callbacks.loggers import Hyperparameters, as_loggers
+from ssl_mi.callbacks.loggers import Hyperparameters, as_loggers, log_measurements
+from ssl_mi.evaluation.measurement import Measurement
 from ssl_mi.evaluation.pictures import Pictures
 from ssl_mi.evaluation.probes import KNN
 
@@ -38,11 +44,16 @@ class Recorder(Logger):
 
 
 class LikeWandb(Recorder):
-    """Takes pictures as Lightning's WandbLogger: log_image(key, images, step)."""
+    """Takes pictures and tables as Lightning's WandbLogger: log_image(key, images, step)."""
+
+    version = "abc123"
 
     def __init__(self):
         super().__init__()
-        self.pictures = {}
+        self.pictures, self.tables = {}, {}
+
+    def log_table(self, key, columns=None, data=None, step=None):
+        self.tables[key] = (columns, data)
 
     def log_image(self, key, images, step=None, **kwargs):
         self.pictures.setdefault(key, []).append((images, step))
@@ -53,11 +64,14 @@ class LikeTensorBoard(Recorder):
 
     def __init__(self):
         super().__init__()
-        self.pictures = {}
+        self.pictures, self.texts = {}, {}
 
     @property
     def experiment(self):
         return self
+
+    def add_text(self, tag, text, step):
+        self.texts[tag] = text
 
     def add_image(self, tag, img_tensor, global_step=None, walltime=None, dataformats="CHW"):
         self.pictures.setdefault(tag, []).append((img_tensor, global_step, dataformats))
@@ -77,13 +91,12 @@ def test_every_logger_gets_the_measurements_and_the_history(logged):
     final = next(r for r in evaluate.rows if r.metric == "knn_accuracy" and (r.split, r.encoder) == ("test", "trained"))
     for logger in others:
         assert logger.numbers["test/knn_accuracy"] == (final.value, 3)  # 48 rows in steps of 16
-        assert {"val/knn_accuracy", "test/knn_accuracy/low", "lr", "images_per_second", "train/loss_epoch"} <= set(
-            logger.numbers
-        )
+        assert {"val/knn_accuracy", "train/lr", "train/images_per_second", "train/loss_epoch"} <= set(logger.numbers)
+        assert {name.partition("/")[0] for name in logger.numbers} <= {"train", "val", "test", "epoch"}
     with (folder / "logs" / "metrics.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [float(x) for line in lines if (x := line["test/knn_accuracy"])] == [final.value]
-    assert [x for line in lines if (x := line["images_per_second"])]
+    assert [x for line in lines if (x := line["train/images_per_second"])]
 
 
 def test_every_logger_gets_the_hyperparameters(logged):
@@ -104,6 +117,46 @@ def test_loggers_that_show_pictures_get_them_at_each_evaluation(logged):
     assert wandb.pictures["views"][0][0] == [str(folder / "views.png")]
     image, _, form = tensorboard.pictures["views"][0]
     assert (image.dtype, image.ndim, image.shape[-1], form) == (np.uint8, 3, 3, "HWC")
+
+
+def test_loggers_that_show_tables_get_the_closing_table(logged):
+    _, _, (_, wandb, tensorboard, _) = logged
+    columns, data = wandb.tables["results"]
+    assert columns == ["test split, epoch 1", "trained (95%)", "untrained", "learned (95%)"]
+    assert [line[0] for line in data] == ["kNN"]
+    assert "| kNN | " in tensorboard.texts["results"]
+
+
+def test_a_checkpoint_holds_the_identity_of_a_log_that_can_be_gone_on_with(logged):
+    *_, loggers = logged
+    callback = Hyperparameters({})
+    callback.on_fit_start(SimpleNamespace(loggers=loggers), None)
+    assert callback.state_dict() == {"identities": {"id": "abc123"}}
+
+
+def test_a_resumed_run_gives_its_loggers_the_identity_of_the_checkpoint(tmp_path):
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {}, "callbacks": {"Hyperparameters": {"identities": {"id": "abc123"}}}}, path)
+    logger = {"_target_": "test_loggers_target.Takes", "id": None}
+    page = OmegaConf.create({"ckpt_path": str(path), "logger": {"one": logger, "two": {**logger, "id": "own"}}})
+    sys.modules["test_loggers_target"] = SimpleNamespace(Takes=dict, __name__="test_loggers_target")
+    try:
+        built = build_loggers(page)
+        fresh = build_loggers(OmegaConf.create({**page, "ckpt_path": None}))
+    finally:
+        del sys.modules["test_loggers_target"]
+    assert (built["one"]["id"], built["two"]["id"]) == ("abc123", "own")
+    assert fresh["one"]["id"] is None
+
+
+def test_at_the_end_only_what_was_followed_and_headlines_are_logged():
+    rows = [
+        Measurement("mi", 3, "test", "trained", metric, metric, 1.0, headline=head)
+        for metric, head in (("followed", ""), ("only_at_the_end", ""), ("head", "ksg_nats"))
+    ]
+    logger = Recorder()
+    log_measurements(SimpleNamespace(loggers=[logger], global_step=7), "test", rows, {"followed"})
+    assert logger.numbers == {"test/followed": (1.0, 7), "test/head": (1.0, 7)}
 
 
 def test_without_a_configuration_the_parts_say_what_they_are(tmp_path):

@@ -146,6 +146,7 @@ def test_a_probe_no_better_than_the_untrained_encoder_is_something_to_be_wary_of
         {"history": [{"epoch": e, "train/loss": loss} for e, loss in enumerate((4.0, 5.0, 6.0, 900.0))]},
         {"scale": {"h": 1.0, "z": 3e9}},
         {"rows": [row(1, "val", "trained", "mi_bound_mine_nats", 4e4)]},
+        {"cautions": [{"code": "absurd-loss", "message": "the loss is 1e5, where 2 is usual"}]},
         {"ended": "diverged: NotFinite: the loss is NaN"},
     ],
 )
