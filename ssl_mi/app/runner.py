@@ -209,9 +209,6 @@ class Run:
         if first_process():
             print_facts(_console(quiet=self.quiet), self.facts())
 
-    def _has_cautions(self) -> bool:
-        return self.health is not None and bool(self.health.cautions)
-
     def _estimate_memory(self) -> None:
         """Say what the run will need; refuse what would not fit, unless the configuration lets it start."""
         from ssl_mi.app import memory
@@ -239,7 +236,6 @@ class Run:
         rates = sorted(h["images_per_second"] for h in history)
         facts = {
             "ended": ended,
-            **({"cautions": [str(caution) for caution in self.health.cautions]} if self._has_cautions() else {}),
             "seconds": round(seconds, 1),
             "seconds of training epochs": round(sum(h["seconds"] for h in history), 1),
             "seconds of evaluation": {k: round(v, 2) for k, v in evaluated.items()},
