@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import standins
-import torch
 import yaml
 from omegaconf import OmegaConf
 from pytorch_lightning.loggers import CSVLogger
@@ -134,15 +133,14 @@ def test_a_checkpoint_holds_the_identity_of_a_log_that_can_be_gone_on_with(logge
     assert callback.state_dict() == {"identities": {"id": "abc123"}}
 
 
-def test_a_resumed_run_gives_its_loggers_the_identity_of_the_checkpoint(tmp_path):
-    path = tmp_path / "last.ckpt"
-    torch.save({"state_dict": {}, "callbacks": {"Hyperparameters": {"identities": {"id": "abc123"}}}}, path)
+def test_a_resumed_run_gives_its_loggers_the_identity_of_the_checkpoint():
+    checkpoint = {"state_dict": {}, "callbacks": {"Hyperparameters": {"identities": {"id": "abc123"}}}}
     logger = {"_target_": "test_loggers_target.Takes", "id": None}
-    page = OmegaConf.create({"ckpt_path": str(path), "logger": {"one": logger, "two": {**logger, "id": "own"}}})
+    page = OmegaConf.create({"logger": {"one": logger, "two": {**logger, "id": "own"}}})
     sys.modules["test_loggers_target"] = SimpleNamespace(Takes=dict, __name__="test_loggers_target")
     try:
-        built = build_loggers(page)
-        fresh = build_loggers(OmegaConf.create({**page, "ckpt_path": None}))
+        built = build_loggers(page, checkpoint)
+        fresh = build_loggers(page)
     finally:
         del sys.modules["test_loggers_target"]
     assert (built["one"]["id"], built["two"]["id"]) == ("abc123", "own")
