@@ -34,13 +34,13 @@ class Health(pl.Callback):
     |---|---|
     | `collapsed` | embeddings of different samples are all alike: their spread is below 0.01 |
     | `few-dimensions` | their effective rank is below 2, and below half of that at the start |
-    | `stuck-loss` | the loss is no lower than that of embeddings that are all alike, to 1%, for `patience` epochs |
+    | `stuck-loss` | `patience` epochs long the loss is within 1% of the value named below, or the bound is 0 nats |
     | `absurd-loss` | the loss is more than 1,000 times that of the first epoch or of embeddings that are all alike |
     | `absurd-embeddings` | embeddings are longer than 10^6 |
 
     The spread is the root mean squared distance of embeddings from their mean over their root mean squared length: 1
-    where they are centred, 0 where they are all alike. The loss is compared with that of embeddings that are all alike
-    only where the objective prefers embeddings that differ.
+    where they are centred, 0 where they are all alike. A loss is stuck where it is no lower than that of embeddings
+    that are all alike; this is looked at only where the objective prefers embeddings that differ.
 
     Args:
         limit: Samples that are embedded after each epoch, of the validation split where there is one.
@@ -85,7 +85,9 @@ class Health(pl.Callback):
         loss = trainer.callback_metrics.get("train/loss_epoch", trainer.callback_metrics.get("train/loss"))
         if loss is not None:
             trivial = trivial_loss(pl_module, getattr(getattr(trainer, "datamodule", None), "batch_size", 2))
-            self._judge_loss(float(loss), trivial, trainer.max_epochs or -1)
+            bound = trainer.callback_metrics.get("train/bound_nats")
+            learned = bound is None or float(bound) > NEAR
+            self._judge_loss(float(loss), trivial, trainer.max_epochs or -1, learned)
 
     def _geometry(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, float]:
         """Spread, effective rank and length of the embeddings, with the number of dimensions that they could fill."""
@@ -121,7 +123,7 @@ class Health(pl.Callback):
                 f"(effective rank; {self._at_start['rank']:.1f} at the start): a partial collapse; {REMEDY}",
                 {"rank": now["rank"], "possible": now["possible"]})  # fmt: skip
 
-    def _judge_loss(self, loss: float, trivial: float | None, epochs: int) -> None:
+    def _judge_loss(self, loss: float, trivial: float | None, epochs: int, learned: bool) -> None:
         if self._first_loss is None:
             self._first_loss = loss
         usual = max(1.0, abs(self._first_loss), abs(trivial or 0.0))
@@ -131,12 +133,12 @@ class Health(pl.Callback):
                 "the loss is finite; lower the learning rate", {"loss": loss, "usual": usual})  # fmt: skip
             return
         near = trivial is not None and loss >= trivial - NEAR * max(1.0, abs(trivial))
-        self._stuck = self._stuck + 1 if near else 0
+        self._stuck = self._stuck + 1 if near or not learned else 0
         if self._stuck >= (min(self.patience, epochs) if epochs > 0 else self.patience):
+            alike = "" if trivial is None else f", and {trivial:.4g} for embeddings that are all alike"
             self._say(
-                "stuck-loss", f"the loss is {loss:.4g}, and {trivial:.4g} for embeddings that are all alike: nothing "
-                "is learned so far; train longer, raise the learning rate, or use weaker augmentations",
-                {"loss": loss, "trivial": float(trivial or 0.0)})  # fmt: skip
+                "stuck-loss", f"the loss is {loss:.4g}{alike}: nothing is learned so far; train longer, raise the "
+                "learning rate, or use weaker augmentations", {"loss": loss})  # fmt: skip
 
     def _say(self, code: str, message: str, numbers: dict[str, float | int | str]) -> None:
         if any(caution.code == code for caution in self.cautions):
@@ -154,7 +156,7 @@ def trivial_loss(module: Any, rows: int) -> float | None:
         rows: Of a batch.
 
     Returns:
-        None where the objective is not over embeddings alone, cannot be computed on them, or prefers them to
+        None where the objective is not over embeddings alone, cannot be computed on them, or does not prefer to them
         embeddings whose views agree and whose samples differ.
     """
     objective = module.objective
@@ -165,7 +167,7 @@ def trivial_loss(module: Any, rows: int) -> float | None:
     alike = apart[:1].expand(rows, -1).contiguous()
     judged = copy.deepcopy(objective).eval()
     found = [_loss(judged, z) for z in (alike, apart)]
-    if found[0] is None or found[1] is None or found[0] < found[1] - NEAR * max(1.0, abs(found[1])):
+    if found[0] is None or found[1] is None or found[0] < found[1] + NEAR * max(1.0, abs(found[1])):
         return None
     return found[0]
 

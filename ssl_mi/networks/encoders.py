@@ -27,7 +27,7 @@ def check_images(x: Tensor, channels: int, name: str) -> None:
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(
             f"{name} takes images [n, {channels}, h, w], but got {list(x.shape)}: "
-            f"change the data, or give the encoder as many input channels as the images have"
+            "change the data, or give the encoder as many input channels as the images have (encoder.in_channels)"
         )
     if not x.is_floating_point():
         raise ValueError(f"{name} takes normalised float images, but got {x.dtype}: augment or clean them first")

@@ -14,17 +14,20 @@ from ssl_mi.information.variational.bounds import InfoNCE
 from ssl_mi.information.variational.critics import Cosine
 from ssl_mi.objectives.infomax import Infomax
 from ssl_mi.objectives.negatives import OtherSamples
+from ssl_mi.objectives.redundancy import VICReg
 
 
-def trained(losses, change=None, width=10, epochs=None, health=None):
+def trained(losses, change=None, width=10, epochs=None, health=None, bounds=()):
     """The cautions after epochs with these losses, for embeddings that are `change(views)` from the second epoch on."""
     health = Health() if health is None else health
     data, module = GaussianViews(rho=[0.8] * width, n=200), observer(width)
     trainer = SimpleNamespace(datamodule=data, global_step=0, max_epochs=epochs or len(losses), callback_metrics={})
     health.on_train_start(trainer, module)
     module.towers.change = change or (lambda x: x)
-    for loss in losses:
+    for epoch, loss in enumerate(losses):
         trainer.callback_metrics["train/loss"] = torch.tensor(loss)
+        if bounds:
+            trainer.callback_metrics["train/bound_nats"] = torch.tensor(bounds[epoch])
         health.on_train_epoch_end(trainer, module)
     return {caution.code: caution for caution in health.cautions}
 
@@ -53,6 +56,17 @@ def test_a_loss_that_is_no_lower_than_that_of_constant_embeddings_is_said_after_
     assert trained([constant, 3.0, constant, constant], epochs=9) == {}
 
 
+def test_a_bound_of_nothing_is_a_loss_that_is_stuck():
+    assert set(trained([0.0, -0.5, -0.6], bounds=[0.0, 0.0, 0.0])) == {"stuck-loss"}
+    assert trained([0.0, -0.5, -0.6], bounds=[0.0, 0.5, 0.6]) == {}
+
+
+def test_an_objective_that_does_not_prefer_embeddings_that_differ_is_not_judged_by_them():
+    module = observer()
+    module.objective = VICReg(10, variance=0.0, covariance=0.0)
+    assert trivial_loss(module, 20) is None
+
+
 def test_a_loss_or_embeddings_beyond_sense_are_said():
     assert set(trained([4.0, -1e5])) == {"absurd-loss"}
     assert set(trained([4.0, 3.9], lambda x: 1e7 * x)) == {"absurd-embeddings"}
@@ -73,7 +87,8 @@ def test_the_loss_of_constant_embeddings_is_known_where_the_objective_prefers_ot
     before = {k: v.clone() for k, v in module.objective.state_dict().items()}
     found = trivial_loss(module, 12)
     assert found is None or math.isfinite(found)
-    if row.collapse == "raises" and not row.past and "maps" not in module.objective.requires:
+    # Of equal views W-MSE is 0, whatever they are.
+    if row.collapse == "raises" and not row.past and "maps" not in module.objective.requires and name != "w_mse":
         assert found is not None
     assert all(torch.equal(v, before[k]) for k, v in module.objective.state_dict().items())
 

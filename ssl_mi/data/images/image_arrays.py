@@ -48,7 +48,7 @@ class ImageArrays:
     """A data set of arrays, for `ImageData(sets=...)`.
 
     Args:
-        train: Training images, uint8 [n, c, h, w] or [n, h, w, c] with 1 or 3 channels.
+        train: Training images, uint8 [n, c, h, w] or [n, h, w, c]; c is 1, 3, or less than h and w.
         labels: A label per training image: integers or strings, [n]; None without labels.
         test: Test images; None sets `test_fraction` of the training images
             aside.
@@ -97,7 +97,9 @@ class ImageArrays:
     def _set(self, images: Tensor | np.ndarray, labels: ArrayLike | None, which: str) -> ImageSet:
         what = f"ImageArrays, {which} images"
         shape = tuple(getattr(images, "shape", ()))
-        channels = next((c for c in (3, 1) if len(shape) == 4 and c in (shape[1], shape[3])), 3)
+        # Images have more pixels than channels; where that does not decide, they are RGB or grey.
+        usual = next((c for c in (3, 1) if len(shape) == 4 and c in (shape[1], shape[3])), None)
+        channels = usual or (min(shape[1], shape[3]) if len(shape) == 4 else 3)
         batch = as_batch(images, channels, what)
         if batch.dtype != torch.uint8:
             raise ValueError(f"{what}: must be uint8, got {batch.dtype}: (255 * images).round() as uint8")

@@ -82,6 +82,15 @@ def test_arrays_become_a_training_and_a_test_set_with_named_classes():
     assert train.shape == (3, 12, 12)
 
 
+@pytest.mark.parametrize("channels", [2, 4, 13])
+def test_arrays_of_many_channels_are_told_by_the_smaller_side(channels):
+    first = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, channels, 15, 16), dtype=np.uint8))
+    for x in (first, first.permute(0, 2, 3, 1)):
+        train = ImageArrays(x).train
+        assert torch.equal(train.images.pixels, first)
+        assert train.shape == (channels, 15, 16)
+
+
 def test_test_images_of_ones_own_are_kept_as_they_are():
     x = images(20)
     train, test, *_ = ImageArrays(x[:15], range(15), x[15:], range(5)).load()
