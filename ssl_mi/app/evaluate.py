@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +98,12 @@ def run(arguments: argparse.Namespace) -> int:
     from ssl_mi.app.startup import clear_errors
 
     with clear_errors():
-        found = [one for what in arguments.what for one in _each(what, arguments)]
+        found = []
+        for what in arguments.what:
+            for one in _each(what, arguments):
+                found.append(one)
+                if len(arguments.what) > 1 or arguments.twin:
+                    print(f"measured: {one.what}", file=sys.stderr, flush=True)
         if arguments.pool and len(found) > 1:
             found = [pooled(found, "encoders")]
         shown = found[0] if len(found) == 1 else EvaluatedTogether(tuple(found))
@@ -115,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _each(what: str, arguments: argparse.Namespace) -> list[Any]:
+def _each(what: str, arguments: argparse.Namespace) -> Iterator[Any]:
     """One WHAT, and its untrained twin where that was asked for."""
     from ssl_mi.app.external import evaluate
 
@@ -130,12 +137,12 @@ def _each(what: str, arguments: argparse.Namespace) -> list[Any]:
     common |= {"splits": arguments.repeat}
     if features:
         given = {key: getattr(arguments, name) for name, key in FEATURES.items() if key}
-        return [evaluate(what, arguments.labels, **common, **given)]
+        yield evaluate(what, arguments.labels, **common, **given)
+        return
     common |= {name: getattr(arguments, name) for name in ("limit", "val_limit", "test_limit", "augmentation")}
     settings = {name: getattr(arguments, name) for name in ENCODER}
     if arguments.weights is not None and arguments.by_order:
         settings["weights"] = {"path": arguments.weights, "match": "order"}
-    found = [evaluate(what, arguments.data, **common, **settings)]
+    yield evaluate(what, arguments.data, **common, **settings)
     if arguments.twin and not arguments.untrained:
-        found.append(evaluate(what, arguments.data, **common, **settings | {"untrained": True}))
-    return found
+        yield evaluate(what, arguments.data, **common, **settings | {"untrained": True})

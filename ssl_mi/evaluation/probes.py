@@ -428,6 +428,7 @@ class LinearProbe(Probe):
         limit: Samples it is fitted on during training.
         decays: Weight decays to choose from, on a held-out fifth of those samples.
         seed: Of that fifth.
+        details: See `Probe`.
     """
 
     decays: Sequence[float] = DECAYS
@@ -459,6 +460,7 @@ class KNN(Probe):
         limit: Samples in the bank during training.
         k: Neighbours, where the bank holds at least 10 times as many samples; of a smaller bank, a tenth.
         temperature: Of the weights, e^(similarity / temperature).
+        details: See `Probe`.
     """
 
     k: int = 200
