@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "module": {"distributed", "optim", "resume", "schedules"},
     "masked": {"module", "distributed", "objectives"},
     "evaluation": {"atomic", "information", "distributed", "report"},
-    "callbacks": {"atomic", "evaluation", "information", "distributed", "report", "optim", "schedules"},
+    "callbacks": {"atomic", "evaluation", "information", "distributed", "report", "optim", "schedules", "resume"},
     # From here up everything meets; Hydra builds networks, objectives and data from the configuration.
     "app": {"atomic", "callbacks", "data", "evaluation", "module", "networks", "report", "resume"},
     "__main__": {"app"},

@@ -52,6 +52,8 @@ def fits(value: Any, annotation: Any) -> bool:
     if isinstance(value, Mapping) and "_target_" in value:
         return True  # what it makes is not known here
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is Any:
+        return True
     if annotation in (None, type(None)):
         return value is None
     if origin in (Union, types.UnionType):
