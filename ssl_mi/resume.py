@@ -45,6 +45,7 @@ class Resumable(pl.LightningModule):
         }
         if inside_epoch(checkpoint):
             kept["processes"] = gather_objects(self._of_this_process())
+            kept["step"] = self._values_of_this_step()  # Lightning logs them after a step's checkpoint
         checkpoint[KEY] = kept
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -58,8 +59,8 @@ class Resumable(pl.LightningModule):
             places = [{**place, "batch": place["batch"] - 1} if "batch" in place else place for place in places]
         self._resumed = {
             "place": places,
-            "epoch_over": last_step_done(checkpoint),
-            **{"processes": [], "sums": {}, "names": {}, **checkpoint.get(KEY, {})},
+            "epoch_over": last_step_done(checkpoint) or self._was_the_last(checkpoint),
+            **{"processes": [], "sums": {}, "names": {}, "step": {}, **checkpoint.get(KEY, {})},
         }
         if self._resumed["epoch_over"]:
             # Taken as it stands, Lightning would begin the next epoch, and nothing would follow the end of this one.
@@ -74,6 +75,8 @@ class Resumable(pl.LightningModule):
             self._means_to_log = None
         if self._resumed is None:
             return
+        if self._resumed["step"]:
+            self._log({**self._resumed["step"], "epoch": self.trainer.current_epoch})
         loader: Any = self.trainer.train_dataloader
         places = self._resumed["place"]
         if places and hasattr(loader, "load_state_dict"):
@@ -111,8 +114,25 @@ class Resumable(pl.LightningModule):
         means = {names[key]: value / rows for key, (value, rows) in sums.items()}
         self.trainer.callback_metrics.update(means)
         numbers = {name: float(mean) for name, mean in means.items()}
+        self._log({**numbers, "epoch": epoch})
+
+    def _log(self, numbers: dict[str, float]) -> None:
+        """Log what belongs to the last step before the stop."""
         for logger in self.trainer.loggers:
-            logger.log_metrics({**numbers, "epoch": epoch}, step=self.trainer.global_step - 1)
+            logger.log_metrics(numbers, step=self.trainer.global_step - 1)
+
+    def _values_of_this_step(self) -> dict[str, float]:
+        """What the loggers have yet to get of the step that was just done."""
+        connector = self.trainer._logger_connector
+        if not connector.should_update_logs:
+            return {}
+        values = self.trainer.fit_loop.epoch_loop._results.metrics(True)["log"]
+        return {name: float(value) for name, value in values.items()}
+
+    def _was_the_last(self, checkpoint: Mapping[str, Any]) -> bool:
+        """Whether trainer.max_steps ended the epoch after the checkpoint's step."""
+        limit = self.trainer.max_steps
+        return 0 <= limit <= int(checkpoint["global_step"]) and not _batch_begun(checkpoint)
 
     def _of_this_process(self) -> dict[str, Any]:
         device = self.device

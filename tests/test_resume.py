@@ -17,9 +17,12 @@ from PIL import Image
 from pytorch_lightning.callbacks import ModelCheckpoint
 from resume_run import outcome
 
-from ssl_mi.callbacks.evaluate import Evaluate
+from ssl_mi.callbacks.checkpoints import finish_after_resume
+from ssl_mi.callbacks.continued_log import ContinuedLog
+from ssl_mi.callbacks.evaluate import FINAL, Evaluate
 from ssl_mi.callbacks.history import History
 from ssl_mi.callbacks.progress import progress_bar
+from ssl_mi.callbacks.stopping import StopOnSignal, Stopped
 from ssl_mi.evaluation.probes import KNN
 from ssl_mi.optim import warmup_cosine_epochs
 
@@ -57,15 +60,19 @@ def equal(found, expected):
 # --- under a plain Trainer ------------------------------------------------------------------------------------------
 
 
-def plain(folder, stop=None, resume=None, log=False, bar=None, **options):
-    """Three epochs of five steps, with dropout, a schedule, evaluations and a checkpoint at every step."""
+def plain(folder, stop=None, resume=None, log=False, bar=None, every=1, more=(), **options):
+    """Three epochs of five steps, with dropout, a schedule, evaluations and a checkpoint at every step.
+
+    every: None for a checkpoint an epoch. more: further callbacks.
+    """
     module = standins.joint_embedding()
     module.make_schedule = partial(warmup_cosine_epochs, warmup_epochs=1)
     data = standins.image_data(train=160, test=30)
     history, evaluate = History(), Evaluate({"knn": KNN()}, 1, folder)
-    saver = ModelCheckpoint(folder, "last", every_n_train_steps=1, enable_version_counter=False)
+    evaluate.earlier_folder = None if resume is None else resume.parent
+    saver = ModelCheckpoint(folder, "last", every_n_train_steps=every, enable_version_counter=False)
     logger = pl.loggers.CSVLogger(folder, "logs", "") if log else False
-    callbacks = [history, evaluate, *([] if bar is None else [bar]), saver]
+    callbacks = [history, evaluate, *([] if bar is None else [bar]), *more, saver]
     trainer = pl.Trainer(
         max_epochs=options.pop("max_epochs", 3),
         accelerator="cpu",
@@ -79,6 +86,7 @@ def plain(folder, stop=None, resume=None, log=False, bar=None, **options):
         log_every_n_steps=1,
         **options,
     )
+    finish_after_resume(trainer)
     if stop:
         trainer.callbacks.append(StopAt(stop))  # after the checkpoint, which the trainer calls last of its own
     run = type("Done", (), {"trainer": trainer, "module": module, "history": history, "evaluate": evaluate})
@@ -146,6 +154,73 @@ def test_an_epoch_takes_the_time_of_both_its_parts(tmp_path, monkeypatch):
     resumed = plain(tmp_path / "resumed", resume=tmp_path / "run" / "last.ckpt", bar=Tick())
     assert [epoch["seconds"] for epoch in resumed.history.epochs] == [35.0, 35.0, 35.0]
     assert [epoch["images_per_second"] for epoch in resumed.history.epochs] == [80 / 35] * 3
+
+
+@pytest.mark.parametrize(("every", "options"), [(1, {}), (None, {}), (1, {"max_steps": 7}), (None, {"max_steps": 7})])
+def test_a_run_stopped_in_the_evaluation_at_its_end_has_only_the_rest_of_it_left(tmp_path, monkeypatch, every, options):
+    whole = outcome(plain(tmp_path / "whole", every=every, **options))
+    compute, measured, broken = KNN.compute, [], [True]
+
+    def watched(self, context):
+        if context.final:
+            if broken[0] and context.encoder == "trained":
+                raise Stop
+            measured.append(context.encoder)
+        return compute(self, context)
+
+    monkeypatch.setattr(KNN, "compute", watched)
+    assert plain(tmp_path / "run", every=every, **options) is None
+    broken[0] = False
+    resumed = plain(tmp_path / "resumed", resume=tmp_path / "run" / "last.ckpt", every=every, **options)
+    equal(outcome(resumed), whole)
+    assert measured.count("random") == 1
+    assert "trained" in measured
+    assert not (tmp_path / "resumed" / FINAL).exists()
+
+
+class SignalAt(pl.Callback):
+    def __init__(self, step, number):
+        self.step, self.number = step, number
+
+    def on_train_batch_start(self, trainer, *rest):
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+def test_a_signal_ends_a_run_after_the_step_with_a_checkpoint(tmp_path, number, status):
+    whole = outcome(plain(tmp_path / "whole"))
+    stop = StopOnSignal(tmp_path / "run")
+    with pytest.raises(Stopped) as error:
+        plain(tmp_path / "run", every=1000, more=[stop.first, SignalAt(7, number), stop])
+    stop.release()
+    assert signal.getsignal(number) is signal.SIG_DFL
+    assert error.value.code == status
+    kept = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    assert kept["global_step"] == 8
+    equal(outcome(plain(tmp_path / "resumed", resume=tmp_path / "run" / "last.ckpt")), whole)
+
+
+@pytest.mark.parametrize("step", [3, 5, None])
+def test_the_log_of_a_resumed_run_is_that_of_the_whole_run(tmp_path, step):
+    def rows(folder):
+        with (folder / "logs" / "metrics.csv").open() as file:
+            found = [{k: v for k, v in row.items() if v and "second" not in k} for row in csv.DictReader(file)]
+        return sorted((row for row in found if row.keys() != {"step"}), key=lambda row: (float(row["step"]), *row))
+
+    class Stopper(pl.Callback):
+        def on_train_epoch_start(self, trainer, module):
+            if step is None and trainer.current_epoch == 2:
+                raise Stop
+
+    every = 1 if step else None
+    plain(tmp_path / "whole", log=True, more=[ContinuedLog(tmp_path / "whole")])
+    plain(tmp_path / "run", step, log=True, every=every, more=[ContinuedLog(tmp_path / "run"), Stopper()])
+    last = tmp_path / "run" / "last.ckpt"
+    log = ContinuedLog(tmp_path / "resumed", tmp_path / "run", torch.load(last, weights_only=True))
+    read = pl.callbacks.LambdaCallback(setup=lambda trainer, module, stage: log.read(trainer))
+    plain(tmp_path / "resumed", resume=last, log=True, more=[read, log])
+    assert rows(tmp_path / "resumed") == rows(tmp_path / "whole")
 
 
 def test_a_live_bar_lives_through_it(tmp_path, capsys):

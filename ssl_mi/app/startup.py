@@ -19,7 +19,14 @@ from ssl_mi.app.resuming import candidates, holds_a_run, run_of
 
 
 def run_stamp() -> str:
-    """The name of a run's folder, the same in every process of a run: the scheduler's job, or the time."""
+    """The name of a run's folder, the same in every process of a run: the scheduler's job, or the time.
+
+    Several runs of one SLURM allocation are steps of it, each with a folder of its own; a requeued job has its steps
+    again, and so its folders.
+    """
+    step = os.environ.get("SLURM_STEP_ID", "0")
+    if os.environ.get("SLURM_JOB_ID", "none") != "none" and step.isdigit() and step != "0":
+        return f"{os.environ['SLURM_JOB_ID']}.{step}"
     for name in ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID"):
         if os.environ.get(name, "none") != "none":
             return os.environ[name]

@@ -39,13 +39,17 @@ class Summary(Callback):
 
 def failed_jobs(folder: Path) -> list[str]:
     """A line for each job of a sweep that failed: its folder, what was varied, why."""
+    given = {path.parent.parent.name: _overrides(path) for path in folder.glob("*/.hydra/overrides.yaml")}
+    same = set.intersection(*map(set, given.values())) if len(given) > 1 else set()
     lines = []
     for path in sorted(folder.glob(f"*/{ERROR}"), key=lambda path: (len(path.parent.name), path.parent.name)):
-        overrides = path.parent / ".hydra" / "overrides.yaml"
-        varied = (
-            " ".join(line.removeprefix("- ") for line in overrides.read_text().split("\n"))
-            if overrides.is_file()
-            else ""
-        )
-        lines.append(f"{path.parent.name}: {varied.strip()}: {path.read_text().strip()}")
+        job = path.parent.name
+        varied = " ".join(word for word in given.get(job, ()) if word not in same)
+        lines.append(f"{job}: {varied}: {path.read_text().strip()}")
     return lines
+
+
+def _overrides(path: Path) -> list[str]:
+    from omegaconf import OmegaConf
+
+    return [str(word) for word in OmegaConf.load(path)]

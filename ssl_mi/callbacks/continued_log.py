@@ -76,6 +76,7 @@ class _Kept:
         inside = inside_epoch(checkpoint)
         self.evaluated = not (inside and last_step_done(checkpoint))
         self.means_come_again = not inside or last_step_done(checkpoint)
+        self.step_comes_again = inside
 
     def keeps(self, row: Mapping[str, str]) -> bool:
         try:
@@ -85,6 +86,9 @@ class _Kept:
         names = {name for name, value in row.items() if value}
         if self.means_come_again and step == self.step - 1 and "train/loss_epoch" in names:
             return False
+        of_a_step = any(name.endswith("_step") for name in names)
+        if self.step_comes_again and step == self.step - 1 and of_a_step:
+            return False
         if step == self.step:
-            return self.evaluated and not any(name.endswith("_step") for name in names)
+            return self.evaluated and not of_a_step
         return step < self.step

@@ -60,13 +60,17 @@ class StopOnSignal(pl.Callback):
         self._before: dict[int, Any] = {}
         self._children: list[Any] = []
 
+    def remember(self) -> None:
+        """Note who has the signals, before Lightning takes them."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.getsignal(number) for number in SIGNALS}
+
     def install(self, trainer: pl.Trainer) -> None:
         """Take over the signals, in the main thread; Lightning has set its own handlers before."""
         if threading.current_thread() is not threading.main_thread():
             return
         self._children = list(getattr(trainer.strategy.launcher, "procs", ()))
         for number in SIGNALS:
-            self._before.setdefault(number, signal.getsignal(number))
             signal.signal(number, self._handle)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -120,6 +124,9 @@ class _First(pl.Callback):
 
     def __init__(self, stop: StopOnSignal) -> None:
         self.stop = stop
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.stop.remember()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.stop.wait(False)

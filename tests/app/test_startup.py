@@ -206,6 +206,29 @@ def test_a_sweep_whose_last_job_cannot_work_does_not_begin(main, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+def test_of_a_sweep_with_one_bad_job_the_others_run_and_a_repeat_runs_only_what_failed(main, tmp_path, capsys):
+    sweep = ["-m", "encoder.widths=[8,4],[0],[6]", f"hydra.sweep.dir={tmp_path}", "evaluation.evaluations.knn=null"]
+    assert main(tmp_path, *sweep) == 1
+    out = capsys.readouterr().out
+    assert "1 of 3 jobs failed:" in out
+    assert "1: encoder.widths=[0]" in out
+    reports = [tmp_path / job / "report.json" for job in ("0", "2")]
+    before = [path.stat().st_mtime_ns for path in reports]
+    assert main(tmp_path, *sweep) == 1
+    assert capsys.readouterr().out.count("finished before, not run again") == 2
+    assert [path.stat().st_mtime_ns for path in reports] == before
+
+
+def test_a_folder_that_holds_a_run_is_refused_unless_it_is_resumed_or_replaced(main, tmp_path, capsys):
+    (tmp_path / "report.json").write_text("{}")
+    assert main(tmp_path, "encoder.widths=[]") == 1
+    err = capsys.readouterr().err
+    assert f"run_dir={tmp_path} holds a run already" in err
+    assert "overwrite=true" in err
+    assert main(tmp_path, "overwrite=true") == 0
+    assert report_of(tmp_path)["ended"] == "complete"
+
+
 def test_flags_may_stand_between_overrides(main, tmp_path, capsys):
     assert main(tmp_path, "seed=3", "--package", "seed", "--cfg", "job", "name=x") == 0
     assert capsys.readouterr().out.strip().endswith("3")
