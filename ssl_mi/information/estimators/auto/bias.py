@@ -10,7 +10,8 @@ measured. Twins are Gaussian samples whose mutual information is known, with the
 bias, and G_twin what their steps show.
 
     bias = b_twin G / G_twin                where G <= G_twin: rows that are like Gaussians, or need less
-    bias = b_twin - (G - G_twin) / 2        where G > G_twin: rows that share what their covariance does not show
+    bias = b_twin - (G - G_twin) / 2        where G > G_twin: rows that share what their covariance does not show;
+                                            b_twin in 1 + 1 dimensions, where as much was missing as not
 
 One half is what was measured on samples of either kind (Gaussians in 3 + 3 and 4 + 4 dimensions, mixtures and heavy
 tails: .3 to .6 of G). What the steps leave open is `doubt`: it widens the interval. On Gaussian rows G = G_twin up to
@@ -118,14 +119,15 @@ def bias_of(u: np.ndarray, v: np.ndarray, k: int, values: OverK, seed: int, rows
     if abs(step) > error:
         scale = float(np.clip(_missing(first + error, second) / max(expected, 1e-12), 0.0, 1.0))
     extra = min(SHARE * max(0.0, _missing(first - error, second) - expected), MOST * abs(value))
-    if second < first / 2:  # 4 k neighbours are more than are alike (small clusters): the steps show no law
-        extra = 0.0
-    extra_at_more = extra + SHARE * max(0.0, first - error - step) if extra else 0.0
+    # Nothing is added where 4 k neighbours are more than are alike (small clusters), for the steps show no law there,
+    # nor in 1 + 1 dimensions, where little is missing.
+    added = 0.0 if second < first / 2 or len(covariance) == 2 else extra
+    added_at_more = added + SHARE * max(0.0, first - error - step) if added else 0.0
     known = scale * twin
     spread = scale**2 * twins[:, 0].var(ddof=1) / count
     floor = SYSTEMATIC * abs(value) if len(covariance) > 2 else 0.0
     doubt = max(extra + (1.25 - scale) * abs(float(known[0])), floor)
-    return Bias(float(known[0]) - extra, float(known[1]) - extra_at_more, float(spread), doubt)
+    return Bias(float(known[0]) - added, float(known[1]) - added_at_more, float(spread), doubt)
 
 
 def _steps(means: np.ndarray) -> tuple[float, float]:

@@ -4,15 +4,17 @@ Symbols on both sides are counted (`discrete`), symbols on one side go to Ross's
 in categorical.py. Whether whole numbers are symbols is decided in choice.py. Everything else is treated as continuous:
 
 1. Each coordinate goes through its ranks to the standard normal, ties broken at random. Neither loses information,
-   and long tails, units, rounding and atoms are gone.
+   and long tails, units, rounding and atoms are gone. Of very many rows a random part is used.
 2. The rows are cut in two halves. Projections are fitted on one half and applied to the other, both ways round: none
-   (up to 4 dimensions a side), canonical correlation analysis to 1..4 dimensions, networks to 1..4.
-3. Every candidate is estimated by KSG. Its bias, which grows with dimension and dependence, is measured on Gaussian
-   twins (same n, same covariance, mutual information known) and subtracted (candidates.py).
-4. Each half uses the candidate that was largest on the *other* half, before anything was added for a negative bias.
-   The largest of several noisy estimates would be too large; a choice made elsewhere leaves the estimate fair.
-5. The interval holds the noise, the part of the bias that moves with k, downwards what was added for a negative bias,
-   and upwards what the projections promised on the rows they were fitted on beyond what they kept on others.
+   (up to 4 dimensions a side), signs, canonical correlation analysis, polar coordinates, pairs of columns
+   (families.py), each to 1..4 dimensions.
+3. Each half uses the candidate with the largest estimate by KSG on the *other* half, before any correction. The
+   largest of several noisy estimates would be too large; a choice made elsewhere leaves the estimate fair.
+4. Networks (up to 4 dimensions) are further candidates where there are more dimensions than KSG can follow, or where
+   estimates at k and at 4 k neighbours leave a doubt.
+5. The bias of the candidates that were chosen is measured (bias.py) and subtracted.
+6. The interval holds the noise, what is left open about the bias, and upwards what the projections promised on the
+   rows they were fitted on beyond what they kept on others, or what they leave out (left_out.py).
 
 By data processing each candidate bounds I(x; y) from below, up to the bias left in step 3.
 """
@@ -81,8 +83,8 @@ def mutual_information(
         x: [n] or [n, dx]: torch or numpy, any dtype or device, lists, data frames.
         y: [n] or [n, dy], likewise.
         k: neighbours.
-        learned: whether networks are among the projections. False is ten times faster, and blind beyond 4 dimensions
-            to dependence that no linear projection shows.
+        learned: whether networks are among the projections, where cheaper ones leave a doubt. False takes a second at
+            most, and is blind beyond 4 dimensions to dependence that shows in no cheap projection.
         level: of the interval, between 0 and 1.
         permutations: B of the permutation test; 0 leaves it out.
         seed: of halves, fits, twins and permutations.
