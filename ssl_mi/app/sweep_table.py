@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ssl_mi import atomic
+from ssl_mi.report.summary import DIVERGED, ending
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +82,7 @@ def line_of(path: Path) -> Line:
     others = {column: _number(row["value"]) for column, row in found.items() if column not in HEADLINES}
     return Line(
         run=path.parent.name,
-        ended=report["ended"],
+        ended=_ended(report),
         objective=report.get("objective", ""),
         seed=report.get("seed", 0),
         overrides=_overrides(path.parent),
@@ -94,6 +95,12 @@ def line_of(path: Path) -> Line:
         others=others,
         **values,
     )
+
+
+def _ended(report: Mapping[str, Any]) -> str:
+    """As the run recorded it, but for one whose numbers are beyond sense: that diverged, however it ended."""
+    state, why = ending(report)
+    return f"{state}: {why}" if state == DIVERGED else report["ended"]
 
 
 def _reach(captured: Mapping[str, Any]) -> float:

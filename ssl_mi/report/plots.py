@@ -45,7 +45,7 @@ def draw_training(history: Rows, rows: Rows, path: Path) -> Path | None:
         return None
     epochs = [h["epoch"] for h in history]
     bounds = any("train/bound_nats" in h for h in history)
-    figure, axes = _figure(9 if bounds else 5, 3.2, 2 if bounds else 1)
+    figure, axes = _figure(9 if bounds else 5, 3.6, 2 if bounds else 1)
     axes[0].plot(epochs, [h["train/loss"] for h in history], marker=".")
     axes[0].set(xlabel="epoch", ylabel="training loss")
     if bounds:
@@ -58,7 +58,7 @@ def draw_training(history: Rows, rows: Rows, path: Path) -> Path | None:
             if ceiling is not None:
                 axes[1].axhline(ceiling, color="black", lw=1, ls=":", label=f"ceiling {ceiling:.2f}")
         axes[1].set(xlabel="epoch", ylabel="the objective's bound (nats)")
-        axes[1].legend(frameon=False, loc="center right")
+        _legend_below(axes[1], 8)
     return _save(figure, path)
 
 
@@ -70,23 +70,25 @@ def draw_information(rows: Rows, panels: Sequence[str], path: Path) -> Path | No
     Returns:
         The path; None where nothing was measured twice.
     """
-    curves = [[c for m in metrics_where(rows, "panel", panel) if len(c := curve(rows, m)) > 1] for panel in panels]
-    if not any(curves):
+    found = [
+        (panel, [c for m in metrics_where(rows, "panel", panel) if len(c := curve(rows, m)) > 1]) for panel in panels
+    ]
+    shown = [(panel, side) for panel, side in found if side]  # without labels nothing is measured with h
+    if not shown:
         return None
-    figure, axes = _figure(5.5 * len(panels), 3.6, len(panels))
-    for place, (axis, panel, side) in enumerate(zip(axes, panels, curves, strict=True)):
+    figure, axes = _figure(5.5 * len(shown), 4.0, len(shown))
+    for axis, (panel, side) in zip(axes, shown, strict=True):
         for number, line in enumerate(side):
             epochs, color = [r["epoch"] for r in line], f"C{number}"
             axis.plot(epochs, [r["value"] for r in line], marker=".", color=color, label=line[-1]["quantity"])
             low, high = [r["low"] for r in line], [r["high"] for r in line]
             axis.fill_between(epochs, low, high, color=color, alpha=0.2, lw=0)
         axis.axhline(0, color="black", lw=0.5)
-        for metric in metrics_where(rows, "headline", "true_nats") if place == 0 else ():
+        for metric in metrics_where(rows, "headline", "true_nats") if panel == panels[0] else ():
             for truth in curve(rows, metric)[-1:]:
                 axis.axhline(truth["value"], color="black", lw=1, ls=":", label=truth["quantity"])
         axis.set(xlabel="epoch", ylabel="nats", title=f"{panel}, validation split, 95% intervals")
-        if side:
-            axis.legend(frameon=False, fontsize=7, loc="upper left")
+        _legend_below(axis, 7)
     return _save(figure, path)
 
 
@@ -99,7 +101,7 @@ def draw_accuracies(rows: Rows, panel: str, path: Path) -> Path | None:
     metrics = metrics_where(rows, "panel", panel)
     if not metrics:
         return None
-    figure, (axis,) = _figure(6, 3.4)
+    figure, (axis,) = _figure(6, 3.9)
     for number, metric in enumerate(metrics):
         color, line = f"C{number}", curve(rows, metric)
         quantity = next(r["quantity"] for r in rows if r["metric"] == metric)
@@ -110,8 +112,13 @@ def draw_accuracies(rows: Rows, panel: str, path: Path) -> Path | None:
             if r["metric"] == metric and r["split"] == "test":
                 _mark_test(axis, r, color)
     axis.set(xlabel="epoch", ylabel=panel)
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    _legend_below(axis, 8)
     return _save(figure, path)
+
+
+def _legend_below(axis: Axes, size: int) -> None:
+    """Where it lies on no line."""
+    axis.legend(frameon=False, fontsize=size, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
 
 
 def _mark_test(axis: Axes, row: Row, color: str) -> None:

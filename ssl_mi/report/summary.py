@@ -68,7 +68,7 @@ def _absurdities(document: Document) -> Iterator[str]:
     for row in document.get("rows", ()):
         value = _float(row["value"])
         if row["metric"].endswith("_nats") and row["encoder"] == "trained" and abs(value) > ABSURD_NATS:
-            yield f"{row['quantity']} is {value:.3g} nats after epoch {row['epoch']}"
+            yield f"{row.get('quantity', row['metric'])} is {value:.3g} nats after epoch {row['epoch']}"
     for space, scale in document.get("scale", {}).items():
         if not _float(scale) <= ABSURD_SCALE:
             yield f"the root mean square of {space} is {_float(scale):.3g}"

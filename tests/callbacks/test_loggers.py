@@ -76,8 +76,9 @@ class LikeTensorBoard(Recorder):
         self.pictures.setdefault(tag, []).append((img_tensor, global_step, dataformats))
 
 
-@pytest.fixture
-def logged(tmp_path):
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("logged")
     loggers = [CSVLogger(tmp_path, "logs", ""), LikeWandb(), LikeTensorBoard(), Recorder()]
     evaluate = Evaluate({"knn": KNN(), "pictures": Pictures(tmp_path)}, 1, tmp_path)
     callbacks = [Hyperparameters({"optimizer": {"lr": 0.05}}), History(), evaluate]
@@ -126,10 +127,9 @@ def test_loggers_that_show_tables_get_the_closing_table(logged):
     assert "| kNN | " in tensorboard.texts["results"]
 
 
-def test_a_checkpoint_holds_the_identity_of_a_log_that_can_be_gone_on_with(logged):
-    *_, loggers = logged
+def test_a_checkpoint_holds_the_identity_of_a_log_that_can_be_gone_on_with():
     callback = Hyperparameters({})
-    callback.on_fit_start(SimpleNamespace(loggers=loggers), None)
+    callback.on_fit_start(SimpleNamespace(loggers=[LikeWandb(), Recorder()]), None)
     assert callback.state_dict() == {"identities": {"id": "abc123"}}
 
 
