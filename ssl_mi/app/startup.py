@@ -102,6 +102,8 @@ def check(cfg: DictConfig) -> None:
             f"trainer.precision={cfg.trainer.precision}: weights are kept in float32; "
             "use 32-true, or bf16-mixed or 16-mixed for speed on a GPU"
         )
+    if cfg.get("memory_check", "off") not in ("stop", "warn", "off", False):  # YAML reads a bare off as false
+        raise ValueError(f"memory_check={cfg.memory_check}: choose stop, warn or off")
     if cfg.progress not in ("auto", "bar", "lines", "none"):
         raise ValueError(f"progress={cfg.progress}: choose auto, bar, lines or none")
 
