@@ -214,7 +214,7 @@ class Run:
         from ssl_mi.app import memory
 
         mode = self.cfg.get("memory_check", "off")
-        if mode == "off":
+        if mode in ("off", False):
             return
         world = self.trainer.world_size
         self.need = memory.estimate(self.module, self.data, self.module.make_optimizer, world)

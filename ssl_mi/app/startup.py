@@ -110,6 +110,8 @@ def check(cfg: DictConfig) -> None:
             "use 32-true, or bf16-mixed or 16-mixed for speed on a GPU"
         )
     check_device(cfg.trainer)
+    if cfg.get("memory_check", "off") not in ("stop", "warn", "off", False):  # YAML reads a bare off as false
+        raise ValueError(f"memory_check={cfg.memory_check}: choose stop, warn or off")
     if cfg.resume_changes is not None and isinstance(cfg.resume_changes, str) and cfg.resume_changes != "allow":
         raise ValueError(f"resume_changes={cfg.resume_changes}: give a list of keys, [{cfg.resume_changes}], or allow")
 

@@ -35,13 +35,13 @@ run.fit()
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_files_and_threads_are_as_many_after_50_epochs_as_after_5(tmp_path):
     """Minutes: images in files, read by a worker, with evaluations during training."""
-    for i in range(96):
+    for i in range(300):
         folder = tmp_path / "photos" / str(i % 3)
         folder.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(i).integers(0, 256, (24 + i % 5, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{i}.png")
     words = ["data=image_folder", f"data.root={tmp_path / 'photos'}", "data.size=16", "data.batch_size=32"]
-    words += ["data.num_workers=1"]
+    words += ["data.num_workers=1", "data.val_fraction=0.2"]
     words += ["encoder.widths=[8,16]", "trainer.max_epochs=50", "trainer.accelerator=cpu", "progress=none"]
     words += ["evaluation.every_n_epochs=5", "evaluation.evaluations.mi.permutations=3"]
     done = subprocess.run([sys.executable, "-c", RUN, str(tmp_path / "run"), *words], cwd=ROOT, text=True,
