@@ -38,7 +38,7 @@ COMMANDS = {
     "staircase": Command("ssl_mi.information.apps.staircase", "variational bounds as the true information grows"),
     "canaries": Command("ssl_mi.app.canaries", "short runs that show whether objectives still learn"),
     "embed": Command("ssl_mi.app.embed", "encode a folder of images by a trained encoder"),
-    "evaluate": Command("ssl_mi.app.evaluate", "judge any encoder, or features: probes, geometry, I(h; label)"),
+    "evaluate": Command("ssl_mi.app.evaluate", "judge any encoders, or features: probes, geometry, information"),
     "export": Command("ssl_mi.app.export", "write a trained encoder for use without ssl_mi"),
     "sweep": Command("ssl_mi.app.sweep", "one table and one picture of many runs"),
 }
