@@ -38,7 +38,7 @@ COMMANDS = {
     "staircase": Command("ssl_mi.information.apps.staircase", "variational bounds as the true information grows"),
     "canaries": Command("ssl_mi.app.canaries", "short runs that show whether objectives still learn"),
     "embed": Command("ssl_mi.app.embed", "encode a folder of images by a trained encoder"),
-    "evaluate": Command("ssl_mi.app.evaluate", "judge any encoder, or features: probes, geometry, I(h; label)"),
+    "evaluate": Command("ssl_mi.app.evaluate", "judge any encoders, or features: probes, geometry, information"),
     "export": Command("ssl_mi.app.export", "write a trained encoder for use without ssl_mi"),
     "runs": Command("ssl_mi.app.runs", "list runs: state, headline figures, size on the disk"),
     "compare": Command("ssl_mi.app.compare", "compare runs: seeds pooled, differences, tables and a figure"),

@@ -145,6 +145,8 @@ class KNNSweep(KNN):
     Attributes:
         ks: Numbers of neighbours.
         temperatures: Of the weights.
+        limit, details: See `Probe`.
+        k, temperature: Not used: they are chosen.
     """
 
     ks: Sequence[int] = (1, 5, 10, 20, 50, 100, 200)
@@ -189,6 +191,7 @@ class SGDProbe(Probe):
         epochs: Of training.
         rates: Learning rates, of which the best on validation samples is taken.
         seed: Of the order of the batches.
+        limit, details: See `Probe`.
 
     References:
         He et al. 2020, arXiv:1911.05722, section 4.1 (the schedule).

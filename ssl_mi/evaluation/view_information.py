@@ -84,6 +84,11 @@ class ViewFamilies(MutualInformation):
 
     Attributes:
         families: Name -> family; None: `families()`.
+        k: Neighbours of KSG.
+        permutations, subsets, repeats: See `MutualInformation`; for families that are resampled.
+        limit: Pairs that are measured during training; at the end all.
+        seed: Of projections, parts, re-pairings, and of what is learned.
+        projections, estimator, factor_estimator, factor_dim: Not used: families have their own.
     """
 
     projections: Mapping[str, Projection | None] = field(default_factory=dict)
