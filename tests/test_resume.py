@@ -156,7 +156,15 @@ def test_an_epoch_takes_the_time_of_both_its_parts(tmp_path, monkeypatch):
     assert [epoch["images_per_second"] for epoch in resumed.history.epochs] == [80 / 35] * 3
 
 
-@pytest.mark.parametrize(("every", "options"), [(1, {}), (None, {}), (1, {"max_steps": 7}), (None, {"max_steps": 7})])
+@pytest.mark.parametrize(
+    ("every", "options"),
+    [
+        (None, {}),
+        pytest.param(1, {}, marks=pytest.mark.slow),
+        (1, {"max_steps": 7}),
+        pytest.param(None, {"max_steps": 7}, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_stopped_in_the_evaluation_at_its_end_has_only_the_rest_of_it_left(tmp_path, monkeypatch, every, options):
     whole = outcome(plain(tmp_path / "whole", every=every, **options))
     compute, measured, broken = KNN.compute, [], [True]
@@ -187,7 +195,9 @@ class SignalAt(pl.Callback):
             os.kill(os.getpid(), self.number)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGUSR1, 138, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_a_run_after_the_step_with_a_checkpoint(tmp_path, number, status):
     whole = outcome(plain(tmp_path / "whole"))
     stop = StopOnSignal(tmp_path / "run")
@@ -201,7 +211,7 @@ def test_a_signal_ends_a_run_after_the_step_with_a_checkpoint(tmp_path, number, 
     equal(outcome(plain(tmp_path / "resumed", resume=tmp_path / "run" / "last.ckpt")), whole)
 
 
-@pytest.mark.parametrize("step", [3, 5, None])
+@pytest.mark.parametrize("step", [3, None, pytest.param(5, marks=pytest.mark.slow)])
 def test_the_log_of_a_resumed_run_is_that_of_the_whole_run(tmp_path, step):
     def rows(folder):
         with (folder / "logs" / "metrics.csv").open() as file:
