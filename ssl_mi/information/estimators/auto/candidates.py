@@ -339,4 +339,6 @@ def left_out_of(candidate: Candidate, samples: Samples, half: int) -> float:
         return 0.0
     rows = candidate.rows[:LEFT_OUT_ROWS]
     fit = cca(samples.x, samples.y, samples.selecting[1 - half], samples.seed)
-    return left_out(*candidate.project(rows), *map(normal_scores, fit(samples.x[rows], samples.y[rows])), samples.seed)
+    u, v = candidate.project(rows)
+    a, b = fit(samples.x[rows], samples.y[rows])
+    return left_out(u, v, normal_scores(a), normal_scores(b), samples.seed)
