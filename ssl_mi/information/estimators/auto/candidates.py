@@ -340,5 +340,5 @@ def left_out_of(candidate: Candidate, samples: Samples, half: int) -> float:
     rows = candidate.rows[:LEFT_OUT_ROWS]
     fit = cca(samples.x, samples.y, samples.selecting[1 - half], samples.seed)
     u, v = candidate.project(rows)
-    x, y = map(normal_scores, fit(samples.x[rows], samples.y[rows]))
-    return left_out(u, v, x, y, samples.seed)
+    a, b = fit(samples.x[rows], samples.y[rows])
+    return left_out(u, v, normal_scores(a), normal_scores(b), samples.seed)
