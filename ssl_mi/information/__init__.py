@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from ssl_mi.information.variational.densities import Mixture
     from ssl_mi.information.variational.flow import flow_mi
     from ssl_mi.information.variational.neural import neural_mi
+    from ssl_mi.information.variational.pointwise import pointwise_neural_mi
     from ssl_mi.information.variational.splits import Split
     from ssl_mi.information.variational.training import Training
     from ssl_mi.information.variational.upper_bounds import club, difference_of_entropies, leave_one_out
@@ -104,6 +105,7 @@ __all__ = [  # noqa: RUF022 - grouped
     "nsb_entropy",
     # variational bounds with a learned critic
     "neural_mi",
+    "pointwise_neural_mi",
     "Split",
     "Training",
     "Mixture",
@@ -171,6 +173,7 @@ __getattr__, __dir__ = lazy.attach(
         "variational.flow": ("flow_mi",),
         "variational.bound_estimators": ("dv", "infonce", "interpolated", "js", "mine", "nwj", "smile", "tuba"),
         "variational.neural": ("neural_mi",),
+        "variational.pointwise": ("pointwise_neural_mi",),
         "variational.splits": ("Split",),
         "variational.training": ("Training",),
         "variational.upper_bounds": ("club", "difference_of_entropies", "leave_one_out"),
