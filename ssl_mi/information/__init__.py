@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         discrete_entropy,
         discrete_mi,
         entropy,
+        nsb_entropy,
     )
     from ssl_mi.information.estimators.gaussian import cca_mi, copula_mi, gaussian_mi, rank_gaussianize
     from ssl_mi.information.estimators.ksg import (
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
         pointwise_mi,
     )
     from ssl_mi.information.estimators.lnc import lnc
+    from ssl_mi.information.estimators.series import lagged_mutual_information, transfer_entropy
+    from ssl_mi.information.estimators.several import interaction_information, total_correlation
     from ssl_mi.information.estimators.sliced import sliced_mi
     from ssl_mi.information.feature_selection import (
         MutualInformationSelector,
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from ssl_mi.information.variational.densities import Mixture
     from ssl_mi.information.variational.flow import flow_mi
     from ssl_mi.information.variational.neural import neural_mi
+    from ssl_mi.information.variational.pointwise import pointwise_neural_mi
     from ssl_mi.information.variational.splits import Split
     from ssl_mi.information.variational.training import Training
     from ssl_mi.information.variational.upper_bounds import club, difference_of_entropies, leave_one_out
@@ -67,6 +71,11 @@ __all__ = [  # noqa: RUF022 - grouped
     # the default
     "mutual_information",
     "conditional_mutual_information",
+    # series, and more than two variables
+    "lagged_mutual_information",
+    "transfer_entropy",
+    "total_correlation",
+    "interaction_information",
     # tables: every pair of columns, every feature with a target
     "mi_matrix",
     "MIMatrix",
@@ -93,8 +102,10 @@ __all__ = [  # noqa: RUF022 - grouped
     "discrete_entropy",
     "discrete_conditional_entropy",
     "entropy",
+    "nsb_entropy",
     # variational bounds with a learned critic
     "neural_mi",
+    "pointwise_neural_mi",
     "Split",
     "Training",
     "Mixture",
@@ -137,6 +148,7 @@ __getattr__, __dir__ = lazy.attach(
             "discrete_entropy",
             "discrete_mi",
             "entropy",
+            "nsb_entropy",
         ),
         "estimators.gaussian": ("cca_mi", "copula_mi", "gaussian_mi", "rank_gaussianize"),
         "estimators.ksg": (
@@ -148,6 +160,8 @@ __getattr__, __dir__ = lazy.attach(
             "pointwise_mi",
         ),
         "estimators.lnc": ("lnc",),
+        "estimators.series": ("lagged_mutual_information", "transfer_entropy"),
+        "estimators.several": ("interaction_information", "total_correlation"),
         "estimators.sliced": ("sliced_mi",),
         "feature_selection": ("MutualInformationSelector", "mutual_info_classif", "mutual_info_regression"),
         "matrix": ("MIMatrix", "mi_matrix"),
@@ -159,6 +173,7 @@ __getattr__, __dir__ = lazy.attach(
         "variational.flow": ("flow_mi",),
         "variational.bound_estimators": ("dv", "infonce", "interpolated", "js", "mine", "nwj", "smile", "tuba"),
         "variational.neural": ("neural_mi",),
+        "variational.pointwise": ("pointwise_neural_mi",),
         "variational.splits": ("Split",),
         "variational.training": ("Training",),
         "variational.upper_bounds": ("club", "difference_of_entropies", "leave_one_out"),

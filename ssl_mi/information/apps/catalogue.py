@@ -105,6 +105,18 @@ _BEFORE_BOUNDS = {
         "I(x; y), a point estimate",
         "a side is partly continuous, partly repeated values: zeros of a ReLU, clipped or censored data",
     ),
+    "lagged_mutual_information": Entry(
+        "estimators.series",
+        "lagged_mutual_information",
+        "I(x_t; y_(t+lag)), a point estimate: lagged_mutual_information:lag=2",
+        "two series in the order of time",
+    ),
+    "transfer_entropy": Entry(
+        "estimators.series",
+        "transfer_entropy",
+        "T(x -> y), what the past of x adds to the past of y; a lower bound: transfer_entropy:lags=2",
+        "two series in the order of time: does one help to predict the other?",
+    ),
     "sliced_mi": Entry(
         "estimators.sliced",
         "sliced_mi",

@@ -140,7 +140,9 @@ def show_catalogue() -> None:
     out.print(
         "One in detail, with its settings: ssl-mi estimators NAME. From Python only, for they take other samples: "
         "conditional_ksg(x, y, given), discrete_conditional_mi(x, y, given), differential_entropy(x), "
-        "discrete_entropy(x), discrete_conditional_entropy(x, given), pointwise_mi(x, y).",
+        "discrete_entropy(x), nsb_entropy(x), discrete_conditional_entropy(x, given), total_correlation(x, y, ...), "
+        "interaction_information(x, y, z), pointwise_mi(x, y), pointwise_neural_mi(x, y). Given a third variable: "
+        "ssl-mi estimate --given. Every pair of columns: ssl-mi estimate --matrix.",
         soft_wrap=True,
     )
 

@@ -35,7 +35,7 @@ from ssl_mi.information.core.knn_inputs import (
     prepare,
     reach_cautions,
 )
-from ssl_mi.information.core.settings import whole_number
+from ssl_mi.information.core.settings import check_seed, whole_number
 
 if TYPE_CHECKING:
     import torch
@@ -85,8 +85,8 @@ def ksg(
         True
     """
     started = time.perf_counter()
-    if variant not in (1, 2):
-        raise ValueError(f"variant must be 1 or 2, got {variant!r}")
+    _check_variant(variant)
+    check_seed(seed)
     if device is not None or is_tensor(x) or is_tensor(y):
         device = neighbours.torch_tiles.chosen_device(device, x, y)
     a, b, cautions = prepare(x, y, standardized=standardized, duplicates=duplicates, dequantized=dequantized, seed=seed)
@@ -146,8 +146,14 @@ def pointwise_mi(
         >>> values.shape, bool(abs(values.mean() - np.log(2) / 2) < 0.06)
         ((2000,), True)
     """
+    _check_variant(variant)
     a, b, _ = prepare(x, y, standardized=standardized, duplicates="keep", dequantized=True, seed=0)
     return ksg_pointwise(a.values, b.values, check_k(k, a.n), variant)
+
+
+def _check_variant(variant: Any) -> None:
+    if isinstance(variant, bool) or variant not in (1, 2):
+        raise ValueError(f"variant must be 1 or 2, got {variant!r}")
 
 
 def ksg_pointwise(

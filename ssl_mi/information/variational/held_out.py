@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate, Kind
+from ssl_mi.information.core.settings import check_level as check_number
 from ssl_mi.information.inference import permutation
 from ssl_mi.information.inference.dependence import Rows
 from ssl_mi.information.variational import bounds
@@ -106,8 +107,7 @@ class BoundEstimate:
 
 def check_level(level: float) -> float:
     """`level`, or ValueError outside 0 < level < 1."""
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
+    check_number(level)
     return level
 
 

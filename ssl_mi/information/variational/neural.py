@@ -129,9 +129,27 @@ class _Fitted(NamedTuple):
     estimate: BoundEstimate
 
 
-def _fit_and_evaluate(
+class FittedCritic(NamedTuple):
+    """A critic and a bound after fitting, in batches of `batch_size` rows."""
+
+    critic: Critic
+    bound: Bound
+    batch_size: int
+    fit: Fit
+
+
+def fitted_critic(
     data: SplitData, bound: Bound, make: Callable[[int, int], Critic], training: Training, seed: int
-) -> _Fitted:
+) -> FittedCritic:
+    """A new critic, fitted on the fit rows and chosen on the validation rows.
+
+    Args:
+        data: the rows.
+        bound: copied, so that its state stays.
+        make: (dim_x, dim_y) -> critic.
+        training: steps, batches, rates and patience.
+        seed: of the weights and the batches.
+    """
     with torch.random.fork_rng(devices=[]):  # weights from `seed`; the caller's random state stays
         torch.manual_seed(seed)
         critic = make(*data.dims)
@@ -139,7 +157,13 @@ def _fit_and_evaluate(
     critic.begin(data.fit, data.validation, bound.offset)
     batch_size = training.batch_size or critic.batch_size
     batches = minibatches(*data.fit, batch_size, seed)
-    fit = fit_critic(critic, bound, batches, data.validation, training, seed)
+    return FittedCritic(critic, bound, batch_size, fit_critic(critic, bound, batches, data.validation, training, seed))
+
+
+def _fit_and_evaluate(
+    data: SplitData, bound: Bound, make: Callable[[int, int], Critic], training: Training, seed: int
+) -> _Fitted:
+    critic, bound, batch_size, fit = fitted_critic(data, bound, make, training, seed)
     eval_batch_size = training.eval_batch_size or critic.eval_batch_size
     estimate = estimate_bound(critic, bound, *data.test, eval_batch_size, rows=data.test_rows, seed=seed)
     return _Fitted(critic.title, min(batch_size, len(data.fit[0])), fit, estimate)

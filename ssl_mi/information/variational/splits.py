@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.inputs import n_distinct, read_pair, row_hash
+from ssl_mi.information.core.settings import check_seed
 from ssl_mi.information.inference.dependence import Rows, read_rows
 from ssl_mi.information.inference.dependence_check import dependence_cautions
 
@@ -118,6 +119,7 @@ class Split:
         Raises:
             ValueError: for unpaired, empty or non-finite rows, fewer than 40 of them, or too few groups or blocks.
         """
+        check_seed(seed)
         sides = read_pair(x, y)
         n = sides[0].n
         described = read_rows(n, self.groups, self.blocks)
