@@ -57,7 +57,10 @@ class History(pl.Callback):
         if self.lines and trainer.is_global_zero:
             total = trainer.max_epochs
             left = (total - entry["epoch"]) * seconds if total and total > 0 else float("nan")
-            values = "  ".join(f"{k.removeprefix('train/')} {v:.4f}" for k, v in metrics.items())
+            values = "  ".join(
+                f"{k.removeprefix('train/')} {v:.4f}" if abs(v) < 1e5 else f"{k.removeprefix('train/')} {v:.4g}"
+                for k, v in metrics.items()
+            )
             Console(markup=False, emoji=False, highlight=False).print(
                 f"epoch {entry['epoch']}/{total}  {values}  {entry['images_per_second']:.0f} images/s  "
                 f"{left:.0f} s left",

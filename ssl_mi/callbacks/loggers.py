@@ -133,14 +133,17 @@ class Hyperparameters(pl.Callback):
         return {"identities": dict(self.identities)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing: loggers were built with their identities."""
+        """Keep which logs are gone on with: they have their hyper-parameters, which some do not let change."""
+        self.identities = dict(state.get("identities", {}))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See the class."""
         values = _facts(trainer, pl_module) if self.config is None else dict(self.config)
         for logger in trainer.loggers:
-            logger.log_hyperparams(values)
-            self.identities |= _identity(logger)
+            identity = _identity(logger)
+            if not identity or not identity.items() <= self.identities.items():
+                logger.log_hyperparams(values)
+            self.identities |= identity
 
 
 def _identity(logger: Any) -> dict[str, str]:

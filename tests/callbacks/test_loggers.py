@@ -131,6 +131,11 @@ def test_a_checkpoint_holds_the_identity_of_a_log_that_can_be_gone_on_with():
     callback = Hyperparameters({})
     callback.on_fit_start(SimpleNamespace(loggers=[LikeWandb(), Recorder()]), None)
     assert callback.state_dict() == {"identities": {"id": "abc123"}}
+    # Of a log that is gone on with, the hyper-parameters stay: MLflow refuses others.
+    resumed, same = Hyperparameters({"lr": 2.0}), LikeWandb()
+    resumed.load_state_dict(callback.state_dict())
+    resumed.on_fit_start(SimpleNamespace(loggers=[same]), None)
+    assert same.parameters is None
 
 
 def test_a_resumed_run_gives_its_loggers_the_identity_of_the_checkpoint():
