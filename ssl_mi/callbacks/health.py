@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 SPREAD = 0.01  # of embeddings that differ from their mean by a hundredth of their length
 RANK, WIDE = 2.0, 8  # an effective rank below RANK is suspicious where at least WIDE are possible
 NEAR = 0.01  # of the trivial value: a loss that is no further below it has learned nothing
+STEPS = 50  # before so many, a loss is not called stuck
 ABSURD = 1e3  # times the loss of the first epoch, or of embeddings that are all alike
 
 REMEDY = "lower the learning rate, or see that the objective keeps embeddings apart (negatives, variance, a teacher)"
@@ -44,7 +45,8 @@ class Health(pl.Callback):
 
     Args:
         limit: Samples that are embedded after each epoch, of the validation split where there is one.
-        patience: Epochs that the loss may stay at its trivial value; a shorter run is judged at its end.
+        patience: Epochs that the loss may stay at its trivial value; a shorter run is judged at its end. The first 50
+            steps are not judged.
 
     Attributes:
         cautions: What was found, in order; each code once.
@@ -87,6 +89,8 @@ class Health(pl.Callback):
             trivial = trivial_loss(pl_module, getattr(getattr(trainer, "datamodule", None), "batch_size", 2))
             bound = trainer.callback_metrics.get("train/bound_nats")
             learned = bound is None or float(bound) > NEAR
+            if trainer.global_step < STEPS:  # too early to say that nothing is learned
+                trivial, learned = None, True
             self._judge_loss(float(loss), trivial, trainer.max_epochs or -1, learned)
 
     def _geometry(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, float]:

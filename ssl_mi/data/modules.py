@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -434,7 +434,9 @@ class ImageData(ImageModule):
             test = test.take(_first(test_order, self.test_limit, "test_limit", f"{test.name} has"))
 
         # Whatever can be refused has been; only now are files decoded.
-        labelled = train.take(rows[:wanted]).decoded()
+        chosen = train.take(rows[:wanted])
+        self._say_shared(chosen, {"val": val, "test": test})
+        labelled = chosen.decoded()
         self.val = val.decoded() if len(val) else None
         self.test = None if test is None else test.decoded()
         self.train = self.labelled = labelled
@@ -443,10 +445,13 @@ class ImageData(ImageModule):
             self.train = _with_unlabelled(labelled, unlabelled, order[: wanted - len(labelled)])
             self.labelled = replace(labelled, samples=self.train.images[: len(labelled)])  # shared, not copied
         check_batch_size(self.batch_size, len(self.train), world)  # again: unreadable files may have been left out
-        held_out = {name: images for name, images in {"val": self.val, "test": self.test}.items() if images is not None}
-        self.shared = {name: shared_images(self.train.images, images.images) for name, images in held_out.items()}
+
+    def _say_shared(self, train: ImageSet, held_out: Mapping[str, ImageSet | None]) -> None:
+        """Count the images that are in two splits, as they come from the source, and say so."""
+        found = {name: images for name, images in held_out.items() if images is not None and len(images)}
+        self.shared = {name: shared_images(train.images, images.images) for name, images in found.items()}
         if note := duplicates.describe(self.shared):
-            log.warning("%s: %s", self.train.name, note)
+            log.warning("%s: %s", train.name, note)
 
     # Batches
 

@@ -17,12 +17,13 @@ from ssl_mi.objectives.negatives import OtherSamples
 from ssl_mi.objectives.redundancy import VICReg
 
 
-def trained(losses, change=None, width=10, epochs=None, health=None, bounds=()):
+def trained(losses, change=None, width=10, epochs=None, health=None, bounds=(), steps=100):
     """The cautions after epochs with these losses, for embeddings that are `change(views)` from the second epoch on."""
     health = Health() if health is None else health
     data, module = GaussianViews(rho=[0.8] * width, n=200), observer(width)
     trainer = SimpleNamespace(datamodule=data, global_step=0, max_epochs=epochs or len(losses), callback_metrics={})
     health.on_train_start(trainer, module)
+    trainer.global_step = steps
     module.towers.change = change or (lambda x: x)
     for epoch, loss in enumerate(losses):
         trainer.callback_metrics["train/loss"] = torch.tensor(loss)
@@ -53,6 +54,7 @@ def test_a_loss_that_is_no_lower_than_that_of_constant_embeddings_is_said_after_
     assert trained([constant] * 2, epochs=9) == {}
     assert set(trained([constant] * 3, epochs=9)) == {"stuck-loss"}
     assert set(trained([constant])) == {"stuck-loss"}
+    assert trained([constant], steps=20) == {}  # too early to say
     assert trained([constant, 3.0, constant, constant], epochs=9) == {}
 
 
