@@ -160,7 +160,7 @@ def test_a_run_leaves_its_report_and_can_be_gone_on_with(main, tmp_path, capsys)
         "random",
         "pixels",
     }
-    assert "linear-probe" in capsys.readouterr().out
+    assert "linear probe" in capsys.readouterr().out
     last = tmp_path / "a" / "checkpoints" / "last.ckpt"
 
     assert main(tmp_path / "b", f"ckpt_path={last}") == 1  # it is finished
