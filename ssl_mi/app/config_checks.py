@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -341,6 +342,10 @@ def check_values(cfg: DictConfig) -> None:
 
     Keys of the page itself have theirs in `values.Page`, those of a part in the signature of its `_target_`.
     """
+    if OmegaConf.select(cfg, "data.size") == "auto":
+        # A number once the images are at hand: any stands for it here.
+        cfg = copy.deepcopy(cfg)
+        OmegaConf.update(cfg, "data.size", 32)
     page: Any = OmegaConf.to_container(cfg, resolve=True)
     wrong = [values.misfit(key, page[key], kind) for key, kind in get_type_hints(values.Page).items() if key in page]
     for where, part in entries(page):
