@@ -174,6 +174,7 @@ def start(cfg: DictConfig) -> None:
         ".*sync_dist=True.*",  # every process holds the loss of the whole batch
         ".*The dirpath has changed.*",  # a resumed run has a folder of its own
         ".*Checkpoint directory.*exists and is not empty.*",
+        ".*Experiment logs directory.*exists and is not empty.*",  # a resumed run keeps the rows before it
         ".*treespec, LeafSpec.*",  # Lightning's own, under a newer torch
         ".*could be decompression bomb.*",  # such a file is left out, by name
     ):
