@@ -243,8 +243,8 @@ def _write(found: Features, out: Path) -> None:
 
 
 def _write_parquet(found: Features, path: Path) -> None:
-    import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     columns: dict[str, Any] = {"file": pa.array(found.files, pa.string())}
     if found.labels is not None:

@@ -445,8 +445,8 @@ def _table(path: Path) -> FeatureTable:
 
 def _parquet(path: Path) -> dict[str, np.ndarray]:
     try:
-        import pyarrow as pa  # type: ignore[import-untyped]
-        import pyarrow.parquet as pq  # type: ignore[import-untyped]
+        import pyarrow as pa
+        import pyarrow.parquet as pq
     except ImportError as error:
         raise ValueError(f"{path} needs pyarrow: pip install 'ssl_mi[parquet]'") from error
     try:

@@ -103,8 +103,8 @@ def load_export(path: Path, trust: bool = False, untrained: bool = False) -> Loa
     card = json.loads((folder / CARD).read_text())
     named = path if path.is_file() and path.suffix != ".json" else folder / card["weights"]
     if named.suffix in GRAPHS and not untrained:
-        network = _graph(named)
-        network.out_dim = int(card["out_dim"])  # type: ignore[assignment]  # nn.Module declares tensors and modules
+        network: Any = _graph(named)
+        network.out_dim = int(card["out_dim"])
     else:
         network = built_encoder(card["config"], named, trust, int(card["view"]))
         if not untrained:
@@ -237,7 +237,7 @@ def _with(encoder: nn.Module, what: str, shown: Mapping[str, Any], said: str = "
 
 
 def _of_name(library: str, name: str, untrained: bool, given: Mapping[str, Any], weights: Any) -> LoadedEncoder:
-    import torchvision  # type: ignore[import-untyped]
+    import torchvision
 
     if library != "timm" and name in torchvision.models.list_models(module=torchvision.models):
         return _of_torchvision(name, untrained, given, weights)

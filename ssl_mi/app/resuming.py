@@ -414,7 +414,8 @@ def is_finished(cfg: DictConfig) -> bool:
     if ended(Path(cfg.run_dir)) != "complete" or not found:
         return False
     saved = newest_whole(found)[1].get(KEY, {}).get("config") or {}
-    return not differences(saved, OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+    own: Any = OmegaConf.to_container(cfg, resolve=True)
+    return not differences(saved, own)
 
 
 def epochs_done(checkpoint: Mapping[str, Any]) -> int:

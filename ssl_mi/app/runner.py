@@ -43,7 +43,7 @@ class Run:
         self._build_trainer()
         self._refuse_what_cannot_run()
         if self.resumed is not None:
-            self.resumed.check(module, self.trainer.callbacks, self.trainer.max_epochs)  # type: ignore[attr-defined]
+            self.resumed.check(module, self.trainer.callbacks, self.trainer.max_epochs)
 
     def _build_trainer(self) -> None:
         from hydra.utils import instantiate
@@ -58,17 +58,18 @@ class Run:
         from ssl_mi.callbacks.provenance import Provenance
         from ssl_mi.callbacks.stopping import StopOnSignal
 
-        cfg, config = self.cfg, OmegaConf.to_container(self.cfg, resolve=True)
+        cfg = self.cfg
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
         bar = progress_bar(cfg.progress)
         self.history = History(lines=bar is None and cfg.progress != "none")
         announce = LambdaCallback(on_fit_start=lambda trainer, module: self._print_facts())
-        self.provenance = Provenance(config, self.command)  # type: ignore[arg-type]
+        self.provenance = Provenance(config, self.command)
         checkpoint = build(cfg, "checkpoint")
         self.stop = StopOnSignal(getattr(checkpoint, "dirpath", None) or self.folder / resuming.CHECKPOINTS)
         self.log = ContinuedLog(self.folder, *self._earlier())
-        parts = [self.stop.first, *self.schedules, announce, self.log, Hyperparameters(config), self.provenance]  # type: ignore[arg-type]
+        parts = [self.stop.first, *self.schedules, announce, self.log, Hyperparameters(config), self.provenance]
         parts += [self.history, self.health, self.evaluate, *self._changed_optimizer(), self.stop, checkpoint, bar]
-        self.trainer = instantiate(
+        self.trainer: Any = instantiate(
             cfg.trainer,
             callbacks=[part for part in parts if part is not None],
             logger=as_loggers(build_loggers(cfg, None if self.resumed is None else self.resumed.checkpoint)),
@@ -245,7 +246,7 @@ class Run:
             "command": self.command,
             "cautions": [
                 {"code": caution.code, "message": caution.message}
-                for callback in self.trainer.callbacks  # type: ignore[attr-defined]
+                for callback in self.trainer.callbacks
                 for caution in getattr(callback, "cautions", ())
             ],
             **report.environment(Path(__file__).parent),

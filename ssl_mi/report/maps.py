@@ -41,6 +41,6 @@ def _tsne(x: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _umap(x: np.ndarray, seed: int) -> np.ndarray:
-    import umap  # type: ignore[import-not-found,unused-ignore]
+    import umap
 
     return umap.UMAP(random_state=seed, n_jobs=1, n_neighbors=min(15, len(x) - 1)).fit_transform(x)

@@ -322,8 +322,9 @@ def _needs_tifffile(file: BinaryIO) -> bool:
     if start not in _TIFF:
         return False
     try:
+        image: Any
         with Image.open(file, formats=("TIFF",)) as image:
-            tags: Any = image.tag_v2  # type: ignore[attr-defined]
+            tags = image.tag_v2
             samples = int(tags.get(277, 1))
             bits = max(np.atleast_1d(tags.get(258, 1)))
             kept = len(image.getbands()) >= samples and (samples == 1 or bits <= 8)
