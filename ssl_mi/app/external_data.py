@@ -205,7 +205,10 @@ def _source(encoder: LoadedEncoder, data: Any, seed: int) -> Any:
     if data is None:
         config = encoder.provenance.get("config") or {}
         if "sets" not in (config.get("data") or {}):
-            raise ValueError("name the data: a folder of images, or a data set (digits, cifar10, ...)")
+            raise ValueError(
+                "an encoder that is not a run or a checkpoint brings no images: name the data, a folder of images or a "
+                "data set (digits, cifar10, ...)"
+            )
         return _built(config["data"]["sets"], "data")
     if hasattr(data, "load"):
         return data
