@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssl_mi.app.config_checks import check_arguments, check_values, entries, one_line
 from ssl_mi.app.resuming import candidates, holds_a_run, run_of
-from ssl_mi.app.resuming import read as load_checkpoint  # noqa: F401 - its name for those that only read one
 
 # Torch and Lightning are imported where they are used: --help and a misspelt key answer at once.
 
