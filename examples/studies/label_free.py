@@ -68,7 +68,7 @@ def jobs(quick: bool) -> list[Row]:
 
 
 def measure(job: Row, seed: int, quick: bool) -> list[Row]:
-    from ssl_mi.app.api import last_reading, short_run
+    from ssl_mi.app.api import final_measurements, short_run
     from ssl_mi.evaluation import embed
 
     own = SETTINGS[str(job["setting"])]
@@ -77,7 +77,7 @@ def measure(job: Row, seed: int, quick: bool) -> list[Row]:
         *(QUICK if quick else ["encoder.widths=[16,32,64]"] if "encoder.widths=[8,16]" not in own else []),
     ]
     run = short_run([*words, *(word for word in own if not (quick and "widths" in word)), f"seed={seed}"])
-    found = {metric: value for (metric, encoder), value in last_reading(run).items() if encoder == "trained"}
+    found = {metric: value for (metric, encoder), value in final_measurements(run).items() if encoder == "trained"}
     h = embed.features(run.module, run.data, "test").h
     return [
         {
