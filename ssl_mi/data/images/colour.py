@@ -9,9 +9,18 @@ import torch
 from torch import Tensor
 
 from ssl_mi.data.draws import Draws
-from ssl_mi.data.images.ops import Op, active, between, change_where, check_chance, refuse
-
-LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601 as torchvision rounds it: sums to 0.9999
+from ssl_mi.data.images.ops import (
+    LUMA,
+    Kind,
+    Op,
+    Steps,
+    active,
+    between,
+    change_where,
+    check_chance,
+    refuse,
+    steps_of,
+)
 
 
 class ColorJitter(Op):
@@ -85,6 +94,15 @@ class ColorJitter(Op):
             if step < 3:
                 images = _blend(images, order[:, step], factors.gather(1, order[:, step, None])[:, 0], luma)
         return images
+
+    def steps(self, shape: Sequence[int], factors: Tensor, hue: Tensor, order: Tensor, place: Tensor) -> Steps:
+        _check_colours(self, shape)
+        column, place = torch.arange(4), place[:, None]
+        turns = column == place
+        of_three = order.gather(1, (column - (column > place).long()).clamp(max=2))
+        amount = factors.gather(1, of_three).where(~turns, hue[:, None])
+        kind = (of_three + int(Kind.BRIGHTNESS)).where(~turns, int(Kind.HUE))
+        return steps_of(kind, amount, chosen=torch.where(turns, amount != 0, amount != 1))
 
 
 def _blend(images: Tensor, kind: Tensor, factor: Tensor, luma: Tensor) -> Tensor:
@@ -162,6 +180,10 @@ class Grayscale(Op):
         weights = _luma_weights(self, images)
         return change_where(active, images, lambda chosen: _luma(chosen, weights).expand_as(chosen))
 
+    def steps(self, shape: Sequence[int], active: Tensor) -> Steps:
+        _check_colours(self, shape)
+        return steps_of(Kind.LUMA, chosen=active)
+
 
 class Solarize(Op):
     """x -> 1 - x wherever x >= threshold, with chance p.
@@ -193,6 +215,9 @@ class Solarize(Op):
     def apply(self, images: Tensor, active: Tensor) -> Tensor:
         return change_where(active, images, lambda x: torch.where(x >= self.threshold, 1 - x, x))
 
+    def steps(self, shape: Sequence[int], active: Tensor) -> Steps:
+        return steps_of(Kind.SOLARIZE, self.threshold, chosen=active)
+
 
 class Luminance(Op):
     """How bright each pixel is and nothing else: its luma in every channel (L of Lab).
@@ -216,6 +241,10 @@ class Luminance(Op):
     def apply(self, images: Tensor) -> Tensor:
         return _luma(images, _luma_weights(self, images)).expand_as(images).contiguous()
 
+    def steps(self, shape: Sequence[int]) -> Steps:
+        _check_colours(self, shape)
+        return steps_of(Kind.LUMA, chosen=torch.ones(shape[0], dtype=torch.bool))
+
 
 class Chrominance(Op):
     """The colour of each pixel and not its brightness: 1/2 + (x - luma) / 2, of luma 1/2 (a and b of Lab).
@@ -236,10 +265,18 @@ class Chrominance(Op):
     selects = True
 
     def apply(self, images: Tensor) -> Tensor:
-        if images.shape[1] != 3:
-            raise ValueError(f"Chrominance needs images of 3 channels, got {list(images.shape)}")
+        self._check(images.shape)
         weights = _luma_weights(self, images)
         return (images - _luma(images, weights / weights.sum())).mul_(0.5).add_(0.5)
+
+    def steps(self, shape: Sequence[int]) -> Steps:
+        self._check(shape)
+        return steps_of(Kind.CHROMA, chosen=torch.ones(shape[0], dtype=torch.bool))
+
+    @staticmethod
+    def _check(shape: Sequence[int]) -> None:
+        if shape[1] != 3:
+            raise ValueError(f"Chrominance needs images of 3 channels, got {list(shape)}")
 
 
 def _luma(images: Tensor, weights: Tensor) -> Tensor:
@@ -249,7 +286,10 @@ def _luma(images: Tensor, weights: Tensor) -> Tensor:
 
 
 def _luma_weights(op: Op, images: Tensor) -> Tensor:
-    c = images.shape[1]
-    if c not in (1, 3):
-        raise ValueError(f"{type(op).__name__} needs images of 1 or 3 channels, got {list(images.shape)}")
-    return images.new_tensor(LUMA if c == 3 else (1.0,))
+    _check_colours(op, images.shape)
+    return images.new_tensor(LUMA if images.shape[1] == 3 else (1.0,))
+
+
+def _check_colours(op: Op, shape: Sequence[int]) -> None:
+    if shape[1] not in (1, 3):
+        raise ValueError(f"{type(op).__name__} needs images of 1 or 3 channels, got {list(shape)}")

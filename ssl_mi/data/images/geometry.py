@@ -15,7 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_mi.data.draws import Draws
-from ssl_mi.data.images.ops import Op, active, between, change_where, check_chance, positive_interval, refuse
+from ssl_mi.data.images.ops import (
+    Kind,
+    Op,
+    Steps,
+    active,
+    between,
+    change_where,
+    check_chance,
+    positive_interval,
+    refuse,
+    steps_of,
+)
 
 
 class RandomResizedCrop(Op):
@@ -91,6 +102,10 @@ class RandomResizedCrop(Op):
         out = rows_and_columns(images, rows, columns)
         return out if self.interpolation == "bilinear" else out.clamp_(0, 1)
 
+    def steps(self, shape: Sequence[int], box: Tensor) -> Steps:
+        kind = Kind.CROP if self.interpolation == "bilinear" else Kind.CROP_CUBIC
+        return steps_of(kind, *box.unbind(1))._replace(side=self.size)
+
 
 class HorizontalFlip(Op):
     """Left and right swapped, with chance p.
@@ -114,6 +129,9 @@ class HorizontalFlip(Op):
 
     def apply(self, images: Tensor, active: Tensor) -> Tensor:
         return change_where(active, images, lambda chosen: chosen.flip(-1))
+
+    def steps(self, shape: Sequence[int], active: Tensor) -> Steps:
+        return steps_of(Kind.FLIP, chosen=active)
 
 
 class WrapShift(Op):
@@ -210,19 +228,26 @@ class GaussianBlur(Op):
         chosen = active(draws, self.p)
         return {"sigma": between(draws.uniform()[:, 0], *self.sigma).where(chosen, 0.0)}
 
-    def apply(self, images: Tensor, sigma: Tensor) -> Tensor:
-        side = min(images.shape[-2:])
+    def _taps(self, shape: Sequence[int]) -> int:
+        side = min(shape[-2:])
         taps = self.kernel_size or max(3, 2 * round((side / 10 - 1) / 2) + 1)
         if taps // 2 >= side:
             raise ValueError(
                 f"GaussianBlur: {taps} taps reach {taps // 2} pixels past a border, more than images "
-                f"{list(images.shape)} can reflect; use larger images or a smaller kernel_size"
+                f"{list(shape)} can reflect; use larger images or a smaller kernel_size"
             )
+        return taps
+
+    def apply(self, images: Tensor, sigma: Tensor) -> Tensor:
+        taps = self._taps(images.shape)
 
         def blur(chosen: Tensor, sigma: Tensor) -> Tensor:
             return rows_and_columns(chosen, *(blur_matrix(sigma, side, taps) for side in chosen.shape[-2:]))
 
         return change_where(sigma > 0, images, blur, sigma)
+
+    def steps(self, shape: Sequence[int], sigma: Tensor) -> Steps:
+        return steps_of(Kind.BLUR, sigma, self._taps(shape), chosen=sigma > 0)
 
 
 def rows_and_columns(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

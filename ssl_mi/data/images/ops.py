@@ -11,15 +11,72 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from enum import IntEnum
+from typing import Any, NamedTuple, NoReturn
 
+import torch
 from torch import Tensor
 
 from ssl_mi.data.draws import Draws
 
+LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601 as torchvision rounds it: sums to 0.9999
+
+
+class Kind(IntEnum):
+    """The instructions of the compiled kernel, with the numbers of each."""
+
+    NOTHING = 0
+    CROP = 1  # bilinear: top, left, height, width; only as the first instruction
+    CROP_CUBIC = 2
+    FLIP = 3
+    BRIGHTNESS = 4  # factor
+    CONTRAST = 5  # factor
+    SATURATION = 6  # factor
+    HUE = 7  # turns
+    LUMA = 8
+    CHROMA = 9
+    BLUR = 10  # standard deviation in pixels, taps
+    SOLARIZE = 11  # threshold
+
+
+class Steps(NamedTuple):
+    """An op on a batch as instructions of the compiled kernel.
+
+    Attributes:
+        kinds: int64 `[n, k]`, a `Kind` each: k instructions per image, one after the other.
+        numbers: float32 `[n, k, 4]`, what they need; unused ones are 0.
+        side: Of what comes out, where it is another size than what goes in.
+    """
+
+    kinds: Tensor
+    numbers: Tensor
+    side: int | None = None
+
+
+def steps_of(kind: Kind | Tensor, *numbers: Tensor | float, chosen: Tensor | None = None) -> Steps:
+    """`Steps` of as many instructions per image as the first tensor has columns, one where it is `[n]`.
+
+    Args:
+        kind: One for all, or int64 `[n]` or `[n, k]`.
+        numbers: Of each instruction, at most four: `[n]`, `[n, k]`, or one for all.
+        chosen: bool of the same shape: False does nothing. None means all.
+    """
+    shape = next(x.shape for x in (kind, chosen, *numbers) if isinstance(x, Tensor))
+    kinds = torch.as_tensor(kind).expand(shape)
+    kinds = kinds.where(chosen, int(Kind.NOTHING)) if chosen is not None else kinds
+    out = torch.zeros(*shape, 4)
+    for place, number in enumerate(numbers):
+        out[..., place] = number
+    if kinds.ndim == 1:
+        kinds, out = kinds[:, None], out[:, None]
+    return Steps(kinds.long(), out)
+
 
 class Op(ABC):
     """Fixed hyper-parameters; `draw` gives one row of parameters per image, `apply` uses them.
+
+    An op may also offer its compiled form, `steps`, for 8-bit images on a CPU. It gives the values of `apply` up to
+    rounding. A subclass with an `apply` of its own has no compiled form unless it brings one.
 
     Attributes:
         selects: True for an op that decides what a view is of (luminance, chrominance) rather than how it varies:
@@ -35,6 +92,24 @@ class Op(ABC):
     @abstractmethod
     def apply(self, images: Tensor, *args: Any, **params: Any) -> Tensor:
         """The op on images [n, c, h, w] with these parameters, image by image."""
+
+    def steps(self, shape: Sequence[int], *args: Any, **params: Any) -> Steps | None:
+        """The op with these parameters as instructions of the compiled kernel, or None where it has no such form.
+
+        Args:
+            shape: Of the images, `[n, c, h, w]`.
+            args, params: What `draw` gave.
+
+        Raises:
+            ValueError: On images that `apply` would refuse.
+        """
+        return None
+
+    @property
+    def compiles(self) -> bool:
+        """Whether `steps` is as new as `apply`: one that is inherited beside a new `apply` would do something else."""
+        names = {"apply", "__call__", "steps"}
+        return "steps" in next(vars(kind) for kind in type(self).__mro__ if names & vars(kind).keys())
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         return self.apply(images, **self.draw(draws, images.shape))
