@@ -182,8 +182,9 @@ def test_several_processes_have_the_loss_gradients_and_statistics_of_one(size):
             torch.testing.assert_close(got, value, rtol=1e-5, atol=1e-6, msg=f"{name} {key}")
 
 
-def test_what_bounds_by_rows_is_shared_out_and_nothing_else():
-    assert SHARDED == ["simclr", "infonce", "infomax", "clip", "cmc", "moco", "moco_v3"]
+def test_what_is_a_mean_over_rows_is_shared_out_and_nothing_else():
+    by_rows = ["simclr", "infonce", "infomax", "clip", "cmc", "siglip", "moco", "moco_v3", "dcl", "dclw", "supcon"]
+    assert by_rows == SHARDED
 
 
 @pytest.mark.parametrize("name", SHARDED)
@@ -193,8 +194,9 @@ def test_the_shards_of_a_batch_have_together_the_loss_of_the_batch(name):
     objective = row.make().double().eval()
     online = [torch.randn(12, DIM, dtype=torch.float64) for _ in range(row.views)]
     target = [torch.randn(12, DIM, dtype=torch.float64) for _ in range(row.views)] if row.teacher else online
-    whole = objective(online, target)
-    shards = [objective(online, target, rows=slice(start, start + 4)) for start in (0, 4, 8)]
+    others = beside(objective.requires, 12)
+    whole = objective(online, target, **others)
+    shards = [objective(online, target, rows=slice(start, start + 4), **others) for start in (0, 4, 8)]
     assert len({shard.total.item() for shard in shards}) == 3
     assert sum(shard.total.item() for shard in shards) / 3 == pytest.approx(whole.total.item(), rel=1e-12)
 

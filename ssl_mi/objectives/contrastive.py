@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_mi.objectives.objective import Loss, Objective, mean_of, need_views, view_pairs
+from ssl_mi.objectives.tiles import KEPT, ends, exact, log_sums, log_sums_of_views, row_products
 
 
 class DCL(Objective):
@@ -57,20 +58,28 @@ class DCL(Objective):
                 f"DCL: temperature and weight_width must be positive, got {self.temperature}, {self.weight_width}"
             )
 
-    def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
-        loss = mean_of([self._loss(normalize(x, dim=1), normalize(y, dim=1)) for x, y in view_pairs(online, target)])
-        return Loss({self.name: loss}, {})
+    def can_shard(self) -> bool:
+        return True
 
-    def _loss(self, x: Tensor, y: Tensor) -> Tensor:
+    def forward(self, online: list[Tensor], target: list[Tensor], rows: slice | None = None) -> Loss:
+        met = [(normalize(x, dim=1), normalize(y, dim=1)) for x, y in view_pairs(online, target)]
+        return Loss({self.name: mean_of([self._loss(x, y, rows) for x, y in met])}, {})
+
+    def _loss(self, x: Tensor, y: Tensor, rows: slice | None) -> Tensor:
         n = x.shape[0]
-        z = torch.cat([x, y])
         own = (x * y).sum(1)
+        if self.weight_width is not None:
+            own = (2 - n * torch.softmax(own.detach() / self.weight_width, 0)) * own
+        if rows is not None or (2 * n) ** 2 > KEPT:
+            z = torch.cat([x, y]) / math.sqrt(self.temperature)
+            first, last = ends(rows, n)
+            logs = log_sums_of_views(z, z, 2, None if rows is None else (first, last))
+            return logs.mean() - own[first:last].mean() / self.temperature
+        z = torch.cat([x, y])
         scores = z @ z.T / self.temperature
         row = torch.arange(n, device=x.device).repeat(2)
         # Both views of the row's own image are left out.
         scores = scores.masked_fill(row[:, None] == row, -math.inf)
-        if self.weight_width is not None:
-            own = (2 - n * torch.softmax(own.detach() / self.weight_width, 0)) * own
         return scores.logsumexp(1).mean() - own.mean() / self.temperature
 
 
@@ -121,13 +130,20 @@ class SupCon(Objective):
         if self.temperature <= 0:
             raise ValueError(f"SupCon: temperature must be positive, got {self.temperature}")
 
-    def forward(self, online: list[Tensor], target: list[Tensor], labels: Tensor | None) -> Loss:
+    def can_shard(self) -> bool:
+        return True
+
+    def forward(
+        self, online: list[Tensor], target: list[Tensor], labels: Tensor | None, rows: slice | None = None
+    ) -> Loss:
         need_views(online)
         if labels is None:
             raise ValueError("SupCon is supervised and the images have no labels: use data with labels, or NT-Xent")
         if target is not online:
             raise ValueError("SupCon has no use for a teacher: set teacher=none")
         z = normalize(torch.cat(online), dim=1)
+        if rows is not None or len(z) ** 2 > KEPT:
+            return Loss({self.name: self._tiled(z, labels, len(online), rows)}, {})
         labels = labels.repeat(len(online))
         itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
         scores = (z @ z.T / self.temperature).masked_fill(itself, -math.inf)
@@ -135,6 +151,26 @@ class SupCon(Objective):
         log_share = scores - scores.logsumexp(1, keepdim=True)
         loss = -log_share.where(partners, 0).sum(1) / partners.sum(1)
         return Loss({self.name: loss.mean()}, {})
+
+    def _tiled(self, z: Tensor, labels: Tensor, views: int, rows: slice | None) -> Tensor:
+        """The same without a matrix of scores: those of a row's partners sum up to one with the sum of its class."""
+        z, n = z / math.sqrt(self.temperature), len(z) // views
+        first, last = ends(rows, n)
+        logs = log_sums_of_views(z, z, views, None if rows is None else (first, last), of_image=False)
+        group = _groups(labels.repeat(views))
+        size = torch.zeros_like(group).scatter_add_(0, group, torch.ones_like(group))
+        sums = torch.zeros_like(z, dtype=exact(z)).index_add(0, group, z.to(exact(z))).to(z.dtype)
+        mine = torch.cat([torch.arange(n * v + first, n * v + last, device=z.device) for v in range(views)])
+        own, partners = z[mine], size[group[mine]] - 1
+        return (logs - row_products(own, sums[group[mine]] - own) / partners).mean()
+
+
+def _groups(labels: Tensor) -> Tensor:
+    """Numbers from 0, one for each label that occurs, [n]; without a result whose size the host would wait for."""
+    order = labels.argsort()
+    new = labels[order].diff() != 0
+    number = torch.cat([new.new_zeros(1), new]).cumsum(0)
+    return torch.empty_like(number).scatter_(0, order, number)
 
 
 class SpectralContrastive(Objective):
@@ -184,7 +220,12 @@ class SpectralContrastive(Objective):
 
     @staticmethod
     def _terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        n = x.shape[0]
+        n, d = x.shape
+        if n * n > KEPT and d < n:
+            own = row_products(x, y)
+            # The sum of all <x_i, y_j>^2 is the inner product of the two matrices of second moments.
+            squares = ((x.T @ x) * (y.T @ y)).sum() - own.square().sum()
+            return -2 * own.mean(), squares / (n * (n - 1))
         products = x @ y.T
         squares = products.square()
         return -2 * products.diagonal().mean(), (squares.sum() - squares.diagonal().sum()) / (n * (n - 1))
@@ -254,6 +295,10 @@ class AlignmentUniformity(Objective):
 
     def _uniform(self, x: Tensor) -> Tensor:
         n = x.shape[0]
+        if n * n > KEPT and self.t > 0:
+            # -t |x - x'|^2 = <u, u'> - 2t, each unordered pair twice
+            u = math.sqrt(2 * self.t) * x
+            return log_sums(u, u, (0,)).logsumexp(0) - 2 * self.t - math.log(n * (n - 1))
         i, j = torch.triu_indices(n, n, 1, device=x.device)
         squares = 2 - 2 * (x @ x.T)[i, j]
         return (-self.t * squares).logsumexp(0) - math.log(len(i))

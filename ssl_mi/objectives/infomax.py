@@ -17,16 +17,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ssl_mi.information.variational.bounds import Bound, InfoNCE
-from ssl_mi.information.variational.critics import Bilinear, built_critic
+from ssl_mi.information.variational.critics import Bilinear, built_critic, has_shortcut
 from ssl_mi.objectives.negatives import Negatives, OtherSamples
 from ssl_mi.objectives.objective import HeldOutBound, Loss, Objective, mean_of, ordered_pairs, view_pairs
 from ssl_mi.objectives.predictor import predicted
+from ssl_mi.objectives.tiles import KEPT
 
 
 class Infomax(Objective):
@@ -110,8 +111,20 @@ class Infomax(Objective):
         return ordered_pairs(queries, [key.detach() for key in target])
 
     def _bound(self, x: Tensor, y: Tensor, rows: slice | None = None) -> Tensor:
+        k = self.negatives.count(x.shape[0])
+        sums = self._sums(x, y, rows)
+        if sums is not None:
+            return self.bound.from_log_sums(*sums, k)
         candidates = self.negatives.candidates if rows is None else partial(self.negatives.shard, rows=rows)
-        return self.bound.from_logits(*candidates(self.critic, x, y), self.negatives.count(x.shape[0]))
+        return self.bound.from_logits(*candidates(self.critic, x, y), k)
+
+    def _sums(self, x: Tensor, y: Tensor, rows: slice | None = None) -> tuple[Tensor, Tensor] | None:
+        """What the bound needs, without a matrix of scores; None where the parts offer no such way."""
+        if not has_shortcut(self.bound, "from_log_sums", "forward", "from_logits"):
+            return None
+        if not has_shortcut(self.negatives, "log_sums", "candidates", "shard"):
+            return None
+        return self.negatives.log_sums(self.critic, x, y, rows)
 
     def ceiling(self, rows: int) -> float:
         """The largest value, in nats, that the bound can take with `rows` pairs."""
@@ -139,14 +152,22 @@ class Infomax(Objective):
         self.eval()
         try:
             x = x.float() if self.predictor is None else self.predictor(x.float())
-            starts = range(0, len(x) - rows + 1, rows)
-            parts = [self.negatives(self.critic, x[s : s + rows], y[s : s + rows].float()) for s in starts]
-            # All scores at once: the mean over batches of log mean e^T would be too large (Jensen).
-            joint, marginal = (torch.cat(part) for part in zip(*parts, strict=True))
-            value = self.bound(joint, marginal).item()
+            value = self._held_out(x, y, rows).item()
         finally:
             self.train(training)
         return HeldOutBound(value, self.bound.kind, self.ceiling(rows), self.negatives.count(rows))
+
+    def _held_out(self, x: Tensor, y: Tensor, rows: int) -> Tensor:
+        """The bound over batches of `rows` pairs: over all their scores at once, or their log sums."""
+        k = self.negatives.count(rows)
+        batches = [(x[s : s + rows], y[s : s + rows].float()) for s in range(0, len(x) - rows + 1, rows)]
+        found = [self._sums(*each) for each in batches] if rows * k > KEPT else [None]
+        if all(each is not None for each in found):
+            joint, logs = (torch.cat(part) for part in zip(*cast(Any, found), strict=True))
+            return self.bound.from_log_sums(joint, logs, k)
+        # All scores at once: the mean over batches of log mean e^T would be too large (Jensen).
+        parts = [self.negatives(self.critic, *each) for each in batches]
+        return self.bound(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def facts(self, rows: int) -> dict[str, str]:
         k = self.negatives.count(rows)

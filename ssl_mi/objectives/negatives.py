@@ -2,7 +2,8 @@
 
 `candidates` is what a subclass defines: whole rows of scores [m, c], -inf where a column is no candidate of the row,
 and partner [m], the column of the true pair. `count(n)` is k, the number of negatives of a row. `forward` gives the
-same scores apart: joint [m], marginal [m, k].
+same scores apart: joint [m], marginal [m, k]. `log_sums` gives joint [m] and the logarithms of the summed exponentials
+of the negatives [m] without a matrix of scores, where the critic is a product of two factors.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ssl_mi.information.variational.bounds import split_candidates
+from ssl_mi.information.variational.critics import score_factors
 from ssl_mi.objectives.queue import Queue
+from ssl_mi.objectives.tiles import ends, log_sums, log_sums_both_ways, log_sums_of_views, row_products
 
 
 class Negatives(nn.Module):
@@ -55,6 +58,23 @@ class Negatives(nn.Module):
         """
         raise NotImplementedError
 
+    def log_sums(
+        self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice | None = None
+    ) -> tuple[Tensor, Tensor] | None:
+        """What many bounds need of the scores, in memory O(n); see `ssl_mi.objectives.tiles`.
+
+        Args:
+            critic: Scores all pairs of its two arguments.
+            x: Embeddings of all pairs, [n, d].
+            y: Embeddings of all pairs, [n, d].
+            rows: Which pairs, as for `shard`; None for all.
+
+        Returns:
+            The scores of the true pairs [m] and log sum e^score over the negatives of each, [m], in the rows' order of
+            `candidates` or `shard`; None where the critic has no factors.
+        """
+        return None
+
     def remember(self, target: list[Tensor]) -> None:
         """Called once a training step, after every pair was scored."""
 
@@ -87,6 +107,20 @@ class OtherSamples(Negatives):
     def shard(self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         scores = torch.cat([critic(x[rows], y), critic(x, y[rows]).T])
         return scores, _places(x)[rows].repeat(2)
+
+    def log_sums(
+        self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice | None = None
+    ) -> tuple[Tensor, Tensor] | None:
+        factors = score_factors(critic, x, y)
+        if factors is None:
+            return None
+        left, right = factors
+        if rows is None:
+            return row_products(left, right).repeat(2), torch.cat(log_sums_both_ways(left, right, (0,)))
+        first, last = ends(rows, len(x))
+        mine = slice(first, last)
+        sums = [log_sums(left[mine], right, (first,)), log_sums(right[mine], left, (first,))]
+        return row_products(left[mine], right[mine]).repeat(2), torch.cat(sums)
 
 
 class OtherSamplesAndViews(Negatives):
@@ -122,6 +156,20 @@ class OtherSamplesAndViews(Negatives):
         scores = critic(torch.cat([x[rows], y[rows]]), torch.cat([x, y]))
         return scores.scatter(1, itself[:, None], -math.inf), partner
 
+    def log_sums(
+        self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice | None = None
+    ) -> tuple[Tensor, Tensor] | None:
+        n, z = len(x), torch.cat([x, y])
+        factors = score_factors(critic, z, z)
+        if factors is None:
+            return None
+        left, right = factors
+        first, last = ends(rows, n)
+        views = slice(first, last), slice(n + first, n + last)
+        joint = [row_products(left[a], right[b]) for a, b in ((views,) if left is right else (views, views[::-1]))]
+        sums = log_sums_of_views(left, right, 2, None if rows is None else (first, last))
+        return torch.cat(joint * (2 if left is right else 1)), sums
+
 
 class OtherTargets(Negatives):
     """The other samples of the other view, in one direction: m = n, k = n - 1.
@@ -150,6 +198,17 @@ class OtherTargets(Negatives):
 
     def shard(self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         return critic(x[rows], y), _places(x)[rows]
+
+    def log_sums(
+        self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice | None = None
+    ) -> tuple[Tensor, Tensor] | None:
+        factors = score_factors(critic, x, y)
+        if factors is None:
+            return None
+        left, right = factors
+        first, last = ends(rows, len(x))
+        mine = slice(first, last)
+        return row_products(left[mine], right[mine]), log_sums(left[mine], right, (first,))
 
 
 class PastTargets(Negatives):
@@ -198,6 +257,16 @@ class PastTargets(Negatives):
 
     def shard(self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         return self.candidates(critic, x[rows], y[rows])
+
+    def log_sums(
+        self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice | None = None
+    ) -> tuple[Tensor, Tensor] | None:
+        if rows is not None:
+            x, y = x[rows], y[rows]
+        pairs, past = score_factors(critic, x, y), score_factors(critic, x, self.queue.past())
+        if pairs is None or past is None:
+            return None
+        return row_products(*pairs), log_sums(*past)
 
     def remember(self, target: list[Tensor]) -> None:
         self.queue.push(torch.cat(target))

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ssl_mi.information.variational.bounds import NWJ, pairs, softplus
-from ssl_mi.information.variational.critics import Cosine
+from ssl_mi.information.variational.critics import Cosine, score_factors
 from ssl_mi.objectives.objective import HeldOutBound, Loss, Objective, mean_of, view_pairs
+from ssl_mi.objectives.tiles import KEPT, ends, row_products, softplus_sums
 
 
 class SigLIP(Objective):
@@ -53,25 +54,39 @@ class SigLIP(Objective):
         self.bound = NWJ()
         self.build(dim)
 
-    def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
-        met = view_pairs(online, target)
-        parts = [pairs(self.critic(x, y) + self.bias) for x, y in met]
-        terms = [(softplus(-joint) + softplus(marginal).sum(1)).mean() for joint, marginal in parts]
+    def can_shard(self) -> bool:
+        return True
+
+    def forward(self, online: list[Tensor], target: list[Tensor], rows: slice | None = None) -> Loss:
+        parts = [self._parts(x, y, rows) for x, y in view_pairs(online, target)]
+        terms = [(softplus(-joint) + repelled).mean() for joint, repelled, _ in parts]
         with torch.no_grad():
-            value = mean_of([self._bound(*part) for part in parts])
+            value = mean_of([self._bound(joint, logs, len(online[0]) - 1) for joint, _, logs in parts])
         return Loss({self.name: mean_of(terms)}, {"bound_nats": value})
 
-    def _bound(self, joint: Tensor, marginal: Tensor) -> Tensor:
-        shift = math.log(marginal.shape[1]) + self.bound.offset
-        return self.bound(joint + shift, marginal + shift)
+    def _parts(self, x: Tensor, y: Tensor, rows: slice | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of true pairs; of the others of each row the sum of softplus, and the log sum without gradient."""
+        factors = score_factors(self.critic, x, y) if rows is not None or len(x) ** 2 > KEPT else None
+        if factors is None:
+            joint, marginal = pairs(self.critic(x, y) + self.bias)
+            mine = slice(None) if rows is None else rows
+            return joint[mine], softplus(marginal).sum(1)[mine], marginal.detach().logsumexp(1)[mine]
+        left, right = factors
+        first, last = ends(rows, len(x))
+        joint = row_products(left[first:last], right[first:last]) + self.bias
+        return joint, *softplus_sums(left[first:last], right, self.bias, (first,))
+
+    def _bound(self, joint: Tensor, log_sums: Tensor, k: int) -> Tensor:
+        shift = math.log(k) + self.bound.offset
+        return self.bound.from_log_sums(joint + shift, log_sums + shift, k)
 
     @torch.no_grad()
     def estimate(self, x: Tensor, y: Tensor, rows: int) -> HeldOutBound:
         rows = min(rows, len(x))
         starts = range(0, len(x) - rows + 1, rows)
-        parts = [pairs(self.critic(x[s : s + rows].float(), y[s : s + rows].float()) + self.bias) for s in starts]
-        joint, marginal = (torch.cat(part) for part in zip(*parts, strict=True))
-        return HeldOutBound(self._bound(joint, marginal).item(), self.bound.kind, math.inf, rows - 1)
+        parts = [self._parts(x[s : s + rows].float(), y[s : s + rows].float(), None) for s in starts]
+        joint, _, logs = (torch.cat(part) for part in zip(*parts, strict=True))
+        return HeldOutBound(self._bound(joint, logs, rows - 1).item(), self.bound.kind, math.inf, rows - 1)
 
     def facts(self, rows: int) -> dict[str, str]:
         ceiling = "none (NWJ on the logits); its variance grows like exp(I)"

@@ -157,6 +157,16 @@ class Bound(nn.Module):
         """
         return self(*split_candidates(scores, partner, k))
 
+    def from_log_sums(self, joint: Tensor, log_sums: Tensor, k: int) -> Tensor:
+        """The same from log sum e^T over each row's negatives: for bounds that need no more of them, in memory O(m).
+
+        Args:
+            joint: [m], scores of true pairs.
+            log_sums: [m].
+            k: the number of negatives a row.
+        """
+        raise NotImplementedError
+
     def criterion(self, joint: Tensor, marginal: Tensor) -> Tensor:
         """What a critic is chosen by on validation rows, largest best; by default the bound itself.
 
@@ -250,6 +260,9 @@ class InfoNCE(Bound):
         """The same without a copy of the negatives; see `Bound.from_logits`."""
         return math.log(k + 1) - _CrossEntropy.apply(scores, partner[:, None]).mean()
 
+    def from_log_sums(self, joint: Tensor, log_sums: Tensor, k: int) -> Tensor:
+        return math.log(k + 1) - softplus(log_sums - joint).mean()
+
 
 class _CrossEntropy(torch.autograd.Function):
     """log(1 + sum over j != partner of e^(T_ij - T_i,partner)) for each row: [m].
@@ -286,6 +299,9 @@ class DV(Bound):
     def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
         self._check(joint, marginal)
         return joint.mean() - log_mean_exp(marginal)
+
+    def from_log_sums(self, joint: Tensor, log_sums: Tensor, k: int) -> Tensor:
+        return self(joint, (log_sums - math.log(k))[:, None])  # a mean of means
 
 
 class MINE(Bound):
@@ -342,6 +358,9 @@ class MINE(Bound):
         ratio = (log_mean - self.log_average().to(log_mean.dtype)).exp()
         return with_gradient_of(joint.mean() - ratio, value)
 
+    def from_log_sums(self, joint: Tensor, log_sums: Tensor, k: int) -> Tensor:
+        return self(joint, (log_sums - math.log(k))[:, None])  # a mean of means
+
 
 class NWJ(Bound):
     """E[T] - e^-1 E[e^T], unbiased.
@@ -358,6 +377,9 @@ class NWJ(Bound):
     def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
         self._check(joint, marginal)
         return joint.mean() - (log_mean_exp(marginal) - 1).exp()
+
+    def from_log_sums(self, joint: Tensor, log_sums: Tensor, k: int) -> Tensor:
+        return self(joint, (log_sums - math.log(k))[:, None])  # a mean of means
 
 
 class TUBA(Bound):

@@ -15,9 +15,10 @@ attributes and methods of that class.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import cache
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +74,20 @@ class Critic(nn.Module):
         """
         raise NotImplementedError
 
+    def factors(self, x: Tensor, y: Tensor) -> Pair | None:
+        """Two matrices whose product scores all pairs, `scores = left @ right.T`; None where there are none.
+
+        A loss over many rows then needs no [n, m] matrix. A subclass with another `forward` needs its own.
+
+        Args:
+            x: [n, dim_x].
+            y: [m, dim_y].
+
+        Returns:
+            left [n, d] and right [m, d]: one tensor twice where y is x and the scores are symmetric.
+        """
+        return None
+
     def begin(self, fit: Pair, validation: Pair, offset: float = 0.0) -> None:
         """Initialise from data, before training; by default nothing.
 
@@ -105,10 +120,49 @@ class PlainCritic(Critic):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return self.module(x, y)
 
+    def factors(self, x: Tensor, y: Tensor) -> Pair | None:
+        return score_factors(self.module, x, y)
+
     def begin(self, fit: Pair, validation: Pair, offset: float = 0.0) -> None:
         begin = getattr(self.module, "begin", None)
         if begin is not None:
             begin(fit, validation, offset=offset)
+
+
+def has_shortcut(part: object, shortcut: str, *methods: str) -> bool:
+    """Whether `shortcut` was written for these very methods: no subclass, object or hook has changed one of them since.
+
+    Args:
+        part: an object.
+        shortcut: the name of a method that gives what the others give, cheaper.
+        methods: their names.
+    """
+    if getattr(part, "_forward_hooks", None) or getattr(part, "_forward_pre_hooks", None):
+        return False
+    own = vars(part)
+    return _written_for(type(part), shortcut, methods) and not any(name in own for name in methods)
+
+
+@cache
+def _written_for(kind: Hashable, shortcut: str, methods: tuple[str, ...]) -> bool:
+    def owner(name: str) -> type:
+        return next((base for base in cast(type, kind).__mro__ if name in vars(base)), object)
+
+    return all(issubclass(owner(shortcut), owner(name)) for name in methods)
+
+
+def score_factors(critic: nn.Module, x: Tensor, y: Tensor) -> Pair | None:
+    """`Critic.factors` of any critic; None where its scores are no product of two matrices, or this is not known.
+
+    Args:
+        critic: scores all pairs.
+        x: [n, dim_x].
+        y: [m, dim_y].
+    """
+    factors = getattr(critic, "factors", None)
+    if factors is None or not has_shortcut(critic, "factors", "forward"):
+        return None
+    return factors(x, y)
 
 
 def as_critic(module: nn.Module) -> Critic:
@@ -185,6 +239,9 @@ class Separable(Critic):
     def for_dims(cls, dim_x: int, dim_y: int) -> Critic:
         return cls(dim_x, dim_y, hidden=(128, 128))
 
+    def factors(self, x: Tensor, y: Tensor) -> Pair | None:
+        return self.g(x), self.h(y)
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return self.g(x) @ self.h(y).T
 
@@ -244,6 +301,9 @@ class Bilinear(Critic):
     def __init__(self, dim_x: int, dim_y: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.eye(dim_x, dim_y) / math.sqrt(max(dim_x, dim_y)))
+
+    def factors(self, x: Tensor, y: Tensor) -> Pair | None:
+        return x @ self.weight, y
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return x @ self.weight @ y.T
@@ -307,6 +367,13 @@ class Cosine(Critic):
     def score_range(self) -> float:
         return 2 * self.inverse_temperature().detach().item()
 
+    def factors(self, x: Tensor, y: Tensor) -> Pair | None:
+        inverse = self.inverse_temperature().to(x.dtype)
+        if y is x:
+            both = normalize(x, dim=1) * inverse.sqrt()
+            return both, both
+        return normalize(x, dim=1) * inverse, normalize(y, dim=1)
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         left = normalize(x, dim=1)
         right = left if y is x else normalize(y, dim=1)
@@ -332,6 +399,9 @@ class Projected(Critic):
     @property
     def score_range(self) -> float:
         return self.critic.score_range
+
+    def factors(self, x: Tensor, y: Tensor) -> Pair | None:
+        return score_factors(self.critic, self.g(x), self.h(y))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return self.critic(self.g(x), self.h(y))
