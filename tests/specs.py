@@ -33,6 +33,7 @@ from ssl_mi.objectives import (
     DeepInfoMaxLocal,
     Infomax,
     InfoNCE,
+    KoLeo,
     LeJEPA,
     MoCo,
     MoCoV3,
@@ -43,6 +44,7 @@ from ssl_mi.objectives import (
     SimCLR,
     SimSiam,
     SpectralContrastive,
+    Sum,
     SupCon,
     SwAV,
     TiCo,
@@ -104,6 +106,7 @@ def distance(dim_x: int, dim_y: int) -> Concat:
     return critic
 
 
+REGULARISERS = {"koleo"}  # which train beside others, in a Sum: test_combined.py
 SIBLINGS = {"mae"}  # whose step is another, with a specification of its own: test_masked.py
 
 OBJECTIVES = {
@@ -137,11 +140,26 @@ OBJECTIVES = {
     "ressl": Row(lambda: ReSSL(DIM, size=80), slow.ressl, teacher=True, targets=1, collapse=None, largest=1e20),
     "byol": Row(lambda: BYOL(DIM, copying), slow.byol, teacher=True, collapse="lowers"),
     "simsiam": Row(lambda: SimSiam(DIM, copying), slow.simsiam, collapse="lowers"),
+    "sum": Row(
+        lambda: Sum(DIM, {"first": SimCLR(temperature=0.5), "koleo": KoLeo}, {"koleo": 0.1}),
+        slow.nt_xent_and_koleo,
+        reads=True,
+        largest=1e20,
+    ),
+    "sum_with_a_teacher": Row(
+        lambda: Sum(DIM, {"byol": partial(BYOL, predictor=copying), "koleo": KoLeo}, {"koleo": 0.1}),
+        slow.byol_and_koleo,
+        yaml="sum",
+        teacher=True,
+    ),
     "barlow_twins": Row(lambda: BarlowTwins(DIM), slow.barlow_twins),
     "vicreg": Row(lambda: VICReg(DIM), slow.vicreg),
     "vibcreg": Row(lambda: VIbCReg(DIM), slow.vibcreg),
     "w_mse": Row(lambda: WMSE(DIM), slow.w_mse),
     "tico": Row(lambda: TiCo(DIM), slow.tico, teacher=True, largest=1e20),
+    "tico_as_printed": Row(
+        lambda: TiCo(DIM, moments_gradient=True), slow.tico, yaml="tico", teacher=True, largest=1e20
+    ),
     "mmcr": Row(lambda: MMCR(DIM), slow.mmcr, views=3, largest=1e20),
     "coding_rate": Row(lambda: CodingRate(DIM, invariance=2.0), slow.coding_rate, views=3, largest=1e20),
     "lejepa": Row(lambda: LeJEPA(DIM, slices=3), slow.lejepa, views=3),

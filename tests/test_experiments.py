@@ -1,13 +1,16 @@
 """Every experiment composes, builds and trains; every option of every group composes and builds."""
 
+import functools
 import math
+import re
 
 import pytest
 from conftest import CONF, NO_EVALUATION
 from omegaconf import OmegaConf
+from recipes import OWN, RECIPES, WORDS, differences
 
 from ssl_mi.app.config_checks import check_arguments
-from ssl_mi.app.train import run_training
+from ssl_mi.app.train import compose, run_training
 
 EXPERIMENTS = sorted(
     str(p.relative_to(CONF / "experiment").with_suffix("")) for p in (CONF / "experiment").rglob("*.yaml")
@@ -63,9 +66,35 @@ def test_an_experiment_says_paper_command_and_expectation(name):
         assert "Expected" in head or "No published figure" in head
 
 
+@functools.cache
+def composed(name):
+    """An experiment on its own data; composing one takes a second."""
+    return compose([f"experiment={name}"], run_dir="runs/never")
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_takes_only_arguments_that_exist_on_its_own_data(configure, name):
-    check_arguments(configure(f"experiment={name}", tiny=False))
+def test_an_experiment_takes_only_arguments_that_exist_on_its_own_data(name):
+    check_arguments(composed(name))
+
+
+def test_every_recipe_for_cifar_is_held_against_a_source_or_said_to_have_none():
+    assert {name for name in EXPERIMENTS if name.endswith("_cifar")} == set(RECIPES) | OWN
+    assert not set(RECIPES) & OWN
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_names_what_differs_from_its_source_and_nothing_else(name):
+    recipe = RECIPES[name]
+    head = (CONF / "experiment" / f"{name}.yaml").read_text().split("defaults:")[0].replace("\n# ", " ")
+    clauses = [c.strip() for c in re.search(r"Differences: (.*?)\.(?:\s|$)", head).group(1).split(";")]
+    found = differences(OmegaConf.to_container(composed(name), resolve=True), recipe)
+    # What comes with another optimizer is named with it.
+    found = {k: v for k, v in found.items() if "optimizer" not in found or k not in ("momentum", "eta", "clip")}
+    wanted = {**{key: WORDS[key] for key in found}, **{words: words for words in recipe.also}}
+    named = {c: [key for key, words in wanted.items() if words in c] for c in clauses}
+    assert sorted(key for keys in named.values() for key in keys) == sorted(wanted), found
+    assert all(len(keys) == 1 for keys in named.values()), named
+    assert recipe.source in head
 
 
 @pytest.mark.parametrize("group", ["objective", "optimizer", "schedule", "augmentation", "encoder", "towers"])

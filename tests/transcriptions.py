@@ -331,6 +331,7 @@ def tico(o, online, target, beside):
     x = [[unit(row) for row in view] for view in online]
     y = [[unit(row.detach()) for row in view] for view in target]
     now = mean(torch.outer(row, row) for view in x for row in view)
+    now = now if o.moments_gradient else now.detach()
     c = o.memory * o.moments + (1 - o.memory) * now
     agree = mean(a @ b for i, j in swapped(x, y) for a, b in zip(x[i], y[j], strict=True))
     return -agree + o.contrast * mean(row @ c @ row for view in x for row in view)
@@ -370,6 +371,23 @@ def lejepa(o, online, target, beside):
 
     gaussian = mean(epps_pulley(z @ unit(directions[:, k])) for z in online for k in range(o.slices))
     return (1 - o.weight) * predict + o.weight * gaussian
+
+
+def koleo(o, online, target, beside):
+    def one(view):
+        x = [unit(row) for row in view]
+        n = range(len(x))
+        return mean(-min((x[i] - x[j]).norm() for j in n if j != i).log() for i in n)
+
+    return mean(one(view) for view in online)
+
+
+def nt_xent_and_koleo(o, online, target, beside):
+    return nt_xent(o.parts["first"], online, target, beside) + 0.1 * koleo(o, online, target, beside)
+
+
+def byol_and_koleo(o, online, target, beside):
+    return byol(o.parts["byol"], online, target, beside) + 0.1 * koleo(o, online, target, beside)
 
 
 # ---- assignments --------------------------------------------------------------------------------------------------

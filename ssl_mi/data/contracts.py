@@ -67,7 +67,8 @@ class Data(Protocol):
     Attributes:
         train: What is trained on.
         labelled: The samples that probes are fitted on; with `labels=None` there are no probes.
-        val: Held out of training; measured during training, and projections are fitted on it. None: no evaluation.
+        val: Held out of training; measured during training, and projections are fitted on it. None: no evaluation. An
+            optional `val_is_training` (False where it is left out) says that it is the last rows of `labelled`.
         test: Measured once at the end. None: `val` is measured at the end.
         batch_size: Samples per step, over all processes.
         seed: Fixes the splits, the order of the batches, and every view.

@@ -60,6 +60,8 @@ class DataModule(pl.LightningDataModule):
     known: Known | None = None
     kind = "samples"
 
+    val_is_training: bool = False  # whether `val` are training samples too, the last of `labelled`
+
     def __init__(self, augmentation: Views, batch_size: int, seed: int = 0) -> None:
         super().__init__()
         check_batch_size(batch_size)
@@ -185,13 +187,15 @@ class DataModule(pl.LightningDataModule):
             "classes": list(labelled.class_names),
             "batch_size": self.batch_size,
             "batches_per_epoch": len(self.train) // self.batch_size,
+            **({"val_is_training": True} if self.val_is_training else {}),
             "skipped": [path for samples in splits.values() if samples is not None for path in samples.unreadable],
         }
 
     def describe(self) -> str:
         """`report` as a few words."""
         found = self.report()
-        counts = ", ".join(f"{n:,} {name}" for name, n in found[self.kind].items())
+        also = " of them" if self.val_is_training else ""
+        counts = ", ".join(f"{n:,}{also if name == 'val' else ''} {name}" for name, n in found[self.kind].items())
         classes = f"{len(found['classes'])} classes" if found["labelled"] else "no labels"
         if 0 < found["labelled"] < found[self.kind]["train"]:
             classes += f" on {found['labelled']:,} of them"
@@ -328,7 +332,8 @@ class ImageData(ImageModule):
         train     what is trained on
         labelled  the part of it that has labels, where probes are fitted: `train` itself, unless the source
                   gives unlabelled images too (then its first rows); has labels=None when there are no labels
-        val       held out of the labelled training images, the same whatever `limit` is; None when val_fraction is 0
+        val       held out of the labelled training images, the same whatever `limit` is. With val_fraction=0 nothing is
+                  held out: the last fifth of `labelled`, which is trained on too (`val_is_training`)
         test      the source's own test images, or None
 
     Every split is in a seeded random order that spreads classes evenly, so its first rows are a fair sample.
@@ -339,7 +344,8 @@ class ImageData(ImageModule):
         batch_size: Images per step over all processes, which take equal shares of it.
         size: Side of the images as the encoder sees them.
         mean, std: Per channel, in [0, 1]; they belong to `augmentation` and are checked against the images.
-        val_fraction: Of the labelled training images; 0 for none.
+        val_fraction: Of the labelled training images; 0 to train on all of them, and to measure during training on a
+            fifth of them.
         limit: Train on just this many images. With unlabelled images: the labelled ones first.
         val_limit, test_limit: The same for the other splits. None takes all.
         labels: False forgets them: training and MI work without, probes do not.
@@ -437,7 +443,7 @@ class ImageData(ImageModule):
         chosen = train.take(rows[:wanted])
         self._say_shared(chosen, {"val": val, "test": test})
         labelled = chosen.decoded()
-        self.val = val.decoded() if len(val) else None
+        self.val = val.decoded() if len(val) else self._of_training(labelled)
         self.test = None if test is None else test.decoded()
         self.train = self.labelled = labelled
         if unlabelled is not None:
@@ -445,6 +451,13 @@ class ImageData(ImageModule):
             self.train = _with_unlabelled(labelled, unlabelled, order[: wanted - len(labelled)])
             self.labelled = replace(labelled, samples=self.train.images[: len(labelled)])  # shared, not copied
         check_batch_size(self.batch_size, len(self.train), world)  # again: unreadable files may have been left out
+
+    def _of_training(self, labelled: ImageSet) -> ImageSet | None:
+        """The last fifth of the labelled training images, to be measured on where none are held out."""
+        n = len(labelled)
+        count = n // 5 if self.val_limit is None else min(n // 5, self.val_limit)
+        self.val_is_training = count > 0
+        return labelled.take(torch.arange(n - count, n)) if count else None
 
     def _say_shared(self, train: ImageSet, held_out: Mapping[str, ImageSet | None]) -> None:
         """Count the images that are in two splits, as they come from the source, and say so."""

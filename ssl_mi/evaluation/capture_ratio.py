@@ -84,7 +84,7 @@ class Capture(Evaluation):
         if context.encoder == "trained":
             context.pairs(context.split, None if context.final else self.limit)
         if context.final:
-            context.features("labelled", self.probe_limit)
+            context.fitting(self.probe_limit)
             context.features(context.split)
 
     def compute(self, context: EvaluationContext) -> list[Measurement]:
@@ -189,7 +189,7 @@ class Capture(Evaluation):
 
     def _probes(self, context: EvaluationContext) -> list[Measurement]:
         """u from h of other samples, linearly."""
-        fit, held_out = context.features("labelled", self.probe_limit), context.features(context.split)
+        fit, held_out = context.fitting(self.probe_limit), context.features(context.split)
         (fit_h, held_out_h), _ = narrow(fit.h, held_out.h)
         fit, held_out = fit._replace(h=fit_h), held_out._replace(h=held_out_h)
         labelled, split = context.data.labelled, getattr(context.data, context.split)

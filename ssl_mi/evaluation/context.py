@@ -14,6 +14,7 @@ from ssl_mi.evaluation.contracts import EncoderModule, EvaluationData
 from ssl_mi.evaluation.measurement import Measurement
 
 EVALUATION_DRAW = 0
+OF_TRAINING = "of training images (data.val_fraction=0)"
 
 
 class Explanation(NamedTuple):
@@ -48,7 +49,9 @@ class EvaluationContext:
 
     What projections and probes learn from are other samples, always: probes learn from labelled training samples;
     projections from one half of the validation samples while the other half is measured, and from all of them while
-    the test samples are measured.
+    the test samples are measured. Where no samples are held out for validation (`val_is_training`), validation samples
+    are training samples: probes learn from the others, and projections at the end from the other half of the test
+    samples.
 
     Attributes:
         module: What is evaluated.
@@ -70,6 +73,11 @@ class EvaluationContext:
     _cache: dict[tuple, Any] = field(default_factory=dict)
 
     @property
+    def val_is_training(self) -> bool:
+        """Whether the validation samples are training samples too, since none are held out."""
+        return getattr(self.data, "val_is_training", False)
+
+    @property
     def final(self) -> bool:
         """Whether this is the one measurement of the test split, at the end."""
         return self.split == "test"
@@ -77,6 +85,18 @@ class EvaluationContext:
     def features(self, split: str, limit: int | None = None) -> embed.Features:
         """h of the samples of a split without augmentation; `limit`: of the first rows only."""
         return self._once(embed.features, split, limit)
+
+    def fitting(self, limit: int | None = None, chooses: bool = False) -> embed.Features:
+        """h of the labelled samples that a probe is fitted on, which are never those it is judged on.
+
+        Args:
+            limit: Of the first rows only.
+            chooses: Whether the probe chooses a setting on the validation samples.
+        """
+        if self.val_is_training and (chooses or not self.final):
+            apart = len(self.data.labelled) - len(self.data.val)  # validation samples are the last of them
+            limit = apart if limit is None else min(limit, apart)
+        return self.features("labelled", limit)
 
     def pairs(self, split: str, limit: int | None = None) -> embed.Pairs:
         """h and z of two views of each sample: the same views at every epoch, and none of training's."""
@@ -90,6 +110,8 @@ class EvaluationContext:
 
     def measurement(self, evaluation: str, metric: str, quantity: str, value: float, **columns: Any) -> Measurement:
         """A `Measurement` of this moment; `columns`: its other fields."""
+        if self.val_is_training and self.split == "val":
+            columns["note"] = "; ".join(filter(None, [columns.get("note", ""), OF_TRAINING]))
         return Measurement(evaluation, self.epoch, self.split, self.encoder, metric, quantity, float(value), **columns)
 
 

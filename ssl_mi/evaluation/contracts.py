@@ -56,7 +56,8 @@ class EvaluationData(Protocol):
 
     Attributes:
         labelled: What probes are fitted on.
-        val, test: Held out; None where there is no such split.
+        val, test: Held out; None where there is no such split. An optional `val_is_training` (False where it is left
+            out) says that `val` is the last rows of `labelled`, since none are held out.
         batch_size: Samples per training step, over all processes.
         seed: Fixes splits and views.
         known: I(V1; V2) where the data know it, else None.

@@ -203,7 +203,7 @@ class MutualInformation(Evaluation):
     ) -> Sides:
         if projection is None:
             return [(x, y, x, y)]  # nothing is fitted
-        if context.final:
+        if context.final and not context.val_is_training:
             fit_x, fit_y = getattr(self._pairs(context, "val"), space)
             return [(fit_x, fit_y, x, y)]
         return [(x[a], y[a], x[b], y[b]) for a, b in halves(len(x))]
@@ -240,12 +240,13 @@ class MutualInformation(Evaluation):
         if not values_of:
             return
         features = context.features(context.split, self._limit(context))
-        fitted_on = context.features("val", None) if context.final else features
+        apart = context.final and not context.val_is_training  # whether projections learn from another split
+        fitted_on = context.features("val", None) if apart else features
         for name, all_values in values_of.items():
             if name != "label" and not context.final:
                 continue
             values = all_values[features.index]
-            if context.final:
+            if apart:
                 fit_values = (fit_split.labels if name == "label" else fit_split.factors[name])[fitted_on.index]
                 sides = [(fitted_on.h, fit_values, features.h, values)]
             else:

@@ -64,14 +64,14 @@ class FewLabels(Evaluation):
     def embed(self, context: EvaluationContext) -> None:
         """Features to fit on and to judge on."""
         if context.data.labelled.labels is not None:
-            context.features("labelled")
+            context.fitting()
             context.features(context.split)
 
     def compute(self, context: EvaluationContext) -> list[Measurement]:
         """One measurement for each number of labels that there are enough samples for."""
         if context.data.labelled.labels is None:
             return []
-        labels = _labelled(context.features("labelled"))
+        labels = _labelled(context.fitting())
         found = []
         for share in self.shares:
             few = max(1, round(share * len(labels)))
@@ -86,7 +86,7 @@ class FewLabels(Evaluation):
     def _measured(
         self, context: EvaluationContext, metric: str, words: str, few: int | None, each: int | None
     ) -> Measurement:
-        fit, held_out = context.features("labelled"), context.features(context.split)
+        fit, held_out = context.fitting(), context.features(context.split)
         labels, truth = _labelled(fit), _labelled(held_out)
         classes = len(context.data.labelled.class_names)
         (x, queries), _ = narrow(fit.h, held_out.h)
@@ -151,6 +151,7 @@ class KNNSweep(KNN):
 
     ks: Sequence[int] = (1, 5, 10, 20, 50, 100, 200)
     temperatures: Sequence[float] = (0.02, 0.07, 0.1, 0.5)
+    chooses_on_validation = True
     metric = "knn_sweep_accuracy"
     quantity = "kNN accuracy, k and T chosen on validation"
     headline = ""
@@ -200,6 +201,7 @@ class SGDProbe(Probe):
     epochs: int = 100
     rates: Sequence[float] = (0.01, 0.1, 1.0)
     seed: int = 0
+    chooses_on_validation = True
     metric = "sgd_probe_accuracy"
     quantity = "linear-probe accuracy, SGD"
     wants_pixels = False
@@ -335,7 +337,8 @@ class RegressionProbe(Evaluation):
     def embed(self, context: EvaluationContext) -> None:
         """Features to fit on, to choose on and to judge on."""
         if self._targets(context):
-            for split in ("labelled", "val", context.split):
+            context.fitting(chooses=True)
+            for split in ("val", context.split):
                 context.features(split)
 
     def _targets(self, context: EvaluationContext) -> list[str]:
@@ -346,7 +349,8 @@ class RegressionProbe(Evaluation):
         """One R2 for each factor."""
         found = []
         for name in self._targets(context):
-            fit, val, held = (context.features(split) for split in ("labelled", "val", context.split))
+            fit = context.fitting(chooses=True)
+            val, held = (context.features(split) for split in ("val", context.split))
             y = {s: getattr(context.data, s).factors[name].double() for s in ("labelled", "val", context.split)}
             (x, xv, xt), _ = narrow(fit.h, val.h, held.h)
             target, chooser = y["labelled"][fit.index], y["val"][val.index]

@@ -303,6 +303,7 @@ class Probe(Evaluation):
     confusion: Tensor | None = field(default=None, init=False, repr=False)
 
     wants_pixels = True
+    chooses_on_validation: ClassVar[bool] = False
     metric = "probe_accuracy"
     quantity = "probe accuracy"
     headline = ""
@@ -333,7 +334,7 @@ class Probe(Evaluation):
 
     def _fit_features(self, context: EvaluationContext) -> Features:
         # During training a sample is enough to fit on; at the end everything is used.
-        return context.features("labelled", None if context.final else self.limit)
+        return context.fitting(None if context.final else self.limit, self.chooses_on_validation)
 
     def compute(self, context: EvaluationContext) -> list[Measurement]:
         """The accuracy on the split, with its Wilson interval."""

@@ -5,11 +5,13 @@ of one's own, `objective([z1, z2]).total` is the loss, and objectives with param
 """
 
 from ssl_mi.objectives.clustering import DINO, SwAV
+from ssl_mi.objectives.combined import Sum
 from ssl_mi.objectives.contrastive import DCL, AlignmentUniformity, SpectralContrastive, SupCon
 from ssl_mi.objectives.covariance import MMCR, CodingRate, TiCo
 from ssl_mi.objectives.deepcluster import DeepClusterV2
 from ssl_mi.objectives.distillation import BYOL, SimSiam
 from ssl_mi.objectives.infomax import Infomax
+from ssl_mi.objectives.koleo import KoLeo
 from ssl_mi.objectives.local import AMDIM, DeepInfoMaxLocal
 from ssl_mi.objectives.masked import MaskedPixels
 from ssl_mi.objectives.negatives import Negatives, OtherSamples, OtherSamplesAndViews, OtherTargets, PastTargets
@@ -75,6 +77,9 @@ __all__ = [  # noqa: RUF022 - grouped
     "WMSE",
     # masked images
     "MaskedPixels",
+    # regularisers and sums
+    "KoLeo",
+    "Sum",
     # to build others from
     "Infomax",
     "Loss",

@@ -9,6 +9,7 @@ Neither loss is used as an estimate.
 
 from __future__ import annotations
 
+import logging
 from typing import cast
 
 import torch
@@ -18,6 +19,8 @@ from torch.nn.functional import log_softmax, normalize
 from ssl_mi.objectives.objective import Loss, Objective, mean_of, need_views, ordered_pairs
 from ssl_mi.objectives.queue import Queue
 from ssl_mi.objectives.stepped import SteppedObjective
+
+log = logging.getLogger(__name__)
 
 
 @torch.no_grad()
@@ -43,6 +46,22 @@ def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
         log_codes = log_softmax(log_codes, 0)  # every prototype alike
         log_codes = log_softmax(log_codes, 1)  # every row one
     return log_codes.exp()
+
+
+def warn_of_prototypes(name: str, prototypes: int, images: int, key: str) -> None:
+    """Warn where there are more prototypes than training images.
+
+    Args:
+        name: The objective's.
+        prototypes: How many.
+        images: That are trained on.
+        key: Of the configuration, that sets their number.
+    """
+    if prototypes > images:
+        log.warning(
+            "%s: %s prototypes for %s training images: most can have no image of their own; set %s to %s or less",
+            *(name, f"{prototypes:,}", f"{images:,}", key, images),
+        )
 
 
 class SwAV(SteppedObjective):
@@ -119,7 +138,9 @@ class SwAV(SteppedObjective):
     def _make(self, dim: int) -> None:
         prototypes, queue = self._sizes
         self.prototypes = nn.Parameter(normalize(torch.randn(prototypes, dim), dim=1))
-        self.queues = nn.ModuleList([Queue(queue, dim) for _ in range(self.code_views)] if queue else [])
+        self.queues = nn.ModuleList(
+            [Queue(queue, dim, "objective.queue") for _ in range(self.code_views)] if queue else []
+        )
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         need_views(online)
@@ -138,6 +159,10 @@ class SwAV(SteppedObjective):
                 queue.push(z)
             self.count_step()
         return Loss({self.name: loss}, {})
+
+    def check(self, images: int) -> None:
+        super().check(images)
+        warn_of_prototypes(self.name, len(self.prototypes), images, "objective.prototypes")
 
     def _codes(self, view: int, scores: Tensor, prototypes: Tensor, steps: int) -> Tensor:
         n = scores.shape[0]
@@ -210,6 +235,10 @@ class DINO(Objective):
                 f"DINO: needs 0 < target_temperature < online_temperature and momentum in [0, 1), got "
                 f"{self.target_temperature}, {self.online_temperature}, {self.momentum}"
             )
+
+    def check(self, images: int) -> None:
+        super().check(images)
+        warn_of_prototypes(self.name, len(self.centre), images, "towers.projector.prototypes")
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         if target is online:

@@ -187,7 +187,8 @@ class SpectralContrastive(Objective):
 
     Args:
         dim: Width d of an embedding; only checked.
-        radius: Largest squared length of an embedding.
+        radius: Largest squared length of an embedding, the mu of the authors' code, which also divides the loss by mu:
+            another radius than 1 multiplies value and gradient by it here.
 
     Raises:
         ValueError: If `radius` is not positive, or if there are fewer than 2 views.

@@ -20,13 +20,21 @@ class TiCo(Objective):
         C_t  = memory C_(t-1) + (1 - memory) E[x x^T]
         loss = - E[<x, y>] + contrast E[x^T C_t x]
 
-    on unit vectors, x of the online towers and y of the teacher. The gradient flows through this step's part of C_t
-    only. The first term is half the squared distance, up to a constant.
+    on unit vectors, x of the online towers and y of the teacher. The first term is half the squared distance, up to a
+    constant.
+
+    The printed equation leaves open whether this step's part of C_t carries a gradient. By default it does not: section
+    4 of the paper derives the loss as MoCo with a memory bank of unlimited size, E[x^T C_t x] being the mean of
+    <x, key>^2 over all past keys, and the keys of a memory bank are constants; lightly reads the paper's figure in the
+    same way (its pull request 1484). `moments_gradient=True` differentiates the equation as it is printed. The value of
+    the loss is the same; the gradients are nearly parallel while the embeddings are spread out, and differ (cosine .80)
+    close to collapse.
 
     Args:
         dim: Width d of an embedding; None to build later.
         memory: Decay of the second moments.
         contrast: Weight of the second term (the paper's rho).
+        moments_gradient: Whether this step's part of C_t carries a gradient.
 
     Raises:
         ValueError: If `memory` is not in [0, 1), or if there are fewer than 2 views.
@@ -45,11 +53,13 @@ class TiCo(Objective):
     name = "tico"
     information = "no estimate: a penalty on the second moments of the embeddings"
 
-    def __init__(self, dim: int | None = None, memory: float = 0.9, contrast: float = 8.0) -> None:
+    def __init__(
+        self, dim: int | None = None, memory: float = 0.9, contrast: float = 8.0, moments_gradient: bool = False
+    ) -> None:
         super().__init__()
         if not 0 <= memory < 1:
             raise ValueError(f"TiCo: memory must lie in [0, 1), got {memory}")
-        self.memory, self.contrast = memory, contrast
+        self.memory, self.contrast, self.moments_gradient = memory, contrast, moments_gradient
         self.build(dim)
 
     def _make(self, dim: int) -> None:
@@ -58,6 +68,7 @@ class TiCo(Objective):
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         met = ordered_pairs([normalize(z, dim=1) for z in online], [normalize(z.detach(), dim=1) for z in target])
         now = mean_of([x.T @ x / x.shape[0] for x, _ in met])
+        now = now if self.moments_gradient else now.detach()
         moments = self.memory * self.moments.to(now.dtype) + (1 - self.memory) * now
         agree = mean_of([(x * y).sum(1).mean() for x, y in met])
         spread = mean_of([((x @ moments) * x).sum(1).mean() for x, _ in met])

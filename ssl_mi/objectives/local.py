@@ -36,7 +36,8 @@ class DeepInfoMaxLocal(Objective):
         dim: Width d of summaries and locations; None to build later.
         critic: Makes the critic of summaries and locations from `dim_x` and `dim_y`; None for `Bilinear`, which with
             projector and local heads is the paper's encode-and-dot-product.
-        bound: JS, InfoNCE or DV, the three of the paper; None for JS.
+        bound: JS, InfoNCE or DV, the three of the paper; None for JS. With InfoNCE the authors' code takes every
+            location of the other images as a negative, (n - 1) L of them, where these are n - 1 of the same location.
         across: False pairs a summary with the map of its own view, as in the paper; True with those of the other views
             (Bachman et al. 2019, arXiv:1906.00910, section 3, before they add scales).
         name: Heads plots and tables.
@@ -119,7 +120,7 @@ class AMDIM(SteppedObjective):
     Args:
         dim: Width d of summaries and locations; only checked.
         clip: c, the limit of a score; the authors' code has 20.
-        penalty: Weight of the mean square of the raw scores; the authors' code has 0.04.
+        penalty: Weight of the mean square of the raw scores; the paper has 0.04, the authors' code 0.05.
 
     Raises:
         ValueError: If a number is out of range, if there is a teacher, if the towers do not give 2 maps per view, or if

@@ -11,11 +11,15 @@ those of the whole batch.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Self
 
 from torch import Tensor, nn
 
+from ssl_mi.objectives.queue import Queue
+
+log = logging.getLogger(__name__)
 MIN_ROWS = 2  # of a batch: one image has no others to be compared with, and no variance
 
 
@@ -77,6 +81,8 @@ class Objective(nn.Module):
             `target` and a teacher would cost time for nothing.
         evaluated: Which weights the method's paper evaluates where there is a teacher: "online" or "teacher".
         min_views: The least number of views.
+        attracts: Whether the loss brings the views of an image together. One that does not is a regulariser, which
+            trains beside others in a `Sum`.
         information: One line on how the loss is related to mutual information, for objectives that do not estimate it.
         dim: The width d that the objective was built for; None before.
         checks_finite: Whether each call looks for NaN and infinity in the embeddings. `JointEmbedding` sets it to False
@@ -89,6 +95,7 @@ class Objective(nn.Module):
     teacher: Literal["required", "optional", "unused"] = "optional"
     evaluated: Literal["online", "teacher"] = "online"
     min_views: int = 2
+    attracts: bool = True
     information: str = "not estimated by the loss"
     checks_finite: bool = True
 
@@ -207,7 +214,14 @@ class Objective(nn.Module):
         return False
 
     def check(self, images: int) -> None:
-        """Raise ValueError, naming the key to set, if training on `images` images cannot go well."""
+        """Raise ValueError, naming the key to set, if training on `images` images cannot go well.
+
+        What can go on but should not is a warning: a queue that is larger than the data.
+        """
+        for part in self.modules():
+            if isinstance(part, Queue) and (wrong := part.larger_than(images)):
+                log.warning("%s: %s", self.name, wrong)
+                return
 
     def check_settings(self) -> None:
         """Raise ValueError if the settings are incompatible; constructors call it, and schedules at their two ends."""

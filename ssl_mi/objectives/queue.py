@@ -17,6 +17,7 @@ class Queue(nn.Module):
     Args:
         size: Number of rows.
         dim: Width of a row.
+        key: Of the configuration, that sets `size`.
 
     Attributes:
         rows: The rows [size, dim].
@@ -36,14 +37,27 @@ class Queue(nn.Module):
     rows: Tensor
     pushed: Tensor
 
-    def __init__(self, size: int, dim: int) -> None:
+    def __init__(self, size: int, dim: int, key: str = "objective.size") -> None:
         super().__init__()
         if size < 1:
             raise ValueError(f"Queue: size must be positive, got {size}")
-        self.size = size
+        self.size, self.key = size, key
         start = torch.randn(size, dim, generator=torch.Generator().manual_seed(0))
         self.register_buffer("rows", normalize(start, dim=1))
         self.register_buffer("pushed", torch.zeros((), dtype=torch.int64))
+
+    def larger_than(self, images: int) -> str:
+        """What is wrong with a queue over so few images, and what to set; "" for nothing.
+
+        Args:
+            images: That are trained on.
+        """
+        if self.size <= images:
+            return ""
+        return (
+            f"a queue of {self.size:,} rows over {images:,} training images holds each image itself up to "
+            f"{-(-self.size // images)} times, among its negatives or neighbours: set {self.key} to {images} or less"
+        )
 
     def past(self) -> Tensor:
         """A copy of the rows [size, dim], which the graph of this step may keep while new rows are pushed."""

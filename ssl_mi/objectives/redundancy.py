@@ -140,7 +140,7 @@ class VIbCReg(VICReg):
     Args:
         dim: Width d of an embedding; only checked.
         invariance: Weight of s.
-        variance: Weight of v.
+        variance: Weight of v, the mean over the two views; code that adds them up trains with twice this weight.
         covariance: Weight of c.
 
     Raises:

@@ -25,8 +25,9 @@ class SimCLR(Infomax):
 
         L_i = - log( exp <x_i, y_i>/t / sum over the 2N - 1 other embeddings z of exp <x_i, z>/t )
 
-    on unit vectors, averaged over all rows of both views. log(2N - 1) - loss is a lower bound on I(Z_X; Z_Y); it cannot
-    exceed log(2N - 1), and stops near 1/t with spread-out negatives.
+    on unit vectors, averaged over all rows of both views as in the paper; the authors' code adds up the means of the
+    two views, which is twice as much. log(2N - 1) - loss is a lower bound on I(Z_X; Z_Y); it cannot exceed log(2N - 1),
+    and stops near 1/t with spread-out negatives.
 
     Args:
         dim: Width of an embedding; only checked.
@@ -108,7 +109,8 @@ class CMC(Infomax):
     """Contrastive multiview coding: symmetric InfoNCE with a cosine critic, for two kinds of view.
 
     Negatives are those of the batch, where the paper has a memory bank of 16,384, so log(N) - loss is a lower bound on
-    I(Z_X; Z_Y). It cannot exceed log(N), nor 2/t.
+    I(Z_X; Z_Y). It cannot exceed log(N), nor 2/t. The loss is the mean of the two directions, where the authors add
+    them up.
 
     Args:
         dim: Width of an embedding; only checked.
@@ -142,7 +144,8 @@ class MINE(Infomax):
 
     Args:
         dim: Width of an embedding; None to build later.
-        decay: Of the moving average of E[e^T].
+        decay: Of the moving average of E[e^T], which is corrected for its start as Adam's are; an average that starts
+            at 1 has other gradients in the first 1 / (1 - decay) steps or so. The paper does not say.
         critic: T: a module, or what makes one from `dim_x` and `dim_y`; None for `Concat` with two layers of 256.
 
     Raises:

@@ -5,6 +5,7 @@ import math
 import pytest
 from conftest import CONF
 from omegaconf import OmegaConf
+from specs import REGULARISERS
 
 from ssl_mi.app import canaries
 from ssl_mi.app.config_checks import check_arguments
@@ -14,7 +15,7 @@ LIST = OmegaConf.load(CONF / "canaries.yaml")
 
 
 def test_every_objective_has_a_run():
-    assert set(LIST.runs) == {path.stem for path in (CONF / "objective").glob("*.yaml")}
+    assert set(LIST.runs) == {path.stem for path in (CONF / "objective").glob("*.yaml")} - REGULARISERS
 
 
 @pytest.mark.parametrize("name", ["cmc", "dino", "moco_v3"])

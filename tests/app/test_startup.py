@@ -119,7 +119,6 @@ def test_a_run_without_labels_says_that_probes_are_left_out(main, tmp_path, caps
         (["ckpt_path=nowhere/last.ckpt"], "ckpt_path=nowhere/last.ckpt is not a file"),
         (["trainer.max_epoch=3"], "did you mean 'trainer.max_epochs'"),
         (["progress=loud"], "progress=loud: it must be one of auto, bar, lines, none"),
-        (["data.val_fraction=0"], "set data.val_fraction above 0"),
         (["data.batch_size=1000"], "1000"),
         (["data=image_folder"], "data.root"),
         (["data=image_folder", "data.root=nowhere"], "nowhere"),

@@ -1,6 +1,7 @@
 """When evaluations run, what they may read, and what survives a stop."""
 
 import csv
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -13,7 +14,10 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from ssl_mi.callbacks.evaluate import Evaluate
 from ssl_mi.callbacks.history import History
 from ssl_mi.evaluation.context import Evaluation, Plot
+from ssl_mi.evaluation.mutual_information import MutualInformation
+from ssl_mi.evaluation.probe_protocols import KNNSweep
 from ssl_mi.evaluation.probes import KNN, LinearProbe
+from ssl_mi.information.projections import PCA
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -156,9 +160,28 @@ def test_without_a_test_split_the_end_is_read_on_validation_images_once(tmp_path
     assert (2, "val", "random", "sum") in moments
 
 
+def test_with_no_image_held_out_training_images_are_measured_and_named(tmp_path):
+    probe, sweep = LinearProbe(limit=None), KNNSweep()
+    mi = MutualInformation({"pca": PCA(1)}, permutations=0)
+    data = standins.image_data(train=200, test=60, val_fraction=0)
+    evaluate, *_ = run(tmp_path, {"probe": probe, "sweep": sweep, "mi": mi}, 1, data=data)
+    assert (len(data.train), len(data.val), len(data.test)) == (200, 40, 60)
+    assert "200 train, 40 of them val, 60 test" in data.describe()
+    assert torch.equal(data.val.images.read(torch.arange(40), 8), data.labelled.images.read(torch.arange(160, 200), 8))
+    fitted = {row.split: re.search(r"fitted on (\d+)", row.note)[1] for row in evaluate.rows if "linear" in row.metric}
+    assert fitted == {"val": "160", "test": "200"}  # never on what it is judged on
+    chosen = {re.search(r"fitted on (\d+)", row.note)[1] for row in evaluate.rows if "sweep" in row.metric}
+    assert chosen == {"160"}  # nor on what it chooses by
+    assert all(("of training images" in row.note) == (row.split == "val") for row in evaluate.rows)
+    assert all("cross-fitted" in row.note for row in evaluate.rows if "mi_ksg" in row.metric)
+
+
 def test_without_validation_images_the_run_says_what_to_set(tmp_path):
+    data = standins.image_data(val_fraction=0)
+    data.setup()
+    data.val = None
     with pytest.raises(ValueError, match="val_fraction"):
-        run(tmp_path, {"look": Look()}, 1, data=standins.image_data(val_fraction=0))
+        run(tmp_path, {"look": Look()}, 1, data=data)
 
 
 def test_without_labels_probes_are_left_out_and_the_rest_is_measured(tmp_path):
