@@ -1,6 +1,6 @@
 """Is a bound low because of its critic? Two comparisons that show it.
 
-A lower bound on test rows may be far below I(X; Y), for the critic was fitted on few rows, or never found what is shared.
+A lower bound on test rows may be far below I(X; Y): the critic was fitted on few rows, or never found what is shared.
 
 *Rows fitted on.* A critic that has learned its rows by heart attains more on them than on others. The same bound, on
 blocks of as many rows, at the same critic:
@@ -68,8 +68,8 @@ def _by_heart(
     if not gap > max(CLEARLY, CLEARLY * abs(of_fit), SIGMAS * noise):
         return ()
     text = (
-        f"the critic attains {of_fit:.2f} nats on rows that it was fitted on and {value:.2f} on test rows: it has learned "
-        f"rows by heart, and the bound is low by up to about {gap:.2f} nats; give more rows"
+        f"the critic attains {of_fit:.2f} nats on rows that it was fitted on and {value:.2f} on test rows: it has "
+        f"learned rows by heart, and the bound is low by up to about {gap:.2f} nats; give more rows"
     )
     return (Caution("learned-by-heart", text, {"fit": of_fit, "test": value, "gap": gap}),)
 
