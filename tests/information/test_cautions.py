@@ -17,6 +17,7 @@ from ssl_mi.information import (
     conditional_ksg,
     conditional_mutual_information,
     discrete_mi,
+    infonce,
     ksg,
     lnc,
     mi_matrix,
@@ -29,6 +30,7 @@ from ssl_mi.information.apps.estimation import FEWEST_ROWS
 from ssl_mi.information.core.inputs import FEW_TIES
 from ssl_mi.information.estimators.auto import pipeline
 from ssl_mi.information.inference.subsampling import SUBSETS
+from ssl_mi.information.variational.training import Training
 
 HOME = Path(information.__file__).parent
 PAGE = (HOME.parents[1] / "docs" / "estimating.md").read_text()
@@ -114,6 +116,8 @@ PROVOKED = [
     ("linear-only", lambda: quick(WIDE_X, WIDE_Y)),
     ("bias-correction", lambda: quick(WIDE_X, WIDE_Y)),
     ("subsample", many_rows),
+    ("learned-by-heart", lambda: infonce(WIDE_X, WIDE_Y, "separable", training=Training(max_steps=200))),
+    ("below-neighbours", lambda: infonce(X[:, 0], X[:, 0] ** 2, "separable", training=Training(max_steps=1))),
 ]
 # Of fits that go wrong, which take their own set-up: provoked in tests/information/variational and tests/evaluation.
 ELSEWHERE = {

@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -26,6 +27,7 @@ from torch import nn
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.variational.bounds import Bound
 from ssl_mi.information.variational.critics import Critic
+from ssl_mi.information.variational.doubts import doubts
 from ssl_mi.information.variational.held_out import (
     BoundEstimate,
     check_level,
@@ -166,4 +168,6 @@ def _fit_and_evaluate(
     critic, bound, batch_size, fit = fitted_critic(data, bound, make, training, seed)
     eval_batch_size = training.eval_batch_size or critic.eval_batch_size
     estimate = estimate_bound(critic, bound, *data.test, eval_batch_size, rows=data.test_rows, seed=seed)
+    low = doubts(estimate, critic, bound, data, eval_batch_size)
+    estimate = replace(estimate, warnings=(*estimate.warnings, *low))
     return _Fitted(critic.title, min(batch_size, len(data.fit[0])), fit, estimate)

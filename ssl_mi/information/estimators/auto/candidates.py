@@ -17,6 +17,7 @@ from ssl_mi.information.core.linalg import normal_scores
 from ssl_mi.information.estimators.auto.bias import NO_BIAS, Bias, OverK, bias_of, ksg_over_k, variance
 from ssl_mi.information.estimators.auto.families import Fit, cca, cell_ratio, families, symbols, thresholds
 from ssl_mi.information.estimators.auto.left_out import left_out
+from ssl_mi.information.estimators.auto.waves import strongest
 from ssl_mi.information.estimators.gaussian import gaussian_nats
 from ssl_mi.information.estimators.ksg import ksg_pointwise
 from ssl_mi.information.inference.dependence import Rows
@@ -198,6 +199,7 @@ class Samples:
         k: neighbours.
         seed: of fits and twins.
         among: which rows depend on each other.
+        raw: x and y before they became scores, for waves; None leaves these out.
     """
 
     x: np.ndarray
@@ -206,6 +208,7 @@ class Samples:
     k: int
     seed: int
     among: Rows
+    raw: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def dims(self) -> tuple[int, int]:
@@ -234,6 +237,7 @@ def cheap_candidates(samples: Samples) -> Found:
         found += each
         if sum(samples.dims) > 2 and ROWS_PER_CELL * 2 ** sum(samples.dims) <= len(samples.selecting[0]):
             found += [_signs(samples, half) for half in (0, 1)]
+        found += _waves(samples)
     for name, fit in families(samples.dims).items():
         fits = [fit(samples.x, samples.y, rows, samples.seed) for rows in samples.selecting[::-1]]
         for half, fitted in enumerate(fits):
@@ -251,6 +255,35 @@ def _signs(samples: Samples, half: int) -> Signs:
     found = Signs("signs", project, samples.selecting[half], samples.k, samples.seed, samples.among)
     promised = found.on(samples.selecting[1 - half])
     return replace(found, shortfall=max(0.0, promised.score - found.score))
+
+
+def _waves(samples: Samples) -> list[Candidate]:
+    """The strongest fine wave, where the first half shows one for sure: the second is tested, and must not decide."""
+    if samples.raw is None:
+        return []
+    first, second = samples.selecting
+    found = _wave_on(samples, second, 1, first)
+    return [] if found is None else [other for other in (_wave_on(samples, first, 0, second, True), found) if other]
+
+
+def _wave_on(
+    samples: Samples, rows: np.ndarray, half: int, fitted_on: np.ndarray, anyway: bool = False
+) -> Candidate | None:
+    """The strongest wave of the rows fitted on, on others; None where chance may have made it, unless `anyway`."""
+    assert samples.raw is not None
+    x, y = samples.raw
+    line = strongest(x[fitted_on], y[fitted_on], samples.x[fitted_on], samples.y[fitted_on])
+    if not (line.significant or anyway):
+        return None
+
+    def project(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if line.of_x:
+            u, v = line(x[chosen], samples.y[chosen])
+        else:
+            v, u = line(y[chosen], samples.x[chosen])
+        return normal_scores(u), normal_scores(v)
+
+    return Candidate("waves", project, rows, samples.k, samples.seed + half, samples.among)
 
 
 def learned_candidates(samples: Samples) -> Found:

@@ -15,6 +15,7 @@ from ssl_mi.information.core.inputs import Categories, Variable
 from ssl_mi.information.core.knn_inputs import MAX_DIMS
 from ssl_mi.information.core.linalg import normal_scores
 from ssl_mi.information.estimators import discrete
+from ssl_mi.information.estimators.auto.classifier import MOST_CLASSES, MOST_DISCRIMINANTS, Classifier
 from ssl_mi.information.estimators.ksg import mixed_ksg_ross
 from ssl_mi.information.inference import strata
 from ssl_mi.information.inference.cross_fitting import Folds
@@ -26,6 +27,9 @@ from ssl_mi.information.projections.linear import CCA
 
 FEWEST_ROWS = 40 * SUBSETS  # for a standard error: an estimate on fewer than 40 rows a part says nothing of the error
 SHOWN = 3  # rare labels that are named
+CLASSIFIED = 2  # columns beyond which a classifier is tried beside nearest neighbours
+FIT_ROWS = 10_000  # of a half, that a classifier is fitted on
+GAP = 0.03, 0.05  # nats, and share of the value, that a projection may miss without a caution
 
 
 def constant_side(side: Variable | Categories) -> tuple[Caution, ...]:
@@ -34,6 +38,9 @@ def constant_side(side: Variable | Categories) -> tuple[Caution, ...]:
         return ()
     text = f"{side.name} is the same in every row: there is nothing to share"
     return (Caution("constant-side", text, {"side": side.name}),)
+
+
+Halves = tuple[np.ndarray, np.ndarray]  # rows, int64
 
 
 class Uncertainty(NamedTuple):
@@ -66,7 +73,8 @@ def both_categorical(first: Categories, second: Categories, how: Uncertainty) ->
 def mixed(x: Variable, y: Categories, k: int, how: Uncertainty) -> Estimate:
     """Ross's estimator on x: [n, d] against symbols; beyond 4 dimensions on discriminants of x.
 
-    Labels with too few rows for it are named in a caution, with the nats that they can hide; the interval reaches up by
+    Where a classifier shows more on both halves, each time on rows it was not fitted on, its bound is the estimate.
+    Labels with too few rows are named in a caution, with the nats that they can hide; the interval reaches up by
     as much.
     """
     level, permutations, seed, rows = how
@@ -78,12 +86,86 @@ def mixed(x: Variable, y: Categories, k: int, how: Uncertainty) -> Estimate:
     if (counts > 1).sum() == 1 and (projects or len(counts) > 1):  # without the labels that occur once there is one
         estimate = Estimate(0.0, kind="lower bound", n=x.n, dims=(x.d, 1), estimator="nothing to estimate")
     elif projects:
-        folds = _best_discriminants(values, x.name, y, ross, rng, rows)
+        both = _halves(x.name, y, rng, rows)
+        folds = _best_discriminants(values, y, ross, both, rows)
         estimate = _of_discriminants(folds, x.d, ross, level, permutations, seed, rng)
+        estimate = _or_classifier(estimate, values, y, [float(ross(*pair)) for pair in folds[1].pairs], both, how)
     else:
         estimate = around(ross, values, y.codes, level, permutations, how.subsets, seed, labelled=True, rows=rows)
+        both = rows.halves(np.random.default_rng(seed))
+        if x.d > CLASSIFIED and all(strata.repeats(y.codes[half]) for half in both):
+            shown = [float(ross(values[half], y.codes[half])) for half in both]
+            estimate = _or_classifier(estimate, values, y, shown, both, how)
     # Each half, where there are halves, needs k neighbours of the same label.
     return _with_rare_labels(estimate, y, enough=(1 + projects) * (k + 1))
+
+
+def _or_classifier(
+    estimate: Estimate, values: np.ndarray, y: Categories, shown: list[float], both: Halves, how: Uncertainty
+) -> Estimate:
+    """The bound of a classifier where it exceeds what each half has `shown` otherwise; else the estimate.
+
+    Both halves must agree, so that neither chooses for itself. p stays that of the estimate, which is another test of
+    the same independence.
+    """
+    classes = int(y.codes.max()) + 1
+    if classes > MOST_CLASSES or classes < 2:
+        return estimate
+    found = [_classified(values, y.codes, half, other) for half, other in zip(both, both[::-1], strict=True)]
+    gap = max(0.0, float(np.mean([gap for _, gap in found])))
+    if not all(kept.mean() > value for (kept, _), value in zip(found, shown, strict=True)):
+        ci = estimate.ci  # discriminants are part of what was fitted
+        return estimate if ci is None or estimate.projection is None else replace(estimate, ci=(ci[0], ci[1] + gap))
+    from scipy.stats import norm
+
+    pointwise, order = np.concatenate([kept for kept, _ in found]), np.argsort(np.concatenate(both))
+    used = how.rows if len(order) == how.rows.n else how.rows.take(np.sort(np.concatenate(both)))
+    value, se = float(pointwise.mean()), float(np.sqrt(used.variance_of_mean(pointwise[order])))
+    noise = float(norm.ppf((1 + how.level) / 2)) * se
+    return replace(
+        estimate,
+        value=value,
+        kind="lower bound",
+        se=se,
+        ci=(value - noise, value + noise + gap),
+        ci_level=how.level,
+        null=None,  # the bound of re-paired rows is far below 0
+        projection="classifier, cross-fitted",
+        estimator="mutual_information",
+        warnings=_gap(gap, value),
+    )
+
+
+def _classified(values: np.ndarray, codes: np.ndarray, half: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, float]:
+    """log q(y | x) + H(y) of the rows of a half, float64 [n], and the nats promised beyond on rows fitted on.
+
+    Half of these, to first order, is what the fit falls short of; the other half is left for a wrong model.
+    """
+    classes, fitted = int(codes.max()) + 1, other[:FIT_ROWS]
+    indicator = (codes[fitted][:, None] == np.arange(1, classes)).astype(np.float64)
+    indicator = indicator[:, indicator.any(0)]
+    project = CCA(min(MOST_DISCRIMINANTS, values.shape[1], indicator.shape[1])).fit(values[fitted], indicator)
+    u, _ = project(values[fitted], indicator)
+    v, _ = project(values[half], np.zeros((len(half), indicator.shape[1])))
+    classifier = Classifier(u, codes[fitted], classes)
+    kept, promised = (
+        classifier.log_probability(of, codes[rows]) + _surprise(codes[rows]) for of, rows in ((v, half), (u, fitted))
+    )
+    return kept, float(promised.mean() - kept.mean())
+
+
+def _surprise(codes: np.ndarray) -> np.ndarray:
+    """-log p of each label, float64 [n], shifted so that the mean is Grassberger's entropy."""
+    counts = np.bincount(codes)
+    logs = -np.log(counts[codes] / len(codes))
+    return logs - logs.mean() + discrete.entropy_of_counts(counts, "grassberger")
+
+
+def _gap(gap: float, value: float) -> tuple[Caution, ...]:
+    if gap <= max(GAP[0], GAP[1] * abs(value)):
+        return ()
+    text = f"the projections, fitted on half of the rows, may miss about {gap:.2f} nats; use more rows"
+    return (Caution("projection-gap", text, {"gap": gap}),)
 
 
 def _with_rare_labels(estimate: Estimate, y: Categories, enough: int) -> Estimate:
@@ -142,8 +224,18 @@ def _of_discriminants(
     return with_neighbour_check(estimate, ross, folds.value, min(folds.sizes))
 
 
+def _halves(name: str, y: Categories, rng: np.random.Generator, rows: Rows) -> Halves:
+    both = rows.halves(rng) if rows.lags else strata.halves(y.codes, rng.permutation(y.n))
+    if not all(strata.repeats(y.codes[half]) for half in both):
+        raise ValueError(
+            f"{y.name} has {len(np.unique(y.codes))} labels in {y.n} rows, none of them 4 times: neither half can be "
+            f"estimated through what the other fitted; merge labels, pass more rows, or {name} in up to 4 columns"
+        )
+    return both
+
+
 def _best_discriminants(
-    values: np.ndarray, name: str, y: Categories, ross: Callable[..., Estimate], rng: np.random.Generator, rows: Rows
+    values: np.ndarray, y: Categories, ross: Callable[..., Estimate], both: Halves, rows: Rows
 ) -> tuple[list[int], Folds]:
     """CCA of x with the indicator of each symbol, fitted on one half of the rows and applied to the other.
 
@@ -152,12 +244,6 @@ def _best_discriminants(
     """
     codes = y.codes
     indicator = (codes[:, None] == np.flatnonzero(np.bincount(codes))[1:]).astype(np.float64)
-    both = rows.halves(rng) if rows.lags else strata.halves(codes, rng.permutation(y.n))
-    if not all(strata.repeats(codes[half]) for half in both):
-        raise ValueError(
-            f"{y.name} has {len(np.unique(codes))} labels in {y.n} rows, none of them 4 times: neither half can be "
-            f"estimated through what the other fitted; merge labels, pass more rows, or {name} in up to 4 columns"
-        )
     found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}  # dimensions -> (projected, codes) of each half
     for half, other in zip(both, both[::-1], strict=True):
         u, _ = CCA(MAX_DIMS).fit(values[other], indicator[other])(values[half], indicator[half])

@@ -6,8 +6,8 @@ in categorical.py. Whether whole numbers are symbols is decided in choice.py. Ev
 1. Each coordinate goes through its ranks to the standard normal, ties broken at random. Neither loses information,
    and long tails, units, rounding and atoms are gone. Of very many rows a random part is used.
 2. The rows are cut in two halves. Projections are fitted on one half and applied to the other, both ways round: none
-   (up to 4 dimensions a side), signs, canonical correlation analysis, polar coordinates, pairs of columns
-   (families.py), each to 1..4 dimensions.
+   (up to 4 dimensions a side), signs, fine waves (waves.py), canonical correlation analysis, polar coordinates, pairs
+   of columns (families.py), each to 1..4 dimensions.
 3. Each half uses the candidate with the largest estimate by KSG on the *other* half, before any correction. The
    largest of several noisy estimates would be too large; a choice made elsewhere leaves the estimate fair.
 4. Networks (up to 4 dimensions) are further candidates where there are more dimensions than KSG can follow, or where
@@ -263,7 +263,8 @@ def _continuous(x: Variable, y: Variable, k: int, learned: bool, how: Uncertaint
     check_neighbours(k, n if max(dims) == 1 else n // 2, FACTOR)
     halves = rows.halves(rng)
     networks = learned and n // 2 >= LEARNING_ROWS and max(dims) > 1
-    samples = Samples(normal_scores(x.values, rng), normal_scores(y.values, rng), halves, k, seed, rows)
+    raw = x.values, y.values
+    samples = Samples(normal_scores(x.values, rng), normal_scores(y.values, rng), halves, k, seed, rows, raw)
     selection = _select(samples, networks)
     tested = [both[1] for both in selection.candidates.values() if _is_tested(both[1], dims)]
     test = _independence_test(tested, k, permutations, rng) if permutations else None

@@ -14,6 +14,7 @@ from ssl_mi.information.estimators.auto.bias import local_dimension
 from ssl_mi.information.estimators.auto.left_out import left_out
 from ssl_mi.information.estimators.auto.pipeline import mutual_information
 from ssl_mi.information.estimators.gaussian import gaussian_mi
+from ssl_mi.information.estimators.ksg import ksg
 from ssl_mi.information.projections import neural as learned
 
 
@@ -164,6 +165,41 @@ def test_labels_of_high_dimensional_samples_are_read_through_discriminants():
     nothing = mutual_information(np.delete(x, 3, axis=1), bit, permutations=19)
     assert nothing.p_value > 0.05
     assert abs(nothing.value) < 0.02
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_waves_too_fine_for_neighbours_are_found_on_the_side_that_has_them(turned):
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((2000, 1))
+    # A wave of a Gaussian with 100 radians a deviation has a uniform phase: I = I(sin U; sin U + noise).
+    y = np.sin(100 * x) + 0.1 * rng.standard_normal((2000, 1))
+    phase = rng.uniform(0, 2 * np.pi, (20_000, 1))
+    truth = ksg(np.sin(phase), np.sin(phase) + 0.1 * rng.standard_normal((20_000, 1))).value
+    assert ksg(x, y).value < 0.1
+    estimate = quick(*((y, x) if turned else (x, y)), permutations=99)
+    assert estimate.value == pytest.approx(truth, abs=0.08)
+    assert estimate.kind == "lower bound"
+    assert estimate.p_value == pytest.approx(0.01)
+
+
+def test_no_wave_is_found_where_nothing_is_shared():
+    rng = np.random.default_rng(5)
+    chosen = [quick(rng.standard_normal(500), rng.uniform(size=500)).settings["chosen"] for _ in range(20)]
+    assert not any("waves" in how for how in chosen)
+
+
+def test_ten_classes_in_eight_columns_are_told_apart_by_a_classifier():
+    task = find_task("everyday-labels-10-in-8")
+    x, y = task.sample(2000, np.random.default_rng(3))
+    estimate = mutual_information(x, y, permutations=19)
+    # Neighbours in four discriminants are a tenth of a nat low.
+    assert estimate.value == pytest.approx(task.mi, abs=0.04)
+    assert estimate.ci[0] < task.mi < estimate.ci[1]
+    assert estimate.p_value == pytest.approx(1 / 20)
+    # The bound is held out: labels that say nothing are given nothing.
+    shuffled = mutual_information(x, np.random.default_rng(0).permutation(y), permutations=19)
+    assert shuffled.value < 0.03
+    assert shuffled.p_value > 0.05
 
 
 def test_the_same_seed_gives_the_same_answer_and_no_random_state_is_touched(monkeypatch):
