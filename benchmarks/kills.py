@@ -45,7 +45,6 @@ TINY = [
     *("++checkpoint.every_n_train_steps=1", "logger=csv", "memory_check=off"),
     *(f"evaluation.evaluations.{name}=null" for name in ("mi", "capture", "linear_probe", "pictures")),
 ]
-STEPS = 20  # 5 an epoch
 PLACES = ("on_train_batch_start", "on_after_backward", "on_train_batch_end")
 
 
@@ -137,23 +136,19 @@ def difference(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, float
         )
 
     weights = [float((v.double() - other["weights"][k].double()).abs().max()) for k, v in one["weights"].items()]
-    history = [[float(x) for epoch in run["history"] for x in epoch.values()] for run in (one, other)]
+    history = [[float(epoch[name]) for epoch in run["history"] for name in sorted(epoch)] for run in (one, other)]
     return max(weights), largest(one["rows"], other["rows"]), largest(*history)
 
 
-def killed_run(folder: Path, overrides: list[str], processes: int, kills: int, rng: random.Random) -> int:
-    """Kill a run so many times at random places, and let it end. Returns how often it was killed."""
-    steps = sorted(rng.sample(range(1, STEPS), min(kills, STEPS - 1)))
-    done = 0
-    for step in steps:
+def killed_run(folder: Path, overrides: list[str], processes: int, steps: list[int], rng: random.Random) -> None:
+    """Kill a run after each of these steps, at a random place of the next, and let it end."""
+    for i, step in enumerate(steps):
         kill = Kill(rng.randrange(processes), step, rng.choice(PLACES))
-        resume = [f"ckpt_path={folder}"] if done else []
+        resume = [f"ckpt_path={folder}"] if i else []
         if -signal.SIGKILL not in start(folder, kill, [*overrides, *resume], processes):
             raise SystemExit(f"the run was not killed at {kill}")
-        done += 1
     if any(start(folder, None, [*overrides, f"ckpt_path={folder}"], processes)):
         raise SystemExit("the resumed run failed")
-    return done
 
 
 def main() -> None:
@@ -175,10 +170,12 @@ def main() -> None:
                 whole, stopped = Path(place) / "whole", Path(place) / "stopped"
                 if any(start(whole, None, overrides, processes)):
                     raise SystemExit("the whole run failed")
-                kills = killed_run(stopped, overrides, processes, arguments.kills, rng)
+                steps = torch.load(whole / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+                places = sorted(rng.sample(range(1, steps), min(arguments.kills, steps - 1)))
+                killed_run(stopped, overrides, processes, places, rng)
                 both = [torch.load(run / "end.pt", weights_only=False) for run in (whole, stopped)]
             found = " | ".join(f"{x:.1e}" if x else "0" for x in difference(*both))
-            print(f"| {name} | {processes} | {kills} | {found} |", flush=True)
+            print(f"| {name} | {processes} | {len(places)} | {found} |", flush=True)
 
 
 if __name__ == "__main__":

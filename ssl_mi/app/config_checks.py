@@ -319,6 +319,27 @@ def _parameters(target: Callable[..., Any]) -> Parameters:
     return Parameters(tuple(dict.fromkeys(names)), open=True)
 
 
+def parameter_defaults(target: str) -> dict[str, Any]:
+    """{parameter: default} of what a `_target_` names, where it has one; {} for what cannot be loaded.
+
+    Args:
+        target: An import path.
+    """
+    import inspect
+
+    try:
+        made = _load(target)
+        makers = (
+            [vars(base)["__init__"] for base in made.__mro__[:-1] if "__init__" in vars(base)]
+            if inspect.isclass(made)
+            else [made]
+        )
+        found = [p for maker in reversed(makers) for p in inspect.signature(maker).parameters.values()]
+    except (ImportError, ValueError, TypeError):
+        return {}
+    return {p.name: p.default for p in found if p.default is not p.empty}
+
+
 def check_arguments(cfg: DictConfig) -> None:
     """Raise ValueError for the first key that the part it is given to does not take.
 
