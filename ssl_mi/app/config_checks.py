@@ -372,7 +372,7 @@ def check_values(cfg: DictConfig) -> None:
     for where, part in entries(page):
         target = part.get("_target_") if isinstance(part, dict) else None
         if isinstance(target, str):
-            takes = values.types_of(_load(target))
+            takes = {**values.types_of(_load(target)), **values.HYDRA}
             wrong += [values.misfit(f"{where}.{k}", v, takes[k]) for k, v in part.items() if k in takes]
     found = [text for text in wrong if text is not None]
     if found:
