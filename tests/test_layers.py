@@ -10,22 +10,24 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ssl_mi"
-ALONE = {"_lazy", "_nearest", "atomic", "information", "data", "distributed"}
+ALONE = {"_lazy", "_nearest", "atomic", "checkpoint_format", "information", "data", "distributed"}
 MAY_IMPORT = {
     **{part: set() for part in ALONE},
     "objectives": {"information"},
     # Pure functions of the step, which whatever moves with it shares.
     "schedules": set(),
     "optim": {"schedules"},
-    "networks": {"schedules"},
+    # Weights may come from a checkpoint of a run.
+    "networks": {"schedules", "checkpoint_format"},
     "report": {"atomic"},
     "resume": {"distributed"},
     "module": {"distributed", "optim", "resume", "schedules"},
     "masked": {"module", "distributed", "objectives"},
     "evaluation": {"atomic", "information", "distributed", "report"},
-    "callbacks": {"atomic", "evaluation", "information", "distributed", "report", "optim", "resume", "schedules"},
+    "callbacks": {"atomic", "checkpoint_format", "evaluation", "information", "distributed", "report", "optim"}
+    | {"resume", "schedules"},
     # From here up everything meets; Hydra builds networks, objectives and data from the configuration.
-    "app": {"atomic", "callbacks", "data", "evaluation", "module", "networks", "report", "resume"},
+    "app": {"atomic", "callbacks", "checkpoint_format", "data", "evaluation", "module", "networks", "report", "resume"},
     "__main__": {"app"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

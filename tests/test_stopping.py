@@ -23,7 +23,7 @@ TINY = [
 
 
 def start(folder, *overrides, **environment):
-    """A run that has done an epoch."""
+    """A run that is in its second epoch or a later one."""
     process = subprocess.Popen(
         [sys.executable, "-m", "ssl_mi", "train", *TINY, f"hydra.run.dir={folder}", *overrides],
         cwd=ROOT,
@@ -35,15 +35,16 @@ def start(folder, *overrides, **environment):
     seen = []
     for line in process.stdout:
         seen.append(line)
-        if line.startswith("epoch 2/"):
+        if line.startswith("epoch ") and not line.startswith("epoch 1/"):
             return process
     raise AssertionError("".join(seen))
 
 
 def end(process):
     """(status, what it printed since)."""
-    said = process.stdout.read()
-    return process.wait(timeout=120), said
+    with process:
+        said = process.stdout.read()
+        return process.wait(timeout=120), said
 
 
 def children(process):

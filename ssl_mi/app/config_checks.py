@@ -319,6 +319,27 @@ def _parameters(target: Callable[..., Any]) -> Parameters:
     return Parameters(tuple(dict.fromkeys(names)), open=True)
 
 
+def parameter_defaults(target: str) -> dict[str, Any]:
+    """{parameter: default} of what a `_target_` names, where it has one; {} for what cannot be loaded.
+
+    Args:
+        target: An import path.
+    """
+    import inspect
+
+    try:
+        made = _load(target)
+        makers = (
+            [vars(base)["__init__"] for base in made.__mro__[:-1] if "__init__" in vars(base)]
+            if inspect.isclass(made)
+            else [made]
+        )
+        found = [p for maker in reversed(makers) for p in inspect.signature(maker).parameters.values()]
+    except (ImportError, ValueError, TypeError):
+        return {}
+    return {p.name: p.default for p in found if p.default is not p.empty}
+
+
 def check_arguments(cfg: DictConfig) -> None:
     """Raise ValueError for the first key that the part it is given to does not take.
 
@@ -351,7 +372,7 @@ def check_values(cfg: DictConfig) -> None:
     for where, part in entries(page):
         target = part.get("_target_") if isinstance(part, dict) else None
         if isinstance(target, str):
-            takes = values.types_of(_load(target))
+            takes = {**values.types_of(_load(target)), **values.HYDRA}
             wrong += [values.misfit(f"{where}.{k}", v, takes[k]) for k, v in part.items() if k in takes]
     found = [text for text in wrong if text is not None]
     if found:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ssl_mi.app.resuming import misfits, read
-from ssl_mi.callbacks.provenance import description_of
+from ssl_mi.checkpoint_format import description_of, writer
 from ssl_mi.data import Augmentation, View
 from ssl_mi.data.images.decoding import Decoder
 from ssl_mi.data.images.folder import UnreadableImage, decode, list_images
@@ -395,7 +395,7 @@ def load(
     prefix = ("teacher." if which == "teacher" else "") + _tower(view, description, path) + "."
     state = {key.removeprefix(prefix): x for key, x in checkpoint["state_dict"].items() if key.startswith(prefix)}
     if encoder is None:
-        tower = _built(description["config"], path, trust).tower_of(view)
+        tower = _built(description["config"], path, trust, writer(description)).tower_of(view)
         if not untrained:
             _fill(tower, state, path)
         built, projector = tower.encoder, tower.projector
@@ -444,8 +444,8 @@ def _tower(view: int, description: Mapping[str, Any], path: Path) -> str:
     return names[view if len(names) > 1 else 0]
 
 
-def _built(config: Mapping[str, Any] | None, path: Path, trust: bool) -> Any:
-    """The towers that a configuration describes, with random weights."""
+def _built(config: Mapping[str, Any] | None, path: Path, trust: bool, by: str = "another version") -> Any:
+    """The towers that a configuration describes, with random weights; by: the version that wrote it."""
     part = None if config is None else config.get("towers")
     if part is None:
         raise ValueError(f"{path} was trained from Python objects: build its encoder alike and give load(encoder=...)")
@@ -455,15 +455,25 @@ def _built(config: Mapping[str, Any] | None, path: Path, trust: bool) -> Any:
             f"{path}: a part of the towers was given as an object in Python, which a checkpoint does not hold: build "
             "the encoder alike and give load(encoder=...)"
         )
+    own = f"use that version, or build the encoder alike and give load(encoder=...): {path} was written by {by}"
+    gone = sorted(target for target in targets if target.startswith("ssl_mi.networks.") and not _is_there(target))
+    if gone:
+        raise ValueError(f"{path} names {', '.join(gone)}, which this version of ssl_mi does not have; {own}")
     foreign = sorted(target for target in targets if not _is_known(target))
     if foreign and not trust:
         raise ValueError(
             f"{path} names parts of another package, {', '.join(foreign)}: if you know where the file is from, allow "
             "it to import them with trust=True (on the command line --trust)"
         )
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
-    return instantiate(_without_weights(part), _convert_="all")
+    try:
+        return instantiate(_without_weights(part), _convert_="all")
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, TypeError | AttributeError | ImportError):
+            raise
+        raise ValueError(f"{path} describes towers that this version cannot build: {error.__cause__}; {own}") from error
 
 
 def built_encoder(config: Mapping[str, Any] | None, path: Path, trust: bool, view: int) -> nn.Module:
@@ -494,6 +504,14 @@ def _is_known(target: str) -> bool:
     return (home == "ssl_mi.networks" and name in networks.__all__) or (
         isinstance(layer, type) and issubclass(layer, nn.Module)
     )
+
+
+def _is_there(target: str) -> bool:
+    """Whether a name of ssl_mi.networks is one, without importing anything that only the file names."""
+    from ssl_mi import networks
+
+    first, *rest = target.removeprefix("ssl_mi.networks.").split(".")
+    return first in networks.__all__ or bool(rest)
 
 
 def _targets(part: Any) -> set[str]:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ssl_mi.app.config_checks import parameter_defaults
+from ssl_mi.checkpoint_format import KEY, description_of
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -20,6 +23,7 @@ CHECKPOINTS = "checkpoints"  # a run's folder of checkpoints
 #: keeps, what it measures. None of it changes what is trained. A name stands for all keys below it.
 HARMLESS = (
     *("name", "run_dir", "ckpt_path", "resume_changes", "overwrite", "progress", "optimizer_note"),
+    *("memory_check", "health"),
     *("logger", "checkpoint", "evaluation", "data.num_workers", "data.sets.in_memory", "data.sets.memory_gb"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.default_root_dir"),
     *("trainer.log_every_n_steps", "trainer.profiler", "trainer.detect_anomaly"),
@@ -134,8 +138,6 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     import torch
 
-    from ssl_mi.callbacks.provenance import KEY, description_of
-
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle raises whatever the bytes lead it to
@@ -155,7 +157,7 @@ def read(path: str | Path) -> dict[str, Any]:
     ):
         raise ValueError(f"{path} is damaged: its 'state_dict' is no mapping of names to tensors")
     if KEY in checkpoint:
-        description_of(checkpoint, path)
+        checkpoint[KEY] = description_of(checkpoint, path)
     return checkpoint
 
 
@@ -284,10 +286,23 @@ def differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, t
         values = there.get(key, missing), here.get(key, missing)
         # A part that is not there and null are the same.
         absent = all(value is None or value is missing for value in values)
-        if values[0] != values[1] and not absent and not _is_below(key, HARMLESS):
+        # So are one that is not there and the default of the class that takes it, which a later version may name.
+        default = missing in values and values[0 if values[1] is missing else 1] == _default(own, key)
+        if values[0] != values[1] and not absent and not default and not _is_below(key, HARMLESS):
             first, second = ("not set" if value is missing else value for value in values)
             found[key] = (first, second)
     return found
+
+
+def _default(config: Mapping[str, Any], key: str) -> Any:
+    """The default of a parameter of the part that a key belongs to; another value than any where there is none."""
+    *place, name = key.split(".")
+    part: Any = config
+    for step in place:
+        part = part.get(step) if isinstance(part, Mapping) else None
+    target = part.get("_target_") if isinstance(part, Mapping) else None
+    none = object()
+    return parameter_defaults(target).get(name, none) if isinstance(target, str) else none
 
 
 def _leaves(part: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -308,8 +323,6 @@ def check_same_run(checkpoint: Mapping[str, Any], cfg: DictConfig, path: str | P
     Raises:
         ValueError: If others differ, with both values.
     """
-    from ssl_mi.callbacks.provenance import KEY
-
     allowed = cfg.get("resume_changes")
     everything = allowed == "allow"
     saved = checkpoint.get(KEY, {}).get("config")
@@ -386,7 +399,6 @@ class Resumed:
 
     def same_evaluation(self) -> bool:
         """Whether what was measured before the stop is measured in the same way now."""
-        from ssl_mi.callbacks.provenance import KEY
 
         def settings(config: Any) -> dict[str, Any]:
             leaves = dict(_leaves(config.get("evaluation") or {}))
@@ -408,8 +420,6 @@ def ended(run: Path) -> str:
 
 def is_finished(cfg: DictConfig) -> bool:
     """Whether the folder of a run holds just this run, complete."""
-    from ssl_mi.callbacks.provenance import KEY
-
     found = in_folder(cfg.run_dir)
     if ended(Path(cfg.run_dir)) != "complete" or not found:
         return False

@@ -64,9 +64,11 @@ def users_mistake(error: BaseException) -> str | None:
         cause = error.__cause__
         if cause is None:  # what Hydra refuses to call
             return one_line(error)
-        users = isinstance(cause, TypeError | ImportError) or users_mistake(cause) is not None
+        # What a part cannot be built from: torch raises RuntimeError for sizes that are negative or beyond the memory.
+        values = TypeError | ImportError | RuntimeError | ArithmeticError | MemoryError
+        users = isinstance(cause, values) or users_mistake(cause) is not None
         where = str(error).rsplit("full_key: ", 1)
-        return f"{cause}" + (f" (in '{where[1]}')" if len(where) == 2 else "") if users else None
+        return one_line(cause) + (f" (in '{where[1]}')" if len(where) == 2 else "") if users else None
     if isinstance(error, HydraException | OmegaConfBaseException):
         return one_line(error)
     return str(error) if isinstance(error, (ValueError, OSError, *_errors_of_training())) else None

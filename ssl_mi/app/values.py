@@ -34,6 +34,10 @@ class Page:
     objective_schedule: bool
 
 
+#: What Hydra's own words take.
+HYDRA = {"_partial_": bool, "_recursive_": bool, "_convert_": Literal["none", "partial", "object", "all"]}
+
+
 def misfit(key: str, value: Any, annotation: Any) -> str | None:
     """What is wrong with a value in a sentence, or None where it fits.
 
@@ -44,6 +48,10 @@ def misfit(key: str, value: Any, annotation: Any) -> str | None:
     """
     if fits(value, annotation):
         return None
+    arguments = get_args(annotation)
+    if get_origin(annotation) in (dict, collections.abc.Mapping) and isinstance(value, Mapping):
+        inner = (misfit(f"{key}.{name}", part, arguments[1]) for name, part in value.items())
+        return next(text for text in inner if text is not None)
     return f"{key}={_shown(value)}: it must be {describe(annotation)}"
 
 
@@ -57,7 +65,8 @@ def fits(value: Any, annotation: Any) -> bool:
     if annotation in (None, type(None)):
         return value is None
     if origin in (Union, types.UnionType):
-        return any(fits(value, part) for part in arguments)
+        nowhere = value == "" and Path in arguments
+        return not nowhere and any(fits(value, part) for part in arguments)
     if origin is Literal:
         return any(type(value) is type(part) and value == part for part in arguments)
     if origin is typing.Annotated:
@@ -71,7 +80,7 @@ def fits(value: Any, annotation: Any) -> bool:
     if annotation is str:
         return isinstance(value, str)
     if annotation is Path:
-        return isinstance(value, str)
+        return isinstance(value, str) and value != ""
     return _fits_container(value, origin or annotation, arguments)
 
 
@@ -93,9 +102,10 @@ def _fits_other(value: Any, kind: Any) -> bool:
     """Types that only objects have; a plain value never fits them, a type that says nothing takes all."""
     if kind is collections.abc.Callable:
         return False
-    if inspect.isclass(kind) and kind is not object and not getattr(kind, "_is_protocol", False):
-        return isinstance(value, kind) or not kind.__module__.startswith(("ssl_mi", "torch"))
-    return True
+    if not inspect.isclass(kind) or kind is object:
+        return True
+    ours = kind.__module__.startswith(("ssl_mi", "torch"))
+    return not ours or (not getattr(kind, "_is_protocol", False) and isinstance(value, kind))
 
 
 def describe(annotation: Any) -> str:

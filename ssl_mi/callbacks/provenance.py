@@ -3,7 +3,7 @@
 Lightning's checkpoint holds weights and counters. Under the key `KEY` this adds a mapping of plain values, which
 `torch.load(..., weights_only=True)` reads without executing code:
 
-    format          version of this mapping, `FORMAT`
+    format          version of this mapping, `checkpoint_format.FORMAT`
     config          the resolved configuration, nested mappings of plain values
     towers          name of the tower that sees view 0, 1, ... in the state dict; one name where all views share it
     evaluated       "online" or "teacher": which weights the method's paper evaluates
@@ -23,10 +23,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from ssl_mi.checkpoint_format import FORMAT, KEY
 from ssl_mi.report.environment import environment
-
-KEY = "ssl_mi"
-FORMAT = 1
 
 
 class Provenance(pl.Callback):
@@ -92,28 +90,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
     return value if isinstance(value, str | int | float | None) else str(value)
-
-
-def description_of(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """The description that a checkpoint carries.
-
-    Args:
-        checkpoint: As it was read.
-        path: Its file, for messages.
-
-    Raises:
-        ValueError: If it carries none, or one of another format.
-    """
-    found = checkpoint.get(KEY)
-    if not isinstance(found, dict) or "format" not in found:
-        raise ValueError(
-            f"{path} does not describe its networks: it was not written by `ssl-mi train` or `ssl_mi.train`, or by an "
-            "earlier version; build the module and use its load_state_dict, or train with "
-            "ssl_mi.callbacks.Provenance among the callbacks"
-        )
-    if found["format"] != FORMAT:
-        raise ValueError(
-            f"{path} is a checkpoint of format {found['format']} and this version reads format {FORMAT}: it was "
-            f"written by ssl_mi {found.get('versions', {}).get('ssl_mi', 'of another version')}, use that version"
-        )
-    return found

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ssl_mi.checkpoint_format import KEY, description_of
 from ssl_mi.networks.plain import HasPlainForms
 
 CLASSIFIERS = ("fc.", "head.", "heads.", "classifier.")  # what a file may hold beyond the encoder's weights
@@ -124,7 +125,7 @@ def _tensors(path: Path, view: int, which: str | None) -> tuple[dict[str, Tensor
         raise ValueError(
             f"weights={path} cannot be read without running its code: {said[0] if said else error!r}"
         ) from error
-    if isinstance(found.get("ssl_mi"), Mapping):
+    if isinstance(found.get(KEY), Mapping):
         return _of_run(found, path, view, which)
     if which is not None:
         raise ValueError(f"weights={path} is no run: encoder.weights.which={which} is of runs with a teacher")
@@ -152,7 +153,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 def _of_run(checkpoint: Mapping[str, Any], path: Path, view: int, which: str | None) -> tuple[dict[str, Tensor], str]:
     """The encoder's weights in a checkpoint that describes itself: of the teacher where its paper evaluates that."""
-    description = checkpoint["ssl_mi"]
+    description = description_of(checkpoint, path)
     names = list(description["towers"])
     if view >= len(names) > 1:
         raise ValueError(f"weights={path} has {len(names)} towers, and none for view {view}")

@@ -13,10 +13,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ssl_mi
 from ssl_mi.app.encoder import LoadedEncoder
-from ssl_mi.callbacks.provenance import FORMAT, KEY
+from ssl_mi.checkpoint_format import FORMAT, KEY, MIGRATIONS
 from ssl_mi.data.images.decoding import Decoder
 from ssl_mi.evaluation.embed import features
 from ssl_mi.networks import ConvNet
+from ssl_mi.networks.weights import start_from
 
 ROOT = Path(__file__).parents[2]
 SHORT = [*TINY, *NO_EVALUATION, "evaluation.evaluations.capture=null", "trainer.max_epochs=1"]
@@ -69,11 +70,65 @@ def test_a_checkpoint_of_another_format_is_refused_by_name_when_loaded_and_when_
     checkpoint[KEY] |= {"format": FORMAT + 1, "versions": {"ssl_mi": "9.9"}}
     path = tmp_path / "later.ckpt"
     torch.save(checkpoint, path)
-    message = rf"later.ckpt is a checkpoint of format {FORMAT + 1} .* reads format {FORMAT}: .*ssl_mi 9\.9"
+    message = rf"later.ckpt is a checkpoint of format {FORMAT + 1} .* reads formats 1 to {FORMAT}: .*ssl_mi 9\.9"
     with pytest.raises(ValueError, match=message):
         ssl_mi.load(path)
     with pytest.raises(ValueError, match=message):
         train(tmp_path / "run", f"ckpt_path={path}")
+
+
+def as_format_1(folder, path):
+    """The checkpoint of a run as the first version with descriptions wrote it."""
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    description = checkpoint[KEY]
+    config = description["config"]
+    for towers in (config["towers"], config["module"]["towers"]):
+        towers["together"] = towers.pop("joint_forward")
+        del towers["encoder"]["in_channels"]  # a parameter that is named since has the default that it had
+    config["encoder"] = config["towers"]["encoder"]
+    del config["health"], config["memory_check"]
+    description["format"] = 1
+    torch.save(checkpoint, path)
+    return path
+
+
+def test_a_checkpoint_of_an_earlier_format_loads_is_gone_on_with_and_starts_other_runs(trained, tmp_path):
+    old = as_format_1(trained.folder, tmp_path / "old.ckpt")
+    found, now = ssl_mi.load(old), ssl_mi.load(trained.folder)
+    pixels = images()
+    assert torch.equal(found.encode(pixels).h, now.encode(pixels).h)
+    more = train(tmp_path / "run", "trainer.max_epochs=2", "resume_changes=[trainer.max_epochs]", f"ckpt_path={old}")
+    assert more.run.trainer.global_step == 2 * trained.run.trainer.global_step
+    start = start_from(ConvNet([8, 16]), old)
+    assert all(torch.equal(x, now.encoder.state_dict()[name]) for name, x in start.state_dict().items())
+
+
+def test_every_earlier_format_has_what_makes_the_next_of_it():
+    assert sorted(MIGRATIONS) == list(range(1, FORMAT))
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (
+            {"_target_": "ssl_mi.networks.Gone"},
+            "names ssl_mi.networks.Gone, which this version of ssl_mi does not have",
+        ),
+        ({"_target_": "ssl_mi.networks.ConvNet", "depth": 3}, "cannot build: .*'depth'"),
+    ],
+    ids=["a class that has moved", "an argument that is no more"],
+)
+def test_a_part_that_this_version_does_not_have_is_named_with_the_version_that_wrote_it(
+    trained, tmp_path, part, message
+):
+    checkpoint = torch.load(trained.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint[KEY]["versions"]["ssl_mi"] = "0.0.9"
+    checkpoint[KEY]["config"]["towers"]["encoder"] = part
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=message) as error:
+        ssl_mi.load(tmp_path / "other.ckpt")
+    assert "written by ssl_mi 0.0.9" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_checkpoint_without_a_description_is_refused(trained, tmp_path):

@@ -30,7 +30,7 @@ from ssl_mi.app.train import compose
         (tuple[float, float], [[0, 1.0]], [[0], [0, 1, 2], 0.5]),
         (collections.abc.Sequence[str], [["a"]], ["a", [1]]),
         (dict[str, float], [{"a": 1}], [{"a": "b"}, 3, [1]]),
-        (str | Path, ["a"], [3]),
+        (str | Path | None, ["a", None], [3, ""]),
         (collections.abc.Callable[..., Any], [{"_target_": "numpy.array"}], [3, "mean"]),
         (Any, [3, "a", None, [1]], []),
         (object, [3, "a", None], []),
@@ -41,7 +41,7 @@ def test_what_fits_a_type_and_what_does_not(annotation, good, bad):
     for value in good:
         assert values.misfit("key", value, annotation) is None, value
     for value in bad:
-        assert "key=" in (values.misfit("key", value, annotation) or ""), value
+        assert (values.misfit("key", value, annotation) or "").startswith("key"), value
 
 
 class Base:
@@ -72,6 +72,9 @@ def test_the_types_of_a_class_are_its_own_and_those_of_the_base_it_hands_the_res
         "towers.joint_forward=-inf",
         "optimizer.weight_decay=nan",
         "evaluation.evaluations.geometry.limit=abc",
+        "evaluation.evaluations.mi.projections.cca2=-inf",
+        "objective._partial_=-inf",
+        "checkpoint.dirpath=''",
     ],
 )
 def test_a_value_of_the_wrong_type_is_named_by_the_key_that_set_it(override):
@@ -87,7 +90,8 @@ def test_the_values_of_all_configurations_fit():
     for group, options in sources.options().items():
         for option in options:
             page = sources.compose([f"{group}={option}", "++data.root=x", "run_dir=x"])
-            check_values(page)
+            if all(value != "???" for _, value in entries(OmegaConf.to_container(page))):  # to be set by the user
+                check_values(page)
 
 
 @pytest.mark.slow
