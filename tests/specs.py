@@ -17,6 +17,7 @@ from ssl_mi.objectives import (
     BYOL,
     CLIP,
     CMC,
+    CPC,
     DCL,
     DINO,
     MINE,
@@ -106,6 +107,21 @@ def distance(dim_x: int, dim_y: int) -> Concat:
     return critic
 
 
+def remembering(dim: int, steps: int) -> CPC:
+    """A CPC whose context starts as the window itself, tanh(z_t / 10), so that no fit is needed to see agreement."""
+    made = CPC(dim, context=dim, steps=steps)
+    with torch.no_grad():
+        made.reader.weight_ih_l0.mul_(0.01)
+        made.reader.weight_hh_l0.mul_(0.01)
+        made.reader.weight_ih_l0[2 * dim :] = 0.1 * torch.eye(dim)
+        made.reader.bias_ih_l0.zero_()
+        made.reader.bias_ih_l0[dim : 2 * dim] = -8.0  # the update gate: nearly nothing is kept of the past
+        made.reader.bias_hh_l0.mul_(0.01)
+        for layer in made.ahead:
+            layer.weight.copy_(10 * torch.eye(dim))
+    return made
+
+
 REGULARISERS = {"koleo"}  # which train beside others, in a Sum: test_combined.py
 SIBLINGS = {"mae"}  # whose step is another, with a specification of its own: test_masked.py
 
@@ -115,6 +131,7 @@ OBJECTIVES = {
     "infomax": Row(lambda: Infomax(DIM), slow.infonce, reads=True),
     "clip": Row(lambda: CLIP(DIM, temperature=0.1), slow.clip, reads=True, largest=1e20),
     "cmc": Row(lambda: CMC(DIM), slow.clip, reads=True, largest=1e20),
+    "cpc": Row(lambda: remembering(DIM, steps=2), slow.cpc, views=3, reads=True),
     "siglip": Row(lambda: SigLIP(DIM), slow.siglip, reads=True, largest=1e20),
     "mine": Row(lambda: MINE(DIM, critic=distance), slow.mine, reads=True),
     "nwj": Row(lambda: NWJ(DIM, critic=distance), slow.nwj, reads=True),

@@ -57,6 +57,31 @@ def infonce(o, online, target, beside):
     return both_ways([[a @ o.critic.weight @ b for b in online[1]] for a in online[0]])
 
 
+def _gru(reader, state, x):
+    """One step of a GRU, gate by gate (Cho et al. 2014; torch.nn.GRU's equations)."""
+    w, u, b, v = (getattr(reader, f"{name}_l0").chunk(3) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    reset, keep = (torch.sigmoid(w[g] @ x + b[g] + u[g] @ state + v[g]) for g in (0, 1))
+    new = torch.tanh(w[2] @ x + b[2] + reset * (u[2] @ state + v[2]))
+    return (1 - keep) * new + keep * state
+
+
+def cpc(o, online, target, beside):
+    n, times = len(online[0]), len(online)
+    contexts = []
+    for i in range(n):
+        state, contexts_i = torch.zeros(o.context, dtype=online[0].dtype), []
+        for t in range(times):
+            state = _gru(o.reader, state, online[t][i])
+            contexts_i.append(state)
+        contexts.append(contexts_i)
+
+    def at(k, t):
+        scores = [[online[t + k][j] @ o.ahead[k - 1].weight @ contexts[i][t] for j in range(n)] for i in range(n)]
+        return mean(find(scores, i, i) for i in range(n))
+
+    return mean(mean(at(k, t) for t in range(times - k)) for k in range(1, o.steps + 1))
+
+
 def _critic(o, online):
     """(true pairs' T, false pairs' T), each pair through the network alone."""
     x, y = online

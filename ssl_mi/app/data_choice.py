@@ -19,19 +19,25 @@ from ssl_mi.app.composition import quoted
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
+PAIRS = ("arrays", "image_pairs", "image_text", "series")  # data whose views and networks are those of experiment/pairs
 SIZES = (224, 192, 160, 128, 96, 64, 48, 32)  # of views, for images of many sizes
 LARGE = 96  # pixels: from here on a network starts with a large stride
 
 
 def with_data_defaults(overrides: Sequence[str]) -> list[str]:
-    """The overrides, after those that follow from `data=image_folder` where neither they nor an experiment choose.
+    """The overrides, after those that follow from `data=...` where neither they nor an experiment choose.
 
-    A folder of images has the views of photographs and not those of drawn shapes, and gives the run its name.
+    A folder of images has the views of photographs and not those of drawn shapes, and gives the run its name. Pairs
+    have the views and networks of their kind's experiment.
 
     Args:
         overrides: As they were written.
     """
     told = dict(text.lstrip("+~").partition("=")[::2] for text in overrides)
+    if told.get("data") in PAIRS and "experiment" not in told:
+        # Views, encoders and towers of images fit none of these: without an experiment the kind's own is meant.
+        one_table = told["data"] == "arrays" and told.get("data.y", "null") == "null"
+        return [f"experiment=pairs/{'table' if one_table else told['data']}", *overrides]
     if told.get("data") != "image_folder" or "experiment" in told:
         return list(overrides)
     added = []
@@ -42,6 +48,34 @@ def with_data_defaults(overrides: Sequence[str]) -> list[str]:
     if name and "name" not in told:
         added.append(f"name={quoted(name)}")
     return [*added, *overrides]
+
+
+def settle(cfg: DictConfig) -> None:
+    """Replace every `data.KEY=auto` by what it is of these data: the size of images, the columns of a table.
+
+    Args:
+        cfg: The composed page.
+
+    Raises:
+        OSError: If the data are missing.
+        ValueError: If they cannot be read.
+    """
+    from hydra.utils import get_object
+
+    settle_size(cfg)
+    data = cfg.get("data")
+    if data is None or AUTO not in [data[key] for key in data if key != "augmentation"]:
+        return
+    survey = getattr(get_object(data["_target_"]), "settled", None)
+    if survey is None:
+        return
+    # Without the views, which may depend on what is to be found.
+    settings = {key: data[key] for key in data if key not in ("_target_", "augmentation")}
+    found = survey(OmegaConf.to_container(OmegaConf.create(settings)))
+    with open_dict(cfg):
+        for key, value in found.items():
+            if data[key] == AUTO:
+                data[key] = value
 
 
 def settle_size(cfg: DictConfig) -> None:
@@ -57,7 +91,7 @@ def settle_size(cfg: DictConfig) -> None:
     """
     from hydra.utils import instantiate
 
-    if cfg.get("data") is None or cfg.data.get("size") != AUTO:
+    if cfg.get("data") is None or cfg.data.get("size") != AUTO or "sets" not in cfg.data:
         return
     look = getattr(instantiate(cfg.data.sets, _convert_="all"), "survey", None)
     found = None if look is None else look()

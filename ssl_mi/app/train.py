@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from ssl_mi.app.composition import Sources, quoted
 from ssl_mi.app.config_checks import accepted
-from ssl_mi.app.data_choice import settle_size, with_data_defaults
+from ssl_mi.app.data_choice import settle, with_data_defaults
 from ssl_mi.app.startup import build, check, start
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def prepare(cfg: DictConfig) -> Run:
 
     check(cfg)
     start(cfg)
-    settle_size(cfg)
+    settle(cfg)
     return Run(cfg, build(cfg, "data"), build(cfg, "module"))
 
 

@@ -1,6 +1,7 @@
 """Data: sources of images, augmentations that make views of them, and the batches of a run.
 
-Sub-module `known`: views whose mutual information is known. Names are imported on first use.
+Sub-modules: `known`, views whose mutual information is known; `pairs`, any two measurements of one thing. Names are
+imported on first use.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from ssl_mi import _lazy
 
 if TYPE_CHECKING:
-    from ssl_mi.data import known
+    from ssl_mi.data import known, pairs
     from ssl_mi.data.batch import Batch, Source
     from ssl_mi.data.draws import Draws
     from ssl_mi.data.images.augmentations import Augmentation, View, local_size
@@ -61,6 +62,8 @@ __all__ = [  # noqa: RUF022 - grouped
     "local_size",
     # views with known mutual information
     "known",
+    # any two measurements of one thing
+    "pairs",
 ]
 
 __getattr__, __dir__ = _lazy.attach(
@@ -81,5 +84,5 @@ __getattr__, __dir__ = _lazy.attach(
         "images.shapes": ("EmbeddedShapes", "draw_shapes"),
         "images.torchvision_sets": ("TorchvisionSet",),
     },
-    ("known",),
+    ("known", "pairs"),
 )

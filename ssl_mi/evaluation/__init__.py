@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ssl_mi.evaluation.pictures import Pictures
     from ssl_mi.evaluation.probe_protocols import FewLabels, FineTuning, KNNSweep, RegressionProbe, SGDProbe
     from ssl_mi.evaluation.probes import KNN, LinearProbe
+    from ssl_mi.evaluation.retrieval import Retrieval, ZeroShot, recall_at
     from ssl_mi.evaluation.view_information import PointwiseInformation, StrengthSweep, ViewFamilies, ViewGeometry
 
 __all__ = [  # noqa: RUF022 - grouped
@@ -40,10 +41,12 @@ __all__ = [  # noqa: RUF022 - grouped
     "Pictures",
     "PointwiseInformation",
     "RegressionProbe",
+    "Retrieval",
     "SGDProbe",
     "StrengthSweep",
     "ViewFamilies",
     "ViewGeometry",
+    "ZeroShot",
     # in a loop of one's own
     "measure",
     "measure_embeddings",
@@ -58,6 +61,7 @@ __all__ = [  # noqa: RUF022 - grouped
     "effective_rank",
     "lidar",
     "rankme",
+    "recall_at",
     "spectrum",
     "uniformity",
 ]
@@ -83,6 +87,7 @@ __getattr__, __dir__ = _lazy.attach(
         "pictures": ("Pictures",),
         "probe_protocols": ("FewLabels", "FineTuning", "KNNSweep", "RegressionProbe", "SGDProbe"),
         "probes": ("KNN", "LinearProbe"),
+        "retrieval": ("Retrieval", "ZeroShot", "recall_at"),
         "view_information": ("PointwiseInformation", "StrengthSweep", "ViewFamilies", "ViewGeometry"),
     },
 )

@@ -4,6 +4,8 @@ from ssl_mi.networks.coupling import CouplingEncoder
 from ssl_mi.networks.encoders import ConvNet, MLPEncoder, ResNet, TorchvisionEncoder
 from ssl_mi.networks.heads import MLP, LocalHeads, PrototypeHead
 from ssl_mi.networks.measured import measured
+from ssl_mi.networks.series import ConvNet1d
+from ssl_mi.networks.table import TableMLP
 from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.text import TextEncoder
 from ssl_mi.networks.timm import TimmEncoder
@@ -14,9 +16,11 @@ from ssl_mi.networks.weights import start_from
 __all__ = [  # noqa: RUF022 - grouped
     # encoders
     "ConvNet",
+    "ConvNet1d",
     "CouplingEncoder",
     "MLPEncoder",
     "ResNet",
+    "TableMLP",
     "TextEncoder",
     "TimmEncoder",
     "TorchvisionEncoder",

@@ -17,6 +17,7 @@ from ssl_mi.objectives.masked import MaskedPixels
 from ssl_mi.objectives.negatives import Negatives, OtherSamples, OtherSamplesAndViews, OtherTargets, PastTargets
 from ssl_mi.objectives.neighbours import NNCLR, ReSSL
 from ssl_mi.objectives.objective import HeldOutBound, Loss, Objective, ordered_pairs, view_pairs
+from ssl_mi.objectives.predictive_coding import CPC
 from ssl_mi.objectives.predictor import Predictor
 from ssl_mi.objectives.queue import Queue
 from ssl_mi.objectives.redundancy import BarlowTwins, VIbCReg, VICReg
@@ -40,6 +41,7 @@ __all__ = [  # noqa: RUF022 - grouped
     # bounds on mutual information
     "CLIP",
     "CMC",
+    "CPC",
     "DeepInfoMax",
     "InfoNCE",
     "MINE",

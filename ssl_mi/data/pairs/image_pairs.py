@@ -1,0 +1,182 @@
+"""Two images of one thing: two cameras, before and after, two stains."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ssl_mi.data.known.sprites import Sprites
+from ssl_mi.data.pairs import images as files
+from ssl_mi.data.pairs.blocks import Blocks
+from ssl_mi.data.pairs.images import Reading
+from ssl_mi.data.pairs.module import PairedData, label_codes
+from ssl_mi.data.pairs.tables import is_spec, read_table, split_spec
+from ssl_mi.data.pairs.views import PairViews
+from ssl_mi.data.sets import SampleSet
+
+log = logging.getLogger(__name__)
+
+EXAMPLE, EXAMPLES = "example", 2400
+FOLDER = "folder"
+
+
+class _Listed(NamedTuple):
+    """Image files of both sides, with what is known of each pair."""
+
+    name: str
+    x: list[str]
+    y: list[str]
+    names: list[str]
+    labels: Any
+    groups: np.ndarray | None
+
+
+class ImagePairData(PairedData):
+    """Pairs of images, from two folders or from two columns of a table.
+
+    Images of two folders are matched by their relative name without the suffix: `a/01.png` and `a/01.tif`. Those
+    without a partner are named and left out.
+
+    Args:
+        x: A folder; or a column of `table`; or "example": 2,400 pairs of drawn shapes.
+        augmentation: The views: an `ImageView` of block 0 and one of block 1.
+        batch_size: Pairs per step, over all processes.
+        size: Side of a view, in pixels; "auto" in a configuration.
+        mean, std: Per channel, of images in [0, 1]; they belong to `augmentation`.
+        y: The other folder or column.
+        table: A .csv, .tsv, .parquet or .jsonl with columns x and y; None for two folders.
+        root: The folder that the names in a table are relative to; None for that of the table.
+        labels: Classes for probes: a column of the table, or "folder": the folder below x that an image is in.
+        groups: What pairs have in common, as labels: pairs of one group are on one side of every split.
+        in_memory, memory_gb, on_error: See `ImageFiles`.
+        upscale: Allow images smaller than `size`.
+        val_fraction, test_fraction, limit, seed: See `PairedData`.
+
+    Raises:
+        FileNotFoundError: If folders, the table or images are missing.
+        ValueError: If no images match, on unknown columns, and on numbers that cannot work.
+    """
+
+    def __init__(
+        self,
+        x: str,
+        augmentation: PairViews,
+        batch_size: int,
+        size: int | str,
+        mean: Sequence[float],
+        std: Sequence[float],
+        y: str | None = None,
+        table: str | None = None,
+        root: str | None = None,
+        labels: str | None = None,
+        groups: str | None = None,
+        in_memory: bool | str = "auto",
+        memory_gb: float = 4.0,
+        on_error: str = "skip",
+        upscale: bool = False,
+        val_fraction: float = 0.15,
+        test_fraction: float = 0.15,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(augmentation, batch_size, val_fraction, test_fraction, limit, seed)
+        if (x == EXAMPLE) != (y == EXAMPLE):
+            raise ValueError(f"data.x={x} and data.y={y}: give both, or data.x=example data.y=example")
+        if y is None:
+            raise ValueError(f"data.x={x} has no partner: set data.y to the other folder or column")
+        self.reading = Reading(in_memory, memory_gb, on_error)
+        self.reading.check()
+        self.x, self.y, self.table, self.root = x, y, table, root
+        self.labels_from, self.groups_from = labels, groups
+        self.size, self.upscale = size, upscale
+        self.unmatched: list[str] = []
+
+    def survey(self) -> dict[str, Any]:
+        """The size of the views."""
+        if self.x == EXAMPLE:
+            return {"size": 32}
+        found = self._listed()
+        return {"size": min(files.suitable_size(found.x), files.suitable_size(found.y))}
+
+    def load(self) -> tuple[SampleSet, np.ndarray | None]:
+        """Both images of each pair, decoded where they fit into memory."""
+        if self.x == EXAMPLE:
+            return self._example(), None
+        found = self._listed()
+        if self.unmatched:
+            log.warning(
+                "%d images have no partner and are left out: %s%s",
+                len(self.unmatched),
+                ", ".join(self.unmatched[:5]),
+                ", ..." if len(self.unmatched) > 5 else "",
+            )
+        codes, classes = label_codes(f"data.labels={self.labels_from}", found.labels)
+        side = int(self.size)
+        blocks, rows, skipped = files.decoded([files.block_of(some, side, self.reading) for some in (found.x, found.y)])
+        files.check_sizes(blocks, side, self.upscale)
+        of = Blocks(blocks, [found.names[i] for i in rows.tolist()])
+        groups = None if found.groups is None else found.groups[rows.numpy()]
+        return SampleSet(found.name, of, None if codes is None else codes[rows], classes, skipped=skipped), groups
+
+    def _example(self) -> SampleSet:
+        known = Sprites(["shape", "size"], int(self.size) if self.size != "auto" else 32)
+        some = files.drawn(known, EXAMPLES, seed=0)
+        names = [f"drawn {i}" for i in range(EXAMPLES)]
+        blocks = Blocks(files.example_images(some.views), names)
+        return SampleSet("the example (drawn shapes)", blocks, some.labels, some.class_names)
+
+    def _listed(self) -> _Listed:
+        return self._of_folders() if self.table is None else self._of_table(self.table)
+
+    def _of_table(self, spec: str) -> _Listed:
+        path, _ = split_spec(spec, "data.table")
+        table = read_table(path, "data.table")
+        x, y = (
+            files.column_files(table, column, self.root, key)
+            for column, key in ((self.x, "data.x"), (self.y, "data.y"))
+        )
+        labels = None if self.labels_from is None else table.column(self.labels_from, "data.labels")
+        groups = None if self.groups_from is None else table.column(self.groups_from, "data.groups").astype(str)
+        return _Listed(path.name, x, y, x, labels, files.grouped_by(x) if groups is None else groups)
+
+    def _of_folders(self) -> _Listed:
+        if is_spec(self.x):
+            raise ValueError(
+                f"data.x={self.x} is a table: set data.table={self.x}, and data.x and data.y to its columns"
+            )
+        x, y = files.images_below(self.x, "data.x"), files.images_below(self.y, "data.y")
+        names = sorted(set(x) & set(y))
+        if not names:
+            raise ValueError(
+                f"data.x={self.x} and data.y={self.y} have no image of the same relative name: the first ones are "
+                f"{min(x)} and {min(y)}"
+            )
+        self.unmatched = [
+            *(x[name] for name in sorted(set(x) - set(y))),
+            *(y[name] for name in sorted(set(y) - set(x))),
+        ]
+        folders = np.array([Path(name).parent.as_posix() for name in names])
+        labels, groups = (
+            self._folders(folders, given, key)
+            for given, key in ((self.labels_from, "labels"), (self.groups_from, "groups"))
+        )
+        of = f"{self.x} and {self.y}"
+        return _Listed(of, [x[name] for name in names], [y[name] for name in names], names, labels, groups)
+
+    @staticmethod
+    def _folders(folders: np.ndarray, given: str | None, key: str) -> np.ndarray | None:
+        if given is None:
+            return None
+        if given != FOLDER:
+            raise ValueError(
+                f"data.{key}={given}: of two folders, data.{key}=folder is all there is; or use data.table"
+            )
+        return folders
+
+    def report(self) -> dict[str, Any]:
+        """As of any pairs, with the images that have no partner."""
+        return {**super().report(), "unmatched": len(self.unmatched)}
