@@ -4,10 +4,10 @@
 
 Everybody makes SimCLR's two views (Chen et al. 2020, colour strength 0.5; with and without blur) of the same 8-bit
 images, as normalised float tensors. Before it is timed, a peer's views are held against ours: same shape and type, and
-a mean, a spread and a contrast of pixels that differ by less than 0.15 (of normalised numbers). One thread in one process; ours and the peer take turns,
-so that a busy neighbour slows both alike. Figures are views per second of processor time, medians over rounds; the
-ratio is the median of the ratios within a round, with the lowest and the highest beside it. Peers that are not
-installed are left out.
+a mean, a spread and a contrast of the normalised pixels that differ by less than 0.15. One thread in one process; ours
+and the peer take turns, so that a busy neighbour slows both alike. Figures are views per second of processor time,
+medians over rounds; the ratio is the median of the ratios within a round, with the lowest and the highest beside it.
+Peers that are not installed are left out.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from ssl_mi.data import (
 
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
 STRENGTH = 0.5
-# side -> images of a peer's call, and times as many in ours, which is that much shorter. (More would measure the system:
-# it clears the pages of every view of more than 32 MB.)
+# side -> images of a peer's call, and times as many in ours, which is that much shorter. More would measure the system,
+# which clears the pages of every view of more than 32 MB.
 IMAGES = {32: (128, 8), 96: (48, 3), 224: (16, 2)}
 
 Call = Callable[[], list[Tensor]]
