@@ -56,10 +56,10 @@ class Draws:
 
     def uniform(self, k: int = 1) -> Tensor:
         """The next k numbers of every image: float32 [n, k] in [0, 1), multiples of 2**-24 and so exact."""
-        slots = range(self._drawn + 1, self._drawn + k + 1)
+        # Made on the device: numbers copied there would make the host wait. Products wrap round at 2**64.
+        slots = torch.arange(self._drawn + 1, self._drawn + k + 1, device=self._state.device)
         self._drawn += k
-        steps = [_signed(slot * GOLDEN & _MASK) for slot in slots]
-        words = splitmix64(self._state[:, None] + torch.tensor(steps, device=self._state.device))
+        words = splitmix64(self._state[:, None] + slots * _signed(GOLDEN))
         return ((words >> 40) & 0xFFFFFF).to(torch.float32) * 2.0**-24
 
 

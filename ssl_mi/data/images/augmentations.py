@@ -20,7 +20,7 @@ from ssl_mi.data.images import fused
 from ssl_mi.data.images.colour import Chrominance, ColorJitter, Grayscale, Luminance, Solarize
 from ssl_mi.data.images.geometry import GaussianBlur, HorizontalFlip, RandomResizedCrop, Rotation, WrapShift
 from ssl_mi.data.images.image_arrays import as_batch
-from ssl_mi.data.images.ops import Op
+from ssl_mi.data.images.ops import Op, constant
 
 __all__ = [
     "Augmentation",
@@ -237,7 +237,8 @@ class Augmentation:
 
     def _normalise(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         self._check_channels(x)
-        return torch.sub(x, self.mean.to(x.device), out=out).div_(self.std.to(x.device))
+        mean, std = (constant(values.flatten().tolist(), x).view(-1, 1, 1) for values in (self.mean, self.std))
+        return torch.sub(x, mean, out=out).div_(std)
 
     def _check_channels(self, x: Tensor) -> None:
         if x.shape[1] != len(self.mean):

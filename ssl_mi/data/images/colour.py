@@ -18,6 +18,7 @@ from ssl_mi.data.images.ops import (
     between,
     change_where,
     check_chance,
+    constant,
     refuse,
     steps_of,
 )
@@ -76,7 +77,7 @@ class ColorJitter(Op):
         """
         chosen = active(draws, self.p)
         u = draws.uniform(4)
-        reach = self.strength * u.new_tensor([self.brightness, self.contrast, self.saturation])
+        reach = self.strength * constant([self.brightness, self.contrast, self.saturation], u)
         factors = between(u[:, :3], (1 - reach).clamp_min(0), 1 + reach)
         hue = between(u[:, 3], -self.strength * self.hue, self.strength * self.hue)
         return {
@@ -287,7 +288,7 @@ def _luma(images: Tensor, weights: Tensor) -> Tensor:
 
 def _luma_weights(op: Op, images: Tensor) -> Tensor:
     _check_colours(op, images.shape)
-    return images.new_tensor(LUMA if images.shape[1] == 3 else (1.0,))
+    return constant(LUMA if images.shape[1] == 3 else (1.0,), images)
 
 
 def _check_colours(op: Op, shape: Sequence[int]) -> None:

@@ -23,6 +23,7 @@ from ssl_mi.data.images.ops import (
     between,
     change_where,
     check_chance,
+    constant,
     positive_interval,
     refuse,
     steps_of,
@@ -85,7 +86,7 @@ class RandomResizedCrop(Op):
         h, w = h.gather(1, first)[:, 0], w.gather(1, first)[:, 0]
         top, left = (u[:, -2] * (height - h + 1)).floor(), (u[:, -1] * (width - w + 1)).floor()
         box = torch.stack([top, left, h, w], 1).long()
-        return {"box": torch.where(fits.any(1, keepdim=True), box, box.new_tensor(self._central(height, width)))}
+        return {"box": torch.where(fits.any(1, keepdim=True), box, constant(self._central(height, width), box))}
 
     def _central(self, height: int, width: int) -> tuple[int, int, int, int]:
         h, w = height, width
@@ -150,7 +151,7 @@ class WrapShift(Op):
     def draw(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """-> {"shift": int64 [n, 2]}, pixels down and to the right."""
         u = draws.uniform(2)
-        return {"shift": (u * u.new_tensor(tuple(shape[-2:]))).long()}
+        return {"shift": (u * constant(shape[-2:], u)).long()}
 
     def apply(self, images: Tensor, shift: Tensor) -> Tensor:
         n, c, h, w = images.shape
@@ -293,5 +294,5 @@ def blur_matrix(sigma: Tensor, side: int, taps: int) -> Tensor:
     kernel = (-0.5 * (offset / sigma[:, None]).square()).softmax(1)
     pixel = (offset[:, None] + torch.arange(side, device=sigma.device)).abs()
     pixel = torch.minimum(pixel, 2 * (side - 1) - pixel)
-    shifts = F.one_hot(pixel, side).to(kernel.dtype)  # [taps, side, side]
+    shifts = (pixel[..., None] == torch.arange(side, device=sigma.device)).to(kernel.dtype)  # [taps, side, side]
     return (kernel @ shifts.view(taps, side * side)).view(-1, side, side)

@@ -12,6 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -132,10 +133,14 @@ def between(u: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
 def change_where(
     chosen: Tensor, images: Tensor, change: Callable[..., Tensor], *rows: Tensor, own: bool = False
 ) -> Tensor:
-    """`change(images, *rows)` where `chosen` (bool [n]), the images elsewhere; only what is chosen is computed.
+    """`change(images, *rows)` where `chosen` (bool [n]), the images elsewhere.
 
-    With `own`, `images` are the caller's to overwrite.
+    On a CPU only what is chosen is computed. Elsewhere all of it is: how many are chosen is known on the device alone,
+    and to ask would make the host wait for everything that it has asked for so far. With `own`, `images` are the
+    caller's to overwrite.
     """
+    if images.device.type != "cpu":
+        return torch.where(chosen[:, None, None, None], change(images, *rows), images)
     places = chosen.nonzero().squeeze(1)
     if len(places) == 0:
         return images
@@ -143,6 +148,17 @@ def change_where(
         return change(images, *rows).contiguous()
     changed = change(images.index_select(0, places), *(row.index_select(0, places) for row in rows))
     return images.index_copy_(0, places, changed) if own else images.index_copy(0, places, changed)
+
+
+def constant(numbers: Sequence[float], like: Tensor) -> Tensor:
+    """These numbers as a tensor of the type and on the device of another one, copied there once and then kept."""
+    return _constant(tuple(numbers), like.dtype, like.device)
+
+
+@lru_cache(maxsize=256)
+def _constant(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # or it could take part in no gradient later
+        return torch.tensor(numbers, dtype=dtype, device=device)
 
 
 def refuse(op: Op, name: str, value: Any, want: str) -> NoReturn:
