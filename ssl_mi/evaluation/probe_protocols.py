@@ -19,7 +19,18 @@ from torch.nn.functional import cross_entropy
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext
 from ssl_mi.evaluation.embed import Features
 from ssl_mi.evaluation.measurement import Measurement
-from ssl_mi.evaluation.probes import DECAYS, KNN, LinearClassifier, Probe, fit_linear, knn_votes, tuned_linear, wilson
+from ssl_mi.evaluation.probes import (
+    DECAYS,
+    KNN,
+    LinearClassifier,
+    Probe,
+    fit_linear,
+    knn_votes,
+    nearest,
+    tuned_linear,
+    votes_of,
+    wilson,
+)
 from ssl_mi.evaluation.wide import narrow
 
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)  # Student t, 1 to 10 degrees of freedom
@@ -167,10 +178,13 @@ class KNNSweep(KNN):
     def scores(self, x: Tensor, labels: Tensor, queries: Tensor, classes: int) -> tuple[Tensor, str]:
         """See `Probe.scores`."""
         truth, h = _labelled(self._val), self._val.h.to(x)
+        ks = sorted({min(k, len(x)) for k in self.ks})
+        similarity, neighbour = nearest(x, h, ks[-1])  # of fewer neighbours the first ones
         self.listed = []
-        for k in sorted({min(k, len(x)) for k in self.ks}):
+        for k in ks:
             for t in self.temperatures:
-                hits = knn_votes(x, labels, h, classes, k, t).argmax(1).cpu() == truth
+                votes = votes_of(similarity[:, :k], labels[neighbour[:, :k]], classes, t)
+                hits = votes.argmax(1).cpu() == truth
                 self.listed.append({"k": k, "temperature": t, "validation_accuracy": hits.float().mean().item()})
         best = max(self.listed, key=lambda row: row["validation_accuracy"])
         k, t = int(best["k"]), float(best["temperature"])

@@ -8,7 +8,7 @@ the rows it is judged on; what is reported is the last epoch, never the best.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -20,13 +20,17 @@ from torch.nn.functional import cross_entropy, linear, normalize
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Explanation, Plot
 from ssl_mi.evaluation.embed import Features
 from ssl_mi.evaluation.measurement import Measurement
-from ssl_mi.evaluation.wide import PIECE, WIDEST, Span, narrow
+from ssl_mi.evaluation.wide import PIECE, WIDEST, Span, exact, narrow
 from ssl_mi.report.plots import draw_accuracies
 
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 PANEL = "accuracy"  # of probes.png
 COPIED = 2**26  # numbers of features that are copied; of more, a piece at a time
 WEIGHTS = 2**22  # of a classifier; where there would be more, features are narrowed first
+CACHED = 2**20  # numbers that are worked on at a time and stay in a processor's cache
+BANK = 2**16  # rows of the bank that are compared at a time
+STEPS = 40  # of L-BFGS, at most
+STEPS_BETWEEN = 20  # of a fit that only chooses a decay
 HISTORY = 2**25  # numbers that L-BFGS remembers, twice over
 
 
@@ -52,6 +56,13 @@ class LinearClassifier(NamedTuple):
         return torch.cat([linear((part - self.mean) / self.scale, self.weight, self.bias) for part in parts])
 
 
+class _Start(NamedTuple):
+    """Where a fit begins: the solution of another, in the coordinates of the same features."""
+
+    weight: Tensor
+    bias: Tensor
+
+
 class _Rotated(NamedTuple):
     """Standardised features along the axes of their covariance, where its inverse root is a diagonal."""
 
@@ -61,27 +72,19 @@ class _Rotated(NamedTuple):
     axes: Tensor
     variance: Tensor
 
-    def fit(self, rows: Tensor | slice, labels: Tensor, classes: int, decay: float) -> LinearClassifier:
+    def of(self, rows: Tensor) -> _Rotated:
+        """Some of the rows, in the same coordinates."""
+        return self._replace(x=self.x[rows])
+
+    def fit(
+        self, labels: Tensor, classes: int, decay: float, start: _Start | None = None, steps: int = STEPS
+    ) -> tuple[LinearClassifier, _Start]:
         # W = V diag(root): in V the Hessian is nearly the identity, which saves some 15 times the evaluations.
         root = (self.variance + decay + 1e-4).rsqrt()
-        white = self.x[rows] * root
-        labels = labels[rows]
-        v = torch.zeros(classes, white.shape[1], dtype=white.dtype, device=white.device, requires_grad=True)
-        bias = torch.zeros(classes, dtype=white.dtype, device=white.device, requires_grad=True)
-
-        def objective() -> Tensor:
-            return cross_entropy(linear(white, v, bias), labels) + decay / 2 * (v * root).square().sum()
-
-        def gradients() -> Tensor:
-            v.grad = bias.grad = None
-            loss = objective()
-            loss.backward()
-            return loss
-
-        _minimise([v, bias], gradients)
-        with torch.no_grad():
-            weight = (v * root) @ self.axes.T
-            return LinearClassifier(self.mean, self.scale, weight, bias.detach(), decay, objective().item())
+        size = max(1, CACHED // max(self.x.shape[1], classes))
+        pieces = list(zip(self.x.split(size), labels.split(size), strict=True))
+        found, loss = _logistic(pieces, lambda v: v * root, lambda w: w / root, decay, start, self.x, classes, steps)
+        return LinearClassifier(self.mean, self.scale, found.weight @ self.axes.T, found.bias, decay, loss), found
 
 
 class _Spanned(NamedTuple):
@@ -90,15 +93,21 @@ class _Spanned(NamedTuple):
     inside: _Rotated
     span: Span
 
-    def fit(self, rows: Tensor | slice, labels: Tensor, classes: int, decay: float) -> LinearClassifier:
-        found = self.inside.fit(rows, labels, classes, decay)
+    def of(self, rows: Tensor) -> _Spanned:
+        """Some of the rows, in the same coordinates."""
+        return self._replace(inside=self.inside.of(rows))
+
+    def fit(
+        self, labels: Tensor, classes: int, decay: float, start: _Start | None = None, steps: int = STEPS
+    ) -> tuple[LinearClassifier, _Start]:
+        found, end = self.inside.fit(labels, classes, decay, start, steps)
         # inside: (coordinates - mean) @ weight.T, where the features themselves have mean 0.
         weight = self.span.back(found.weight)
         bias = found.bias - found.weight @ found.mean
         shift, gain = self.span.shift, self.span.gain
         assert shift is not None  # features that are standardised have both
         assert gain is not None
-        return LinearClassifier(shift, gain.reciprocal(), weight, bias, decay, found.loss)
+        return LinearClassifier(shift, gain.reciprocal(), weight, bias, decay, found.loss), end
 
 
 class _Streamed(NamedTuple):
@@ -114,51 +123,110 @@ class _Streamed(NamedTuple):
     axes: Tensor  # [d, r]
     variance: Tensor  # [r], along them
     rest: float  # variance of a direction across them, on average
+    rows: Tensor | None = None  # those that are used; None for all
 
-    def fit(self, rows: Tensor | slice, labels: Tensor, classes: int, decay: float) -> LinearClassifier:
-        if isinstance(rows, slice):
-            rows = torch.arange(len(self.x), device=self.x.device)
+    def of(self, rows: Tensor) -> _Streamed:
+        """Some of the rows, in the same coordinates."""
+        return self._replace(rows=rows)
+
+    def fit(
+        self, labels: Tensor, classes: int, decay: float, start: _Start | None = None, steps: int = STEPS
+    ) -> tuple[LinearClassifier, _Start]:
+        rows = torch.arange(len(self.x), device=self.x.device) if self.rows is None else self.rows
         root, rest = (self.variance + decay + 1e-4).rsqrt(), (self.rest + decay + 1e-4) ** -0.5
 
-        def whitened(v: Tensor) -> Tensor:
+        def along(v: Tensor, root: Tensor, rest: float) -> Tensor:
             return rest * v + (v @ self.axes * (root - rest)) @ self.axes.T
 
-        v, bias = self.x.new_zeros(classes, self.x.shape[1]), self.x.new_zeros(classes)
-        pieces = rows.split(max(1, PIECE // max(self.x.shape[1], classes)))
-
-        def gradients() -> Tensor:
-            weight = whitened(v)
-            loss, v.grad, bias.grad = decay / 2 * weight.square().sum(), decay * weight, torch.zeros_like(bias)
-            for piece in pieces:
-                x = (self.x[piece] - self.mean) / self.scale
-                logits = linear(x, weight, bias)
-                loss += cross_entropy(logits, labels[piece], reduction="sum") / len(rows)
-                errors = logits.softmax(1)
-                errors[torch.arange(len(piece), device=x.device), labels[piece]] -= 1
-                v.grad += errors.T @ x / len(rows)
-                bias.grad += errors.sum(0) / len(rows)
-            v.grad = whitened(v.grad)
-            return loss
-
-        with torch.no_grad():
-            _minimise([v, bias], gradients)
-            return LinearClassifier(self.mean, self.scale, whitened(v), bias, decay, gradients().item())
+        size = max(1, PIECE // max(self.x.shape[1], classes))
+        parts = list(zip(rows.split(size), labels.split(size), strict=True))
+        pieces = _Lazily(lambda: (((self.x[piece] - self.mean) / self.scale, of) for piece, of in parts))
+        found, loss = _logistic(
+            pieces,
+            lambda v: along(v, root, rest),
+            lambda w: along(w, root.reciprocal(), 1 / rest),
+            decay,
+            start,
+            self.x,
+            classes,
+            steps,
+        )
+        return LinearClassifier(self.mean, self.scale, found.weight, found.bias, decay, loss), found
 
 
-def _minimise(parameters: list[Tensor], gradients: Callable[[], Tensor]) -> None:
-    """L-BFGS. gradients: sets the parameters' `.grad` and gives the loss."""
+@dataclass(frozen=True)
+class _Lazily:
+    """Pieces that are made anew in each pass."""
+
+    make: Callable[[], Iterable[tuple[Tensor, Tensor]]]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(self.make())
+
+
+def _logistic(
+    pieces: Iterable[tuple[Tensor, Tensor]],
+    whiten: Callable[[Tensor], Tensor],
+    unwhiten: Callable[[Tensor], Tensor],
+    decay: float,
+    start: _Start | None,
+    like: Tensor,
+    classes: int,
+    steps: int,
+) -> tuple[_Start, float]:
+    """The minimum over W of mean cross-entropy + decay/2 |W|^2, W = whiten(V), and its value.
+
+    Each piece is read once for the loss and its gradient. Products are in the precision of the features, sums over
+    pieces in float64.
+
+    Args:
+        pieces: Features [rows, d] and labels [rows].
+        whiten: A symmetric linear map of the rows of V.
+        unwhiten: Its inverse.
+        decay: Weight decay.
+        start: Where to begin; None for zero.
+        like: Features.
+        classes: How many.
+        steps: Of L-BFGS, at most.
+    """
+    wide = exact(like)
+    v = like.new_zeros(classes, like.shape[1]) if start is None else unwhiten(start.weight)
+    bias = like.new_zeros(classes) if start is None else start.bias.clone()
+
+    def gradients() -> Tensor:
+        weight = whiten(v)
+        loss = torch.zeros((), dtype=wide, device=like.device)
+        slope, shift, n = torch.zeros_like(weight, dtype=wide), torch.zeros_like(bias, dtype=wide), 0
+        for x, labels in pieces:
+            # Classes by rows: products of few columns with many are the fast ones.
+            scores = torch.addmm(bias[:, None], weight, x.T).log_softmax(0)
+            loss -= scores.gather(0, labels[None]).sum(dtype=wide)
+            errors = scores.exp_().scatter_add_(0, labels[None], scores.new_full((1, len(x)), -1.0))
+            slope += errors @ x
+            shift += errors.sum(1)
+            n += len(x)
+        v.grad = whiten((slope / n).to(v.dtype) + decay * weight)
+        bias.grad = (shift / n).to(bias.dtype)
+        return loss / n + decay / 2 * weight.square().sum(dtype=wide)
+
+    with torch.no_grad():
+        _minimise([v, bias], gradients, steps)
+        return _Start(whiten(v), bias), gradients().item()
+
+
+def _minimise(parameters: list[Tensor], gradients: Callable[[], Tensor], steps: int) -> None:
+    """L-BFGS. gradients: sets the parameters' `.grad` and gives the loss. steps: at most."""
     numbers = sum(p.numel() for p in parameters)
     optimizer = torch.optim.LBFGS(
         parameters,
-        max_iter=40,
-        max_eval=50,  # near the optimum a line search in float32 would go on for nothing
+        max_iter=steps,
+        max_eval=steps + 10,  # near the optimum a line search in float32 would go on for nothing
         history_size=min(20, max(3, HISTORY // numbers)),
         tolerance_grad=1e-5,
         tolerance_change=1e-7,
         line_search_fn="strong_wolfe",
     )
-    with torch.enable_grad():
-        optimizer.step(gradients)
+    optimizer.step(gradients)
 
 
 def _prepared(x: Tensor) -> _Rotated | _Spanned | _Streamed:
@@ -213,7 +281,7 @@ def fit_linear(x: Tensor, labels: Tensor, classes: int, decay: float) -> LinearC
         classes: How many.
         decay: Weight decay.
     """
-    return _prepared(x).fit(slice(None), labels, classes, decay)
+    return _prepared(x).fit(labels, classes, decay)[0]
 
 
 def tuned_linear(
@@ -229,13 +297,67 @@ def tuned_linear(
         seed: Of that fifth.
     """
     features = _prepared(x)
-    decay = decays[0]
-    if len(decays) > 1:
-        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
-        held, rest = order[: len(x) // 5], order[len(x) // 5 :]
-        losses = [cross_entropy(features.fit(rest, labels, classes, d)(x[held]), labels[held]).item() for d in decays]
-        decay = decays[min(range(len(decays)), key=losses.__getitem__)]
-    return features.fit(slice(None), labels, classes, decay)
+    if len(decays) == 1:
+        return features.fit(labels, classes, decays[0])[0]
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
+    held, rest = order[: len(x) // 5], order[len(x) // 5 :]
+    part, start, losses = features.of(rest), None, {}
+    # From the strongest decay, whose optimum is near zero, each fit begins where the last one ended.
+    for decay in sorted(set(decays), reverse=True):
+        found, start = part.fit(labels[rest], classes, decay, start, STEPS_BETWEEN)
+        losses[decay] = cross_entropy(found(x[held]), labels[held]).item()
+    del part
+    # From zero: what `fit_linear` gives at this decay.
+    return features.fit(labels, classes, min(decays, key=losses.__getitem__))[0]
+
+
+def nearest(bank: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k rows of the bank with the largest cosine similarity, a tile of rows and queries at a time.
+
+    Args:
+        bank: `[n, d]`.
+        queries: `[m, d]`.
+        k: How many, at most n.
+
+    Returns:
+        Similarities `[m, k]`, largest first, and row numbers int64 `[m, k]`.
+    """
+    length = torch.linalg.vector_norm(bank, dim=1).clamp_min(1e-12)
+    wide = max(k, min(len(bank), BANK))
+    best = []
+    rows = max(1, min(len(queries), 1024, 8 * CACHED // max(wide, 2 * k)))
+    buffer = bank.new_empty(rows * wide)  # one for all tiles: memory that is freed and taken again grows
+    for part in queries.split(rows):
+        part = normalize(part, dim=1)
+        top, where = part.new_empty(len(part), 0), torch.empty(len(part), 0, dtype=torch.int64, device=part.device)
+        for start in range(0, len(bank), wide):
+            near = bank[start : start + wide]
+            out = buffer[: len(part) * len(near)].view(len(part), len(near))
+            similarity = torch.mm(part, near.T, out=out).div_(length[start : start + wide])
+            new, place = similarity.topk(min(k, similarity.shape[1]), dim=1)
+            top, where = torch.cat([top, new], 1), torch.cat([where, place + start], 1)
+            if top.shape[1] > k:
+                top, order = top.topk(k, dim=1)
+                where = where.gather(1, order)
+        best.append((top, where))
+    return torch.cat([top for top, _ in best]), torch.cat([where for _, where in best])
+
+
+def votes_of(similarity: Tensor, labels: Tensor, classes: int, temperature: float) -> Tensor:
+    """Votes of neighbours, largest similarity first, with weights e^(similarity / temperature).
+
+    Args:
+        similarity: Of the neighbours of each query, `[m, k]`.
+        labels: Of them, int64 `[m, k]`.
+        classes: How many.
+        temperature: Of the weights.
+
+    Returns:
+        `[m, classes]`; the nearest neighbour has weight 1.
+    """
+    # Relative to the nearest: the vote is the same, and nothing overflows.
+    weight = ((similarity - similarity[:, :1]) / temperature).exp()
+    return weight.new_zeros(len(weight), classes).scatter_add_(1, labels, weight)
 
 
 def knn_votes(
@@ -256,18 +378,8 @@ def knn_votes(
     References:
         Wu et al. 2018, arXiv:1805.01978, section 3.4.
     """
-    length = bank.new_ones(len(bank))
-    if bank.numel() <= COPIED:
-        bank = normalize(bank, dim=1)
-    else:  # a copy would take as much again as the features
-        length = torch.linalg.vector_norm(bank, dim=1).clamp_min(1e-12)
-    found = []
-    for part in queries.split(max(1, min(1024, COPIED // max(len(bank), k * 8)))):
-        similarity, neighbour = (normalize(part, dim=1) @ bank.T).div_(length).topk(k, dim=1)
-        # The nearest neighbour has weight 1: the vote is the same, and nothing overflows.
-        weight = ((similarity - similarity[:, :1]) / temperature).exp()
-        found.append(weight.new_zeros(len(part), classes).scatter_add_(1, bank_labels[neighbour], weight))
-    return torch.cat(found)
+    similarity, neighbour = nearest(bank, queries, k)
+    return votes_of(similarity, bank_labels[neighbour], classes, temperature)
 
 
 def knn_predict(
@@ -282,7 +394,10 @@ def knn_predict(
         k: Neighbours.
         temperature: 0.07 in the paper, 0.1 in common use.
     """
-    return knn_votes(bank, bank_labels, queries, classes, k, temperature).argmax(1)
+    similarity, neighbour = nearest(bank, queries, k)
+    few = max(1, CACHED // classes)
+    parts = zip(similarity.split(few), bank_labels[neighbour].split(few), strict=True)
+    return torch.cat([votes_of(*part, classes, temperature).argmax(1) for part in parts])
 
 
 @dataclass

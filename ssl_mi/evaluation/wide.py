@@ -100,20 +100,21 @@ def singular_values(x: Tensor) -> Tensor:
     return squares.clamp_min(0).sqrt().flip(0)
 
 
-def _exact(x: Tensor) -> torch.dtype:
+def exact(x: Tensor) -> torch.dtype:
+    """What long sums are taken in: float64 where the device has it."""
     return torch.float32 if x.device.type == "mps" else torch.float64
 
 
 def _inner(a: Tensor, b: Tensor, shift: Tensor | None, gain: Tensor | None) -> Tensor:
     """Inner products of the rows of a and b, [n, m], over pieces of their columns."""
-    exact = _exact(a)
-    found = torch.zeros(len(a), len(b), dtype=exact, device=a.device)
+    precise = exact(a)
+    found = torch.zeros(len(a), len(b), dtype=precise, device=a.device)
     size = max(1, PIECE // max(len(a), len(b), 1))
     for start in range(0, a.shape[1], size):
         piece = slice(start, start + size)
 
         def taken(x: Tensor, piece: slice = piece) -> Tensor:
-            x = x[:, piece].to(exact)
+            x = x[:, piece].to(precise)
             x = x if shift is None else x - shift[piece]
             return x if gain is None else x * gain[piece]
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import standins
 import torch
+from largest import Largest
 from PIL import Image
 
 from ssl_mi.app import startup as cli
@@ -79,7 +80,7 @@ def test_every_way_to_fit_a_linear_probe_finds_the_same_optimum(n, d, decay):
     x, y = labelled(n, d, 4)
     mean, scale = x.mean(0), x.std(0, correction=0)
     ways = [probes._rotate(x, mean, scale), probes._streamed(x, mean, scale), probes._prepared(x)]
-    found = [way.fit(slice(None), y, 4, decay) for way in ways]
+    found = [way.fit(y, 4, decay)[0] for way in ways]
     kinds = {(300, 2500): probes._Spanned, (2500, 2200): probes._Streamed, (2500, 60): probes._Rotated}
     assert type(ways[2]) is kinds[n, d]
     for classifier in found:  # the loss is written out, of the classifier as it is used
@@ -100,8 +101,36 @@ def test_a_large_bank_of_neighbours_gives_the_votes_of_a_small_one(monkeypatch):
     bank, labels = labelled(500, 40, 5)
     queries, _ = labelled(200, 40, 5, seed=9)
     small = probes.knn_predict(bank, labels, queries, 5, k=20)
-    monkeypatch.setattr(probes, "COPIED", 100)
-    assert torch.equal(probes.knn_predict(bank, labels, queries, 5, k=20), small)
+    for rows, numbers in ((50, 100), (7, 2**20)):  # of the bank at a time; of a tile
+        monkeypatch.setattr(probes, "BANK", rows)
+        monkeypatch.setattr(probes, "CACHED", numbers)
+        assert torch.equal(probes.knn_predict(bank, labels, queries, 5, k=20), small)
+
+
+def test_neighbours_of_a_large_bank_are_found_without_a_number_for_each_pair(monkeypatch):
+    bank, labels = labelled(3000, 4, 5)
+    monkeypatch.setattr(probes, "BANK", 64)
+    monkeypatch.setattr(probes, "CACHED", 2**10)
+    with Largest() as largest:
+        votes = probes.knn_votes(bank, labels, bank[:500], 5, k=10)
+    assert largest.numbers <= 3000 * 4  # what it was given; pairs are 3000 x 500
+    slow = torch.nn.functional.normalize(bank[:500], dim=1) @ torch.nn.functional.normalize(bank, dim=1).T
+    top, near = slow.topk(10, dim=1)
+    expected = torch.zeros(500, 5).scatter_add_(1, labels[near], ((top - top[:, :1]) / 0.1).exp())
+    torch.testing.assert_close(votes, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_decays_are_fitted_from_one_another_and_the_last_from_zero():
+    x, y = labelled(400, 20, 3)
+    found = probes.tuned_linear(x, y, 3, decays=(1e-3, 1e-1, 1.0))
+    alone = probes.fit_linear(x, y, 3, found.decay)
+    assert torch.equal(found.weight, alone.weight)
+    features = probes._prepared(x)
+    start = None
+    for decay in (1.0, 1e-1, 1e-3):
+        warm, start = features.fit(y, 3, decay, start)
+        cold = probes.fit_linear(x, y, 3, decay)
+        assert warm.loss == pytest.approx(cold.loss, rel=1e-4)
 
 
 def test_wide_embeddings_read_the_nats_of_the_columns_that_hold_them():

@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 import torch
+from largest import Largest
 from torch import nn
 from torch.nn.functional import logsigmoid, normalize
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_mi.information import bounds
 from ssl_mi.information.variational.critics import Bilinear, Concat, Cosine, Projected, Separable
@@ -196,21 +196,6 @@ def test_a_critic_that_changed_its_scores_is_not_scored_by_the_factors_that_it_i
     views = [z.float() for z in args[0]]
     hooked(views)
     assert seen
-
-
-class Largest(TorchDispatchMode):
-    """The most numbers that any tensor made meanwhile holds."""
-
-    def __init__(self):
-        super().__init__()
-        self.numbers = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        found = func(*args, **(kwargs or {}))
-        for tensor in found if isinstance(found, (tuple, list)) else [found]:
-            if isinstance(tensor, torch.Tensor):
-                self.numbers = max(self.numbers, tensor.untyped_storage().nbytes() // tensor.element_size())
-        return found
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if name not in ("moco",)])

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache
 from itertools import pairwise
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -129,7 +129,7 @@ class PlainCritic(Critic):
             begin(fit, validation, offset=offset)
 
 
-def has_shortcut(part: object, shortcut: str, *methods: str) -> bool:
+def has_shortcut(part: Any, shortcut: str, *methods: str) -> bool:
     """Whether `shortcut` was written for these very methods: no subclass, object or hook has changed one of them since.
 
     Args:
