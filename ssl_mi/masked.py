@@ -1,8 +1,9 @@
-"""The sibling of JointEmbedding for masked images: the encoder sees a part of each view and the loss the rest.
+"""The module of masked images: a part of each view is hidden, and the objective predicts it.
 
-order  = objective.orders(rows of all processes)     which patches are hidden
-tokens = encoder.visible(view, objective.seen(order))
-loss   = mean over all images and views of objective(tokens, view, order)
+orders = objective.orders(rows of all processes)     which patches are hidden
+tokens = objective.encode(encoder, view, order)      what the encoder makes of the others
+target = the teacher's tokens of the whole view      where there is a teacher
+loss   = mean over all images and views of objective(tokens, view, order, target)
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ import torch
 from torch import Tensor
 
 from ssl_mi.distributed import gather, world
-from ssl_mi.module import SelfSupervised
+from ssl_mi.module import Taught
 from ssl_mi.objectives.objective import Loss
 
 
-class MaskedAutoencoder(SelfSupervised):
+class MaskedAutoencoder(Taught):
     """Towers whose encoder can be shown a part of an image (`visible`: ViT), and an objective over masked patches.
 
     Views are not compared: each is an image of its own. Evaluation embeds whole images, z = h. The arguments are those
-    of `SelfSupervised`.
+    of `Taught`; a teacher makes targets for `IJEPA` only.
 
     Raises:
         ValueError: If the objective learns from something else, the encoder has no `visible`, or there is a projector,
@@ -56,9 +57,17 @@ class MaskedAutoencoder(SelfSupervised):
         losses = []
         for v, (x, order) in enumerate(zip(batch.views, orders, strict=True)):
             mine = order[rank * rows : (rank + 1) * rows]
-            tokens = self.towers.tower_of(v).encoder.visible(x, self.objective.seen(mine))
+            tokens = self.objective.encode(self.towers.tower_of(v).encoder, x, mine)
+            target = [] if self.teacher is None else [self._taught(v, x).float()]
             with torch.autocast(self.device.type, enabled=False):
-                losses.append(self.objective(tokens.float(), x.float(), mine))
+                losses.append(self.objective(tokens.float(), x.float(), mine, *target))
         if self.training:
             self.objective.count_step()
         return Loss({self.objective.name: gather(torch.cat(losses)).mean()}, {})
+
+    @torch.no_grad()
+    def _taught(self, view: int, x: Tensor) -> Tensor:
+        """The teacher's tokens of every patch of a view, [n, 1 + patches, d]; the class token comes first."""
+        encoder = self.teacher.tower_of(view).encoder
+        every = torch.arange((encoder.image_size // encoder.patch_size) ** 2, device=x.device)
+        return encoder.visible(x, every.expand(len(x), -1))

@@ -320,12 +320,12 @@ class SelfSupervised(Resumable):
         )
 
 
-class JointEmbedding(SelfSupervised):
-    """Two or more views, one or more towers, an objective over their embeddings.
+class Taught(SelfSupervised):
+    """What the modules share whose targets a teacher may make: it follows the towers after each step.
 
     Args:
         towers: See `SelfSupervised`, as all arguments but `teacher`.
-        objective: One that learns from embeddings.
+        objective: See `SelfSupervised`.
         optimizer: What makes the optimizer from parameter groups.
         schedule: What makes the rate's scheduler; None for a constant rate.
         teacher: Makes the targets, usually an average of the towers' past; None where the towers make them.
@@ -338,8 +338,6 @@ class JointEmbedding(SelfSupervised):
     Raises:
         ValueError: If the parts are incompatible; the message has the key to set.
     """
-
-    gives = "embeddings"
 
     teacher: Any
 
@@ -368,27 +366,13 @@ class JointEmbedding(SelfSupervised):
             seed=seed,
         )
         self._check_teacher(teacher)
-        self._check_maps()
+        self.check_parts()
         self.teacher = teacher
         if teacher is not None:
             teacher.copy_from(self.towers)
 
-    def loss(self, batch: Any) -> Any:
-        seen = self.towers(batch.views)
-        online = seen.z
-        target = online if self.teacher is None else self.teacher(batch.views).z
-        # Scores, logarithms and sums of exponentials are taken in float32 whatever the towers run in.
-        with torch.autocast(self.device.type, enabled=False):
-            online_all = gather_views([z.float() for z in online])
-            target_all = online_all if target is online else gather_views([z.float() for z in target])
-            extra = self._extra_inputs(batch, seen)
-            rank, size = world()
-            if size == 1 or not self.objective.can_shard():
-                return self.objective(online_all, target_all, **extra)
-            # Each process scores its own rows against all columns.
-            n = len(online_all[0]) // size
-            own = self.objective(online_all, target_all, rows=slice(rank * n, (rank + 1) * n), **extra)
-            return own._replace(terms=mean_over_processes(own.terms), metrics=mean_over_processes(own.metrics))
+    def check_parts(self) -> None:
+        """Raise ValueError, with the key to set, unless the towers give what the objective needs."""
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.trainer.max_epochs == -1 and self.trainer.max_steps == -1:
@@ -414,17 +398,6 @@ class JointEmbedding(SelfSupervised):
         self._check_end(total)
         return min(1.0, done / total)
 
-    def _extra_inputs(self, batch: Any, seen: Any) -> dict[str, Any]:
-        """What the objective requires beside embeddings, of all processes."""
-        found: dict[str, Any] = {}
-        for name in self.objective.requires:
-            if name == "maps":
-                found[name] = [[gather(m.float()) for m in scales] for scales in seen.maps]
-            else:
-                rows = getattr(batch, name)
-                found[name] = None if rows is None else gather(rows)
-        return found
-
     def _check_teacher(self, teacher: Teacher | None) -> None:
         name, use = self.objective.name, self.objective.teacher
         if use == "required" and teacher is None:
@@ -439,10 +412,62 @@ class JointEmbedding(SelfSupervised):
                 "trainer.max_steps, or teacher.final_momentum=null"
             )
 
-    def _check_maps(self) -> None:
+
+class JointEmbedding(Taught):
+    """Two or more views, one or more towers, an objective over their embeddings.
+
+    Args:
+        towers: See `SelfSupervised`, as all arguments but `teacher`.
+        objective: One that learns from embeddings.
+        optimizer: What makes the optimizer from parameter groups.
+        schedule: What makes the rate's scheduler; None for a constant rate.
+        teacher: Makes the targets, usually an average of the towers' past; None where the towers make them.
+        objective_optimizer: An optimizer for the objective's own parameters.
+        objective_schedule: False keeps the rate of objective_optimizer constant.
+        channels_last: Memory format of the towers' weights.
+        sync_batchnorm: Batch norms see the batch of all processes.
+        seed: Of dropout and the like.
+
+    Raises:
+        ValueError: If the parts are incompatible; the message has the key to set.
+    """
+
+    gives = "embeddings"
+
+    def loss(self, batch: Any) -> Any:
+        seen = self.towers(batch.views)
+        online = seen.z
+        taught = seen if self.teacher is None else self.teacher(batch.views)
+        target = online if self.teacher is None else taught.z
+        # Scores, logarithms and sums of exponentials are taken in float32 whatever the towers run in.
+        with torch.autocast(self.device.type, enabled=False):
+            online_all = gather_views([z.float() for z in online])
+            target_all = online_all if target is online else gather_views([z.float() for z in target])
+            extra = self._extra_inputs(batch, {"maps": seen, "target_maps": taught})
+            rank, size = world()
+            if size == 1 or not self.objective.can_shard():
+                return self.objective(online_all, target_all, **extra)
+            # Each process scores its own rows against all columns.
+            n = len(online_all[0]) // size
+            own = self.objective(online_all, target_all, rows=slice(rank * n, (rank + 1) * n), **extra)
+            return own._replace(terms=mean_over_processes(own.terms), metrics=mean_over_processes(own.metrics))
+
+    def _extra_inputs(self, batch: Any, maps_of: dict[str, Any]) -> dict[str, Any]:
+        """What the objective requires beside embeddings, of all processes; maps_of: what towers returned, by name."""
+        found: dict[str, Any] = {}
+        for name in self.objective.requires:
+            if name in maps_of:
+                found[name] = [[gather(m.float()) for m in scales] for scales in maps_of[name].maps]
+            else:
+                rows = getattr(batch, name)
+                found[name] = None if rows is None else gather(rows)
+        return found
+
+    def check_parts(self) -> None:
         have, wanted = self.towers.returns_feature_maps, "maps" in self.objective.requires
         if wanted and not have:
-            raise ValueError(f"'{self.objective.name}' needs feature maps: set towers=siamese_local")
+            towers = "siamese_dense" if "target_maps" in self.objective.requires else "siamese_local"
+            raise ValueError(f"'{self.objective.name}' needs feature maps: set towers={towers}")
         if have and not wanted:
             raise ValueError(f"'{self.objective.name}' uses no feature maps: set towers=siamese")
 

@@ -12,6 +12,7 @@ import transcriptions as slow
 
 from ssl_mi.information import bounds
 from ssl_mi.information.variational.critics import Bilinear, Concat
+from ssl_mi.networks import DenseHeads
 from ssl_mi.objectives import (
     AMDIM,
     BYOL,
@@ -32,12 +33,15 @@ from ssl_mi.objectives import (
     DeepClusterV2,
     DeepInfoMax,
     DeepInfoMaxLocal,
+    DenseContrast,
+    FroSSL,
     Infomax,
     InfoNCE,
     KoLeo,
     LeJEPA,
     MoCo,
     MoCoV3,
+    NearestTargets,
     Objective,
     Predictor,
     ReSSL,
@@ -56,6 +60,9 @@ from ssl_mi.objectives import (
 DIM = 6  # width of an embedding
 
 
+MAPS = ("maps", "target_maps")
+
+
 @dataclass(frozen=True)
 class Row:
     """make: () -> the objective, for embeddings of DIM. twin: the paper's equation, see transcriptions.py.
@@ -65,6 +72,7 @@ class Row:
     collapse:  what a constant embedding does to the loss beside aligned ones: "raises" or "lowers" it; None: unsaid.
     reads:     `read` returns a bound on mutual information.
     past:      an image is compared with what it was an epoch ago: specifications show it every image once before.
+    heads:     its local heads, where those hand out features beside local embeddings.
     largest:   scale of embeddings that the value can bear in float32: all of half precision's, unless it has e^T in it.
     """
 
@@ -78,11 +86,22 @@ class Row:
     reads: bool = False
     past: bool = False
     largest: float = 6e4
+    heads: Callable | None = None
+
+    def maps(self, make: Callable) -> dict[str, list]:
+        """What the objective takes of maps; make(locations) -> local embeddings of a view, [n, locations, DIM]."""
+        names = [name for name in self.make().requires if name in MAPS]
+        sizes = (4, 5) if self.heads is None else (4, 4)
+        return {name: [[make(s) for s in sizes] for _ in range(self.views)] for name in names}
+
+    def learning(self, beside: dict) -> list[torch.Tensor]:
+        """The maps that get a gradient: not those of a teacher, nor the features that locations are matched by."""
+        return [m for scales in beside.get("maps", []) for m in (scales if self.heads is None else scales[:1])]
 
 
 def beside(takes, n: int) -> dict[str, torch.Tensor]:
     """What an objective takes beside the embeddings of n images; maps are not made of nothing."""
-    return {name: {"labels": torch.arange(n) % 4, "index": torch.arange(n)}[name] for name in takes if name != "maps"}
+    return {name: {"labels": torch.arange(n) % 4, "index": torch.arange(n)}[name] for name in takes if name not in MAPS}
 
 
 def copying(dim: int, final_norm: bool = False) -> Predictor:
@@ -123,7 +142,7 @@ def remembering(dim: int, steps: int) -> CPC:
 
 
 REGULARISERS = {"koleo"}  # which train beside others, in a Sum: test_combined.py
-SIBLINGS = {"mae"}  # whose step is another, with a specification of its own: test_masked.py
+SIBLINGS = {"mae", "simmim", "ijepa"}  # whose step is another, with a specification of its own: test_masked*.py
 
 OBJECTIVES = {
     "simclr": Row(lambda: SimCLR(DIM, temperature=0.5), slow.nt_xent, reads=True, largest=1e20),
@@ -180,6 +199,28 @@ OBJECTIVES = {
     "mmcr": Row(lambda: MMCR(DIM), slow.mmcr, views=3, largest=1e20),
     "coding_rate": Row(lambda: CodingRate(DIM, invariance=2.0), slow.coding_rate, views=3, largest=1e20),
     "lejepa": Row(lambda: LeJEPA(DIM, slices=3), slow.lejepa, views=3),
+    "densecl": Row(
+        lambda: Sum(
+            DIM,
+            {"moco": partial(MoCo, size=80), "dense": partial(DenseContrast, size=80)},
+            {"moco": 0.5, "dense": 0.5},
+        ),
+        slow.densecl,
+        teacher=True,
+        collapse=None,
+        largest=1e20,
+        heads=partial(DenseHeads, hidden=[4]),
+    ),
+    "frossl": Row(lambda: FroSSL(DIM), slow.frossl, views=3, largest=1e20),
+    "nnbyol": Row(
+        lambda: NearestTargets(DIM, partial(BYOL, predictor=copying), 80, "nnbyol"),
+        slow.nnbyol,
+        teacher=True,
+        collapse=None,
+    ),
+    "nnsiam": Row(
+        lambda: NearestTargets(DIM, partial(SimSiam, predictor=copying), 80, "nnsiam"), slow.nnsiam, collapse=None
+    ),
     "swav": Row(lambda: SwAV(DIM, prototypes=9, queue=40), slow.swav, views=3, largest=1e20),
     "deepcluster": Row(
         lambda: DeepClusterV2(DIM, images=48, prototypes=5, heads=3), slow.deepcluster, views=3, past=True, largest=1e20

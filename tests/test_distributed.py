@@ -26,6 +26,7 @@ from ssl_mi.networks.heads import MLP, LocalHeads
 from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.towers import Siamese
 from ssl_mi.networks.vit import ViT
+from ssl_mi.objectives import IJEPA, SimMIM
 from ssl_mi.objectives.masked import MaskedPixels
 
 N = 16  # images of the whole batch
@@ -47,7 +48,9 @@ def parts(name: str) -> nn.ModuleDict:
     """Towers, a teacher and an objective, the same in every process."""
     torch.manual_seed(0)
     encoder = Encoder(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    local = partial(LocalHeads, scales=[0, 1], hidden=[4]) if "maps" in OBJECTIVES[name].make().requires else None
+    row = OBJECTIVES[name]
+    needed = "maps" in row.make().requires
+    local = (row.heads or partial(LocalHeads, scales=[0, 1], hidden=[4])) if needed else None
     towers = Siamese(encoder, lambda d: MLP(d, [8, DIM], batch_norm=True, final_norm="plain"), local=local)
     teacher = EMA(views=OBJECTIVES[name].targets)
     teacher.copy_from(towers)
@@ -73,7 +76,10 @@ def two_steps(model: nn.ModuleDict, name: str, rows: slice, shard: bool = False)
         online = gather_views(seen.z)
         if "maps" in objective.requires:
             others["maps"] = [[gather(m) for m in scales] for scales in seen.maps]
-        target = gather_views(model["teacher"](views).z) if row.teacher else online
+        taught = model["teacher"](views) if row.teacher else seen
+        target = gather_views(taught.z) if row.teacher else online
+        if "target_maps" in objective.requires:
+            others["target_maps"] = [[gather(m) for m in scales] for scales in taught.maps]
         loss = objective(online, target, **others, **({"rows": rows} if shard else {}))
         if shard:
             loss = loss._replace(terms=mean_over_processes(loss.terms), metrics=mean_over_processes(loss.metrics))
@@ -82,19 +88,25 @@ def two_steps(model: nn.ModuleDict, name: str, rows: slice, shard: bool = False)
     return {**values, **{n: p.grad for n, p in model.named_parameters() if p.requires_grad}}
 
 
-def masked(rows: slice) -> dict[str, torch.Tensor]:
+MASKED = {
+    "mae": partial(MaskedPixels, masked=0.5, width=8, depth=1, heads=2),
+    "simmim": partial(SimMIM, masked=0.5),
+    "ijepa": partial(IJEPA, blocks=2, width=8, depth=1, heads=2),
+}
+
+
+def masked(rows: slice, name: str = "mae") -> dict[str, torch.Tensor]:
     """Loss and gradients of a masked autoencoder's second step, in the float32 that it hands its objective."""
     torch.manual_seed(0)
-    encoder = ViT(8, 4, width=12, depth=1, heads=3, pool="mean")
-    objective = partial(MaskedPixels, masked=0.5, width=8, depth=1, heads=2)
-    model = MaskedAutoencoder(Siamese(encoder), objective, optimizer=None)
+    encoder = ViT(16, 4, width=12, depth=1, heads=3, pool="mean")
+    model = MaskedAutoencoder(Siamese(encoder), MASKED[name], None, teacher=EMA() if name == "ijepa" else None)
     generator = torch.Generator().manual_seed(1)
-    views = [torch.randn(N, 3, 8, 8, generator=generator)[rows] for _ in range(2)]
+    views = [torch.randn(N, 3, 16, 16, generator=generator)[rows] for _ in range(2)]
     for _ in range(2):
         model.zero_grad()
         total = model.loss(Batch(views, torch.arange(N)[rows], None)).total
         total.backward()
-    return {"loss": total.detach(), **{n: p.grad for n, p in model.named_parameters()}}
+    return {"loss": total.detach(), **{n: p.grad for n, p in model.named_parameters() if p.requires_grad}}
 
 
 def joint(rows: slice) -> dict[str, torch.Tensor]:
@@ -108,6 +120,9 @@ def joint(rows: slice) -> dict[str, torch.Tensor]:
     loss.total.backward()
     assert all(p.grad is not None for p in model.parameters())
     return {"loss": loss.total.detach(), **loss.metrics, **{n: p.grad for n, p in model.named_parameters()}}
+
+
+STEPS = {"joint": joint, **{name: partial(masked, name=name) for name in MASKED}}
 
 
 def state(model: nn.ModuleDict) -> dict[str, torch.Tensor]:
@@ -141,7 +156,7 @@ def work(rank: int, size: int, port: int, results) -> None:
         assert torch.equal(own, found["loss"])  # every process holds the loss of the whole batch
         if rank == 0:
             results["sharded " + name] = {k: v.numpy() for k, v in {**found, **state(model)}.items()}
-    for name, step in {"mae": masked, "joint": joint}.items():
+    for name, step in STEPS.items():
         found = step(slice(rank * share, (rank + 1) * share))
         for value in found.values():
             dist.all_reduce(value)
@@ -176,7 +191,7 @@ def test_several_processes_have_the_loss_gradients_and_statistics_of_one(size):
                 got = torch.from_numpy(results["sharded " + name][key])
                 assert (got - value).abs().max() <= 1e-10 * max(1.0, value.abs().max()), f"sharded {name} {key}"
 
-    for name, step in {"mae": masked, "joint": joint}.items():
+    for name, step in STEPS.items():
         for key, value in step(slice(N)).items():
             got = torch.from_numpy(results[name][key])
             torch.testing.assert_close(got, value, rtol=1e-5, atol=1e-6, msg=f"{name} {key}")

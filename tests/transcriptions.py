@@ -415,6 +415,52 @@ def byol_and_koleo(o, online, target, beside):
     return byol(o.parts["byol"], online, target, beside) + 0.1 * koleo(o, online, target, beside)
 
 
+def frossl(o, online, target, beside):
+    n, d = online[0].shape
+    views = [torch.stack([unit(column) for column in z.T], 1) for z in online]
+    centre = mean(views)
+
+    def entropy(z):
+        return (torch.linalg.eigvalsh(z @ z.T / d) ** 2).sum().log()
+
+    apart = sum((z[i] - centre[i]) @ (z[i] - centre[i]) for z in views for i in range(n))
+    return sum(entropy(z) for z in views) + o.invariance * len(views) / n * apart
+
+
+# ---- neighbours and locations -------------------------------------------------------------------------------------
+
+
+def _neighbours(o, target):
+    return [
+        torch.stack([max(o.support.rows, key=lambda row, y=y: float(cos(row, y.detach()))) for y in z]) for z in target
+    ]
+
+
+def nnbyol(o, online, target, beside):
+    return byol(o.objective, online, _neighbours(o, target), beside)
+
+
+def nnsiam(o, online, target, beside):
+    p, near = [o.objective.predictor(z) for z in online], _neighbours(o, target)
+    return mean(-cos(a, b) for i, j in swapped(p, near) for a, b in zip(p[i], near[j], strict=True))
+
+
+def densecl(o, online, target, beside):
+    dense = o.parts["dense"]
+
+    def one(query, key):
+        (q, f), (k, g) = query, key
+        for i in range(len(q)):
+            for a in range(q.shape[1]):
+                m = max(range(g.shape[1]), key=lambda b: float(cos(f[i, a], g[i, b]).detach()))
+                scores = [cos(q[i, a], k[i, m].detach()), *(unit(q[i, a]) @ row for row in dense.queue.rows)]
+                yield find([[s / dense.temperature for s in scores]], 0, 0)
+
+    maps, taught = beside["maps"], beside["target_maps"]
+    local = mean(loss for v, w in swapped(maps, taught) for loss in one(maps[v], taught[w]))
+    return moco(o.parts["moco"], online, target, beside) / 2 + local / 2
+
+
 # ---- assignments --------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Networks: encoders and projectors, towers that put views through them, and the EMA teacher."""
 
 from ssl_mi.networks.coupling import CouplingEncoder
+from ssl_mi.networks.dense import DenseHeads
 from ssl_mi.networks.encoders import ConvNet, MLPEncoder, ResNet, TorchvisionEncoder
 from ssl_mi.networks.heads import MLP, LocalHeads, PrototypeHead
 from ssl_mi.networks.measured import measured
@@ -28,6 +29,7 @@ __all__ = [  # noqa: RUF022 - grouped
     "measured",
     "start_from",
     # heads
+    "DenseHeads",
     "LocalHeads",
     "MLP",
     "PrototypeHead",

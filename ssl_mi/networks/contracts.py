@@ -50,6 +50,9 @@ class PatchEncoder(Encoder, Protocol):
     def visible(self, x: Tensor, keep: Tensor, /) -> Tensor:
         """Tokens [n, 1 + kept, out_dim] of the patches keep, int64 [n, kept]; the class token comes first."""
 
+    def masked(self, x: Tensor, hidden: Tensor, token: Tensor, /) -> Tensor:
+        """Tokens [n, 1 + patches, out_dim] where token [out_dim] replaced the patches hidden, bool [n, patches]."""
+
 
 class Head(nn.Module):
     """A network after the encoder whose input width may be known later: `MLP(dims=[512, 128])`.

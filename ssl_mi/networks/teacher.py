@@ -125,6 +125,10 @@ class EMA(nn.Module):
         """The towers' `Embeddings` of the first `self.views` views, without gradients."""
         return self._copy()(views[: self.views])
 
+    def tower_of(self, view: int) -> Any:
+        """The averaged tower that sees a view."""
+        return self._copy().tower_of(view)  # type: ignore[operator]
+
     def train(self, mode: bool = True) -> Self:
         """Training mode follows the module's with batch_norm="batch"; with "running" it is always eval mode."""
         return super().train(mode and self.batch_norm == "batch")

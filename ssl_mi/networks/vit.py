@@ -99,6 +99,22 @@ class ViT(nn.Module):
         """
         return self._tokens(x, keep)[0]
 
+    def masked(self, x: Tensor, hidden: Tensor, token: Tensor) -> Tensor:
+        """The tokens of whole images, some of whose patches are replaced before the first block.
+
+        Args:
+            x: Images [n, in_channels, h, w].
+            hidden: Which patches are replaced, bool [n, patches].
+            token: What replaces the embedding of a patch, [width]; positions are added to it.
+
+        Returns:
+            Tokens [n, 1 + patches, width]; the class token comes first.
+
+        References:
+            Xie et al. 2022 (arXiv:2111.09886), section 3.2; Zhou et al. 2022 (arXiv:2111.07832).
+        """
+        return self._tokens(x, replaced=(hidden, token))[0]
+
     def plain_forms(self) -> dict[str, PlainForm]:
         """As torchvision's VisionTransformer whose classifier is the identity, and as timm's without a classifier."""
         return {**self._torchvisions(), "timm": self._timms()}
@@ -135,8 +151,13 @@ class ViT(nn.Module):
     def _pool(self, tokens: Tensor) -> Tensor:
         return tokens[:, 0] if self.pool == "class" else tokens[:, 1:].mean(dim=1)
 
-    def _tokens(self, x: Tensor, keep: Tensor | None = None) -> tuple[Tensor, tuple[int, int]]:
-        """[n, 1 + rows * columns, width] and (rows, columns); with `keep`, of these patches only."""
+    def _tokens(
+        self, x: Tensor, keep: Tensor | None = None, replaced: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """[n, 1 + rows * columns, width] and (rows, columns); with `keep`, of these patches only.
+
+        replaced: which patches' embeddings a token takes the place of, and the token.
+        """
         check_images(x, self.in_channels, "ViT")
         height, width = x.shape[2:]
         if height % self.patch_size or width % self.patch_size:
@@ -147,6 +168,9 @@ class ViT(nn.Module):
         patches = self.net.conv_proj(x)  # [n, d, h/p, w/p]
         grid = patches.shape[2:]
         tokens = patches.flatten(2).transpose(1, 2)
+        if replaced is not None:
+            hidden, token = replaced
+            tokens = torch.where(hidden[:, :, None], token.to(tokens.dtype), tokens)
         positions = self._positions(*grid)
         tokens = tokens + positions[:, 1:]
         if keep is not None:

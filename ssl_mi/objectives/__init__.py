@@ -9,11 +9,15 @@ from ssl_mi.objectives.combined import Sum
 from ssl_mi.objectives.contrastive import DCL, AlignmentUniformity, SpectralContrastive, SupCon
 from ssl_mi.objectives.covariance import MMCR, CodingRate, TiCo
 from ssl_mi.objectives.deepcluster import DeepClusterV2
+from ssl_mi.objectives.dense import DenseContrast
 from ssl_mi.objectives.distillation import BYOL, SimSiam
+from ssl_mi.objectives.frossl import FroSSL
+from ssl_mi.objectives.ijepa import IJEPA, Blocks
 from ssl_mi.objectives.infomax import Infomax
 from ssl_mi.objectives.koleo import KoLeo
 from ssl_mi.objectives.local import AMDIM, DeepInfoMaxLocal
 from ssl_mi.objectives.masked import MaskedPixels
+from ssl_mi.objectives.nearest import NearestTargets
 from ssl_mi.objectives.negatives import Negatives, OtherSamples, OtherSamplesAndViews, OtherTargets, PastTargets
 from ssl_mi.objectives.neighbours import NNCLR, ReSSL
 from ssl_mi.objectives.objective import HeldOutBound, Loss, Objective, ordered_pairs, view_pairs
@@ -23,6 +27,7 @@ from ssl_mi.objectives.queue import Queue
 from ssl_mi.objectives.redundancy import BarlowTwins, VIbCReg, VICReg
 from ssl_mi.objectives.sigmoid import SigLIP
 from ssl_mi.objectives.sigreg import LeJEPA
+from ssl_mi.objectives.simmim import SimMIM
 from ssl_mi.objectives.variational import (
     CLIP,
     CMC,
@@ -73,12 +78,19 @@ __all__ = [  # noqa: RUF022 - grouped
     "CodingRate",
     "LeJEPA",
     "MMCR",
+    "FroSSL",
     "TiCo",
     "VICReg",
     "VIbCReg",
     "WMSE",
     # masked images
+    "Blocks",
+    "IJEPA",
     "MaskedPixels",
+    "SimMIM",
+    # locations of maps, nearest neighbours
+    "DenseContrast",
+    "NearestTargets",
     # regularisers and sums
     "KoLeo",
     "Sum",

@@ -8,6 +8,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from ssl_mi.objectives.objective import HeldOutBound, Loss, Objective
+from ssl_mi.objectives.queue import Queue
 
 
 class Sum(Objective):
@@ -74,8 +75,11 @@ class Sum(Objective):
             raise ValueError("Sum: no part brings the views of an image together: add one to objective.parts")
 
     def _make(self, dim: int) -> None:
-        for _, part in self._named():
+        for name, part in self._named():
             part.build(dim)
+            for queue in part.modules():
+                if isinstance(queue, Queue):
+                    queue.key = queue.key.replace("objective.", f"objective.parts.{name}.", 1)
 
     def forward(self, online: list[Tensor], target: list[Tensor], **beside: Any) -> Loss:
         terms: dict[str, Tensor] = {}

@@ -6,12 +6,45 @@ A sibling of the objectives over embeddings: it takes tokens and images from the
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import EncoderBlock
 
 from ssl_mi.objectives.stepped import SteppedObjective
+
+
+def patches_of(images: Tensor, size: int) -> Tensor:
+    """The pixels of each patch, [n, patches, c size size], row by row of patches.
+
+    Args:
+        images: [n, c, h, w].
+        size: Side of a patch, in pixels.
+    """
+    cut = images.unfold(2, size, size).unfold(3, size, size)  # [n, c, rows, columns, size, size]
+    return cut.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+
+
+def check_masked(name: str, image_size: int, patch_size: int, masked: float) -> tuple[int, int]:
+    """How many patches there are and how many of them are hidden.
+
+    Args:
+        name: The objective's.
+        image_size: In pixels.
+        patch_size: In pixels.
+        masked: Share of the patches that are hidden, rounded down.
+
+    Raises:
+        ValueError: If a size does not divide, or no patch or every patch is hidden.
+    """
+    if image_size % patch_size:
+        raise ValueError(f"{name}: image_size={image_size} must be a multiple of patch_size={patch_size}")
+    patches = (image_size // patch_size) ** 2
+    hidden = int(masked * patches)
+    if not 0 < hidden < patches:
+        raise ValueError(f"{name}: masked={masked} hides {hidden} of {patches} patches")
+    return patches, hidden
 
 
 class MaskedPixels(SteppedObjective):
@@ -72,15 +105,9 @@ class MaskedPixels(SteppedObjective):
         normalised: bool = True,
     ) -> None:
         super().__init__()
-        if image_size % patch_size or width % heads:
-            raise ValueError(
-                f"MaskedPixels: image_size={image_size} must be a multiple of patch_size={patch_size}, and "
-                f"width={width} of heads={heads}"
-            )
-        self.patches = (image_size // patch_size) ** 2
-        self.hidden = int(masked * self.patches)
-        if not 0 < self.hidden < self.patches:
-            raise ValueError(f"MaskedPixels: masked={masked} hides {self.hidden} of {self.patches} patches")
+        if width % heads:
+            raise ValueError(f"MaskedPixels: width={width} must be a multiple of heads={heads}")
+        self.patches, self.hidden = check_masked("MaskedPixels", image_size, patch_size, masked)
         self.patch_size, self.channels, self.normalised = patch_size, channels, normalised
         self.enter = nn.Linear(dim, width)
         self.mask_token = nn.Parameter(torch.empty(1, 1, width).normal_(std=0.02))
@@ -112,6 +139,16 @@ class MaskedPixels(SteppedObjective):
         """The patches that the encoder is shown: int64 [n, patches - hidden]."""
         return order[:, self.hidden :]
 
+    def encode(self, encoder: Any, x: Tensor, order: Tensor) -> Tensor:
+        """What the encoder makes of the patches that it is shown, [n, 1 + patches - hidden, dim].
+
+        Args:
+            encoder: A `PatchEncoder`.
+            x: Images [n, channels, image_size, image_size].
+            order: Rows of `orders`.
+        """
+        return encoder.visible(x, self.seen(order))
+
     def forward(self, tokens: Tensor, images: Tensor, order: Tensor) -> Tensor:
         """The loss of each image.
 
@@ -140,9 +177,7 @@ class MaskedPixels(SteppedObjective):
 
     def _pixels(self, images: Tensor) -> Tensor:
         """The pixels to predict, [n, patches, c p p], row by row of patches."""
-        p = self.patch_size
-        cut = images.unfold(2, p, p).unfold(3, p, p)  # [n, c, rows, columns, p, p]
-        pixels = cut.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+        pixels = patches_of(images, self.patch_size)
         if not self.normalised:
             return pixels
         centred = pixels - pixels.mean(2, keepdim=True)

@@ -76,7 +76,8 @@ class Objective(nn.Module):
         learns_from: What the training step gives it: "embeddings", or the `gives` of another module.
         requires: What `forward` takes beside embeddings, by name, for the rows of all processes: "labels", int64 [n],
             or None where the images have none; "index", int64 [n], the row of each image in the training set; "maps",
-            where maps[v][s] is [n, locations, d], the local embeddings of view v at scale s.
+            where maps[v][s] is [n, locations, d], the local embeddings of view v at scale s; "target_maps", the
+            same of the teacher, or the online ones where there is none.
         teacher: Whether a teacher makes the targets: "required", "optional", or "unused" where `forward` ignores
             `target` and a teacher would cost time for nothing.
         evaluated: Which weights the method's paper evaluates where there is a teacher: "online" or "teacher".

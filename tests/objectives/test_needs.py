@@ -23,18 +23,14 @@ def views(count, seed):
     return [torch.randn(N, DIM, generator=generator, dtype=torch.float64) for _ in range(count)]
 
 
-def others(objective, count):
-    found = beside(objective.requires, N)
-    if "maps" in objective.requires:
-        generator = torch.Generator().manual_seed(7)
-        found["maps"] = [
-            [torch.randn(N, s, DIM, generator=generator, dtype=torch.float64) for s in (4, 5)] for _ in range(count)
-        ]
-    return found
+def loss(name, objective, online, target):
+    generator = torch.Generator().manual_seed(7)
 
+    def local(locations):
+        return torch.randn(N, locations, DIM, generator=generator, dtype=torch.float64)
 
-def loss(objective, online, target):
-    return objective(online, target, **others(objective, len(online))).total.item()
+    maps = {k: v[: len(online)] for k, v in OBJECTIVES[name].maps(local).items()}
+    return objective(online, target, **beside(objective.requires, N), **maps).total.item()
 
 
 @every
@@ -44,7 +40,7 @@ def test_a_teachers_embeddings_reach_the_loss_unless_the_objective_has_no_use_fo
 
     def with_targets(seed):
         try:
-            return loss(made(name), online, views(row.targets or row.views, seed))
+            return loss(name, made(name), online, views(row.targets or row.views, seed))
         except ValueError as error:
             return str(error)
 
@@ -61,9 +57,9 @@ def test_an_objective_that_requires_a_teacher_refuses_to_do_without(name):
     assert objective.teacher != "required" or OBJECTIVES[name].teacher
     if objective.teacher == "required":
         with pytest.raises(ValueError, match="teacher"):
-            loss(objective, online, online)
+            loss(name, objective, online, online)
     else:
-        assert loss(objective, online, online) is not None
+        assert loss(name, objective, online, online) is not None
 
 
 @every
@@ -71,7 +67,7 @@ def test_the_least_number_of_views_is_the_one_that_is_declared(name):
     objective = made(name)
     few = views(objective.min_views - 1, seed=1)
     with pytest.raises(ValueError, match="needs 2 views or more, got 1"):
-        loss(objective, few, [z.clone() for z in few] if OBJECTIVES[name].teacher else few)
+        loss(name, objective, few, [z.clone() for z in few] if OBJECTIVES[name].teacher else few)
 
 
 # --- the number of the step -------------------------------------------------------------------------------

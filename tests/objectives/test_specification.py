@@ -8,7 +8,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from specs import DIM, OBJECTIVES, REGULARISERS, SIBLINGS, beside
+from specs import DIM, MAPS, OBJECTIVES, REGULARISERS, SIBLINGS, beside
 
 from ssl_mi.app.train import compose
 from ssl_mi.objectives.objective import HeldOutBound
@@ -29,22 +29,12 @@ def batch(name, n=12, seed=0, noise=None, dtype=torch.float64):
 
     online = [view() for _ in range(row.views)]
     target = [view() for _ in range(row.targets or row.views)] if row.teacher else online
-    requires = row.make().requires
-    others = beside(requires, n)
-    if "maps" in requires:
-        others["maps"] = [[view(4), view(5)] for _ in online]
-    return online, target, others
+    return online, target, {**beside(row.make().requires, n), **row.maps(view)}
 
 
 def on_maps(function, others):
     """What an objective takes beside embeddings, with another value for each of its maps."""
-    if "maps" not in others:
-        return others
-    return {**others, "maps": [[function(m) for m in scales] for scales in others["maps"]]}
-
-
-def maps_of(others):
-    return [m for scales in others.get("maps", []) for m in scales]
+    return {k: [[function(m) for m in scales] for scales in v] if k in MAPS else v for k, v in others.items()}
 
 
 def made(name, dtype=torch.float64):
@@ -103,7 +93,7 @@ def test_value_and_gradients_are_those_of_the_papers_equation(name):
         local = on_maps(needing_gradient, others)
         loss = OBJECTIVES[name].twin(o, mine, held, local) if o is twin else total(o, (mine, held, local))
         loss.backward()
-        results += [loss.detach(), *(t.grad for t in (*mine, *maps_of(local), *o.parameters()))]
+        results += [loss.detach(), *(t.grad for t in (*mine, *OBJECTIVES[name].learning(local), *o.parameters()))]
     for a, b in zip(found, expected, strict=True):
         a, b = (torch.zeros(()) if g is None else g for g in (a, b))
         torch.testing.assert_close(a, b.expand_as(a).to(a.dtype), rtol=1e-8, atol=1e-10)
@@ -120,7 +110,7 @@ def test_extreme_embeddings_have_finite_losses_and_gradients(name):
         loss = total(objective, (mine, held, local))
         loss.backward()
         assert torch.isfinite(loss), scale
-        for tensor in [*mine, *maps_of(local), *objective.parameters()]:
+        for tensor in [*mine, *OBJECTIVES[name].learning(local), *objective.parameters()]:
             assert tensor.grad is None or torch.isfinite(tensor.grad).all(), scale
 
 
@@ -146,7 +136,7 @@ def test_a_gradient_reaches_every_embedding_and_parameter_that_learns_and_no_tar
     held = mine if target is online else needing_gradients(target)
     local = on_maps(needing_gradient, others)
     total(objective, (mine, held, local)).backward()
-    assert all(m.grad.abs().sum() > 0 for m in maps_of(local))
+    assert all(m.grad.abs().sum() > 0 for m in row.learning(local))
     assert all(z.grad.abs().sum() > 0 for z in mine[1 if row.targets == 1 else 0 :])
     if row.teacher:
         assert all(z.grad is None for z in held)
@@ -161,7 +151,7 @@ def test_the_order_of_the_batch_does_not_matter(name):
     shuffled = [z[order] for z in online]
     held = shuffled if target is online else [z[order] for z in target]
     moved = on_maps(lambda m: m[order], others)
-    moved = {k: v if k == "maps" else v[order] for k, v in moved.items()}
+    moved = {k: v if k in MAPS else v[order] for k, v in moved.items()}
     there = total(other, (shuffled, held, moved))
     assert there.item() == pytest.approx(total(first, (online, target, others)).item(), rel=1e-9, abs=1e-10)
 
@@ -263,7 +253,7 @@ def test_embeddings_that_no_loss_is_defined_for_are_refused_by_name_and_change_n
     before = copy.deepcopy(objective.state_dict())
     for message, change in BAD.items():
         online, target, others = changed(batch(name), change)
-        others = {k: v if k == "maps" else v[: len(online[0])] for k, v in others.items()}
+        others = {k: v if k in MAPS else v[: len(online[0])] for k, v in others.items()}
         with pytest.raises(ValueError, match=message) as error:
             objective(online, target, **others)
         assert objective.name in str(error.value)
