@@ -5,7 +5,7 @@ degrees of freedom that give the rows' copula the largest likelihood,
 
     log t_ν(q; R) - Σ_j log t_ν(q_j),     q_j = F_ν^-1(Φ(z_j)),   R_ij = sin(π τ_ij / 2), τ Kendall's
 
-z being the normal scores of the rows: t where it is clearly more likely than normal, for independent rows of each.
+z being the normal scores of the rows. It must be better at log p(x, y) / p(x) p(y) of the rows than a normal one, too.
 
 References:
     Demarta & McNeil 2005, International Statistical Review 73, 111 (the t copula and its fit).
@@ -20,7 +20,7 @@ import numpy as np
 
 DOFS = 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0
 FIT_ROWS = 2000
-CLEARLY = 15.0  # log likelihood by which a t copula must be better than a normal one
+CLEARLY = 15.0  # nats, over all rows, by which a t copula must say more of y by x than a normal one
 SMALLEST = 1e-3  # eigenvalue of a correlation matrix that comes from ranks
 FLATTEST = 1e-9  # eigenvalue of any
 
@@ -58,6 +58,12 @@ class Twin(NamedTuple):
         )
         return both - x - y
 
+    def log_likelihood(self, q: np.ndarray) -> float:
+        """Of a copula, in rows [n, d] whose columns have the margins of this distribution, nats."""
+        one = np.eye(1)
+        margins = np.sum([log_density(column[:, None], one, self.dof) for column in q.T], axis=0)
+        return float((log_density(q, self.covariance, self.dof) - margins).sum())
+
 
 def log_density(z: np.ndarray, covariance: np.ndarray, dof: float) -> np.ndarray:
     """Of the multivariate t distribution, or of the normal one where dof is infinite: [n, d] -> float64 [n], nats."""
@@ -78,19 +84,18 @@ def heavy_tailed(z: np.ndarray, r: int) -> Twin | None:
 
     some = z[:FIT_ROWS]
     correlation = _by_ranks(some)
-    normal = float((log_density(some, correlation, math.inf) - _margins(some, math.inf)).sum())
-    best, likeliest = math.inf, normal + CLEARLY
+    normal = Twin(correlation, r)
+    best, likeliest = normal, normal.log_likelihood(some)
     for dof in DOFS:
-        q = stdtrit(dof, ndtr(some))
-        likelihood = float((log_density(q, correlation, dof) - _margins(q, dof)).sum())
+        twin = Twin(correlation, r, dof)
+        likelihood = twin.log_likelihood(stdtrit(dof, ndtr(some)))
         if likelihood > likeliest:
-            best, likeliest = dof, likelihood
-    return None if math.isinf(best) else Twin(correlation, r, best)
-
-
-def _margins(q: np.ndarray, dof: float) -> np.ndarray:
-    one = np.eye(1)
-    return np.sum([log_density(column[:, None], one, dof) for column in q.T], axis=0)
+            best, likeliest = twin, likelihood
+    if math.isinf(best.dof):
+        return None
+    # Sides that are heavy each for itself are no reason: what x shows of y must be better said, too.
+    gain = best.log_ratio(stdtrit(best.dof, ndtr(some))).sum() - normal.log_ratio(some).sum()
+    return best if gain > CLEARLY else None
 
 
 def _by_ranks(z: np.ndarray) -> np.ndarray:

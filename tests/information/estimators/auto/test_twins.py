@@ -29,7 +29,11 @@ def test_a_normal_twin_has_the_closed_form_and_normal_rows_have_no_other():
     twin = Twin(np.array([[1, rho], [rho, 1]]), 1)
     ratio = twin.log_ratio(twin.sample(50_000, np.random.default_rng(0)))
     assert ratio.mean() == pytest.approx(-np.log(1 - rho**2) / 2, abs=4 * ratio.std() / np.sqrt(50_000))
-    assert heavy_tailed(np.random.default_rng(1).standard_normal((2000, 6)), 3) is None
+    rng = np.random.default_rng(1)
+    assert heavy_tailed(rng.standard_normal((2000, 6)), 3) is None
+    # Two sides with heavy tails each of its own share nothing that a t distribution could tell.
+    alone = [rng.standard_normal((2000, 3)) / np.sqrt(rng.chisquare(1, (2000, 1))) for _ in "xy"]
+    assert heavy_tailed(normal_scores(np.hstack(alone)), 3) is None
 
 
 def test_heavy_tails_in_seven_columns_are_covered():
