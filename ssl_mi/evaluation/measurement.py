@@ -42,6 +42,7 @@ class Measurement:
         headline: The column in which tables over many runs show it, such as "captured_nats"; "" for none. One
             measurement per moment and column.
         panel: The plot over epochs that shows it; "" for none.
+        permutations: Re-pairings behind p, which is at least 1 / (1 + permutations); 0 where there is no p.
     """
 
     evaluation: str
@@ -69,6 +70,7 @@ class Measurement:
     parts: tuple[tuple[float, ...], ...] = ()
     headline: str = ""
     panel: str = ""
+    permutations: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, as plain values."""

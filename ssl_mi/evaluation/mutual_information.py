@@ -351,11 +351,15 @@ class MutualInformation(Evaluation):
         return f"{zlib.crc32(repr((context.split, context.data.seed, rows, way)).encode()):08x}"
 
 
-def estimate_columns(estimate: Estimate) -> dict[str, float]:
-    """The interval, baseline, ceiling and p of an estimate as columns of a measurement; NaN for what it lacks."""
+def estimate_columns(estimate: Estimate) -> dict[str, Any]:
+    """The interval, baseline, ceiling, p and permutations of an estimate as columns of a measurement.
+
+    NaN for what it lacks, and 0 permutations.
+    """
     low, high = estimate.ci or (math.nan, math.nan)
     found = {"baseline": estimate.null, "ceiling": estimate.ceiling, "p_value": estimate.p_value}
-    return {"low": low, "high": high, **{name: math.nan if x is None else x for name, x in found.items()}}
+    columns = {"low": low, "high": high, **{name: math.nan if x is None else x for name, x in found.items()}}
+    return columns | {"permutations": estimate.permutations or 0}
 
 
 def _since(measured: Measurement, earlier: Sequence[Measurement]) -> dict[str, Any]:

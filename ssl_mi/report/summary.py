@@ -83,7 +83,7 @@ def learned(rows: Rows) -> list[str]:
     last = final_rows(rows)
     of = {(row["metric"], row["encoder"]): row for row in last}
     trained = [row for row in last if row["encoder"] == "trained"]
-    sentences = [*_shared(trained, of), *_probes(trained, of), *_kept(trained, of)]
+    sentences = [*_shared(trained, of), *_largest_bound(rows, trained), *_probes(trained, of), *_kept(trained, of)]
     return sentences or ["Nothing was evaluated."]
 
 
@@ -108,6 +108,34 @@ def _shared(trained: Rows, of: Mapping[tuple[str, str], Row]) -> Iterator[str]:
     truth, ratio = by.get("true_nats"), by.get("capture_ratio")
     if truth is not None and ratio is not None:
         yield f"The views themselves share {truth['value']:.2f} nats, exactly: it keeps {ratio['value']:.0%} of them."
+
+
+def _largest_bound(rows: Rows, trained: Rows) -> Iterator[str]:
+    """Of several lower bounds on the test split, the one that was the largest on the validation split.
+
+    The largest of several on one and the same split would be too large, by the luck of the largest.
+    """
+    before = [r for r in rows if r["split"] == "val" and r["encoder"] == "trained" and _is_bound(r)]
+    latest = {row["metric"]: row for row in sorted(before, key=lambda row: row["epoch"])}
+    beside = {row["metric"]: row for row in trained if row["split"] == "test" and _is_bound(row)}
+    both = [metric for metric in beside if metric in latest]
+    if len(both) < 2:
+        return
+    chosen = max(both, key=lambda metric: latest[metric]["value"])
+    row, chosen_by = beside[chosen], latest[chosen]
+    how = row["quantity"].partition(", ")[2] or row["quantity"].partition(" by ")[2] or row["quantity"]
+    sentence = (
+        f"Of {len(both)} lower bounds of I(Z_X; Z_Y), {how} was the largest on the validation split "
+        f"({chosen_by['value']:.2f} after epoch {chosen_by['epoch']}); on the test split it is {row['value']:.2f} nats"
+    )
+    truth = next((r for r in trained if r.get("headline") == "true_nats"), None)
+    share = f", {row['value'] / truth['value']:.0%} of what the views share" if truth and truth["value"] > 0 else ""
+    yield f"{sentence}{_interval(row, 2)}{share}."
+
+
+def _is_bound(row: Row) -> bool:
+    """Whether a measurement bounds what the two embeddings share from below."""
+    return row.get("kind") == "lower bound" and row["quantity"].startswith("I(Z_X; Z_Y)") and _has(row, "value")
 
 
 def _after_by(quantity: str) -> str:
@@ -158,9 +186,12 @@ def sure(document: Document) -> list[str]:
     split, epoch = rows[0]["split"], rows[0]["epoch"]
     fitted = "nothing was fitted on them" if split == "test" else "nothing was trained on them"
     found = [f"Measured after epoch {epoch} on {n:,} samples of the {split} split: {fitted}. Intervals are at 95%."]
-    p = [row["p_value"] for row in rows if row["encoder"] == "trained" and _has(row, "p_value")]
-    if p:
-        found.append(f"{sum(x <= 0.05 for x in p)} of {len(p)} estimates differ from re-paired views at p <= 0.05.")
+    tested = [row for row in rows if row["encoder"] == "trained" and _has(row, "p_value")]
+    if tested:
+        significant = sum(row["p_value"] <= 0.05 for row in tested)
+        fewest = min(int(row.get("permutations") or 0) for row in tested)
+        floor = f", the least that {fewest} permutations can show" if fewest and 1 / (1 + fewest) > 0.04 else ""
+        found.append(f"{significant} of {len(tested)} estimates differ from re-paired views at p <= 0.05{floor}.")
     found.append("One run is one seed: intervals do not say how other seeds differ; `ssl-mi compare` does, of several.")
     return found
 

@@ -127,10 +127,24 @@ def _closing_line(of: Mapping[str, Row], encoders: Sequence[str], compared: bool
         first["quantity"] + unit,
         *(_number(of[e]["value"]) if e in of else "" for e in encoders),
         interval,
-        *(_number(first[column]) for column in ("baseline", "p_value", "ceiling")),
+        _number(first["baseline"]),
+        p_text(first),
+        _number(first["ceiling"]),
         str(first["n"]),
         *([_change(first, "since_first")] if compared else []),
     ]
+
+
+def p_text(row: Row) -> str:
+    """The p-value, and where no smaller one was possible, by how many permutations; "" where there is none.
+
+    Args:
+        row: A measurement.
+    """
+    p, permutations = row["p_value"], row.get("permutations", 0)
+    if math.isnan(p) or not permutations or p * (1 + permutations) > 1 + 1e-9:
+        return _number(p)
+    return f"<= {p:.3g}, the least that {permutations} permutations can show"
 
 
 def change_table(rows: Rows) -> Table:

@@ -106,6 +106,12 @@ PROVOKED = [
     ("few-permutations", lambda: mi_matrix({"x": X[:, 0], "y": Y[:, 0], "z": Y[:, 1]}, estimator=ksg, permutations=9)),
     ("many-given", lambda: given(X[:300, 0], Y[:300, 0], WIDE_X[:300, :6])),
     ("changing-dependence", lambda: given(X[:, 0], X[:, 0] * X[:, 1] + RNG.standard_normal(1000), X[:, 1])),
+    (
+        "no-conditional-test",
+        lambda: conditional_mutual_information(
+            LABELS.astype(str), Y[:, 0], X[:, 1], permutations=9, groups=np.arange(1000) // 2
+        ),
+    ),
     ("small-strata", lambda: given(X[:, 0], Y[:, 0], with_labels(20).astype(str))),
     ("short-blocks", lambda: quick(np.cumsum(X[:, 0]), np.cumsum(X[:, 1]), blocks=10)),
     ("near-ceiling", lambda: quick(X, X)),

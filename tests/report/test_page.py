@@ -14,7 +14,8 @@ from ssl_mi import report
 from ssl_mi.report.charts import charts_of, figure, map_figure
 from ssl_mi.report.page import write_page
 from ssl_mi.report.sheets import sheet
-from ssl_mi.report.summary import ending, learned, wary
+from ssl_mi.report.summary import ending, learned, sure, wary
+from ssl_mi.report.tables import p_text
 
 NAN = math.nan
 
@@ -254,3 +255,28 @@ def test_in_a_browser_hover_filter_and_keyboard_work_and_nothing_is_asked_of_the
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
     assert {url.partition(":")[0] for url in asked} <= {"file", "data", "blob"}
+
+
+def test_of_several_lower_bounds_the_one_chosen_on_validation_is_given_on_test():
+    def bound(split, metric, value, quantity):
+        return row(8, split, "trained", metric, value, quantity, kind="lower bound")
+
+    rows = [
+        bound("val", "mi_bound_infonce_nats", 4.9, "I(Z_X; Z_Y), InfoNCE's own bound"),
+        bound("val", "mi_ksg_cca4_nats", 3.4, "I(Z_X; Z_Y) by KSG on cca4"),
+        bound("test", "mi_bound_infonce_nats", 3.0, "I(Z_X; Z_Y), InfoNCE's own bound"),
+        # The largest on the test split, by luck: it was not chosen.
+        bound("test", "mi_ksg_cca4_nats", 3.5, "I(Z_X; Z_Y) by KSG on cca4"),
+    ]
+    said = " ".join(learned(rows))
+    assert "Of 2 lower bounds of I(Z_X; Z_Y), InfoNCE's own bound was the largest on the validation split (4.90" in said
+    assert "on the test split it is 3.00 nats" in said
+    assert "lower bounds" not in " ".join(learned(rows[1:]))
+
+
+def test_a_p_value_at_its_floor_names_the_permutations():
+    rows = [row(1, "test", "trained", "mi_z_nats", 1.0, p_value=0.05, permutations=19)]
+    assert p_text(rows[0]) == "<= 0.05, the least that 19 permutations can show"
+    assert p_text(row(1, "test", "trained", "mi_z_nats", 1.0, p_value=0.1, permutations=19)) == "0.100"
+    told = " ".join(sure({"rows": rows}))
+    assert "1 of 1 estimates differ from re-paired views at p <= 0.05, the least that 19 permutations can show" in told

@@ -19,6 +19,7 @@ SUITES = (
     "everyday-tuning",
     "everyday-report",
     "more",
+    "conditional",
     "all",
 )  # those of distributions.suites, which a test checks
 
@@ -30,10 +31,13 @@ examples
   ssl-mi benchmark --estimators ksg,cca_mi --match 1v1 -n 1000            seconds
   ssl-mi benchmark --estimators mutual_information,ksg:k=10,infonce --suite all --out results.csv --picture results.png
   ssl-mi benchmark --estimators my_package.my_module:my_estimator:setting=3
+  ssl-mi benchmark --suite conditional --estimators conditional_mutual_information --seeds 1
   ssl-mi benchmark --list                                                 the tasks and their truth
 
 An estimator is a name of `ssl-mi estimators` with its settings, or package.module:function, (x, y) -> Estimate or a
-number. Nothing is written without --out and --picture. Rows already in --out (same estimator, task, n and seed) are
+number; of the suite conditional, (x, y, z).
+
+Nothing is written without --out and --picture. Rows already in --out (same estimator, task, n and seed) are
 not computed again: an interrupted benchmark continues, and a longer one adds to a shorter."""
 
 
@@ -83,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
             return DONE
         names = [name.strip() for given in arguments.estimators for name in split_names(given)]
         estimators = {name: find_estimator(name) for name in names}
+        benchmark_rows.check_samples(estimators, chosen)
         rows = benchmark_rows.run(
             estimators, chosen, arguments.n, range(arguments.seeds), arguments.out, console.is_terminal
         )

@@ -7,7 +7,9 @@ alone, so that every estimator is given the same samples.
 from __future__ import annotations
 
 import csv
+import inspect
 import io
+import math
 import re
 import time
 import zlib
@@ -18,10 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ssl_mi.information.distributions.conditional import ConditionalTask
 from ssl_mi.information.distributions.suites import SUITES, Task, find_task
 
+AnyTask = Task | ConditionalTask
 
-def choose_tasks(suite: str, names: Sequence[str] | None = None, match: str | None = None) -> list[Task]:
+
+def choose_tasks(suite: str, names: Sequence[str] | None = None, match: str | None = None) -> list[AnyTask]:
     """The named tasks, else those of the suite, whose name matches the pattern.
 
     Args:
@@ -32,11 +37,41 @@ def choose_tasks(suite: str, names: Sequence[str] | None = None, match: str | No
     Raises:
         ValueError: an unknown task (with the nearest names), or no task left.
     """
-    tasks = [find_task(name) for name in names] if names else SUITES[suite]
+    tasks: Sequence[AnyTask] = [find_task(name) for name in names] if names else SUITES[suite]
     chosen = [task for task in tasks if re.search(match or "", task.name)]
     if not chosen:
         raise ValueError(f"no task of {suite} matches {match!r}; see --list")
     return chosen
+
+
+def check_samples(estimators: dict[str, Callable], tasks: Sequence[AnyTask]) -> None:
+    """Raise ValueError for an estimator of I(x; y) on tasks with a z, or one that needs a z on tasks without.
+
+    Args:
+        estimators: name -> function of the samples.
+        tasks: what they are to be run on.
+    """
+    for name, estimator in estimators.items():
+        needed, most = _samples_taken(estimator)
+        for task in tasks:
+            given = 3 if isinstance(task, ConditionalTask) else 2
+            if given > most:
+                raise ValueError(f"{name} takes x and y, and {task.name} has a z: use conditional_mutual_information")
+            if given < needed:
+                raise ValueError(f"{name} takes x, y and z, and {task.name} has no z: use --suite conditional")
+
+
+def _samples_taken(estimator: Callable) -> tuple[int, float]:
+    """How many samples it needs, and how many it takes: arguments by place without a default value, or any."""
+    try:
+        parameters = inspect.signature(estimator).parameters.values()
+    except ValueError:  # written in C
+        return 0, math.inf
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return 0, math.inf
+    by_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = sum(p.default is p.empty for p in by_place)
+    return needed, needed
 
 
 class BenchmarkRow(NamedTuple):
@@ -75,7 +110,7 @@ REAL = {"true", "value", "se", "low", "high", "ceiling", "seconds", "p_value"}
 
 def run(
     estimators: dict[str, Callable],
-    tasks: Sequence[Task],
+    tasks: Sequence[AnyTask],
     n: int,
     seeds: Iterable[int],
     out: Path | None = None,
@@ -112,26 +147,26 @@ def run(
     return rows
 
 
-def samples(task: Task, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def samples(task: AnyTask, n: int, seed: int) -> tuple[np.ndarray, ...]:
     """The rows that every estimator is given for this task, n and seed."""
     return task.sample(n, np.random.default_rng([seed, zlib.crc32(task.name.encode()), n]))
 
 
-def measure(name: str, estimator: Callable[..., Any], task: Task, n: int, seed: int) -> BenchmarkRow:
+def measure(name: str, estimator: Callable[..., Any], task: AnyTask, n: int, seed: int) -> BenchmarkRow:
     """One estimate, timed. An estimator that raises, or returns no number, gives a row with the error.
 
     Args:
         name: of the estimator, as it stands in the row.
-        estimator: (x [n, dx], y [n, dy]) -> Estimate or a number, in nats.
+        estimator: (x [n, dx], y [n, dy]), and z [n, dz] where the task has one, -> Estimate or a number, in nats.
         task: where the samples come from, and their true mutual information.
         n: rows of the sample.
         seed: of the sample.
     """
-    x, y = samples(task, n, seed)
+    given = samples(task, n, seed)
     facts = (name, task.name, n, seed, *task.dims, task.mi)
     started = time.perf_counter()
     try:
-        estimate = estimator(x, y)
+        estimate = estimator(*given)
         value = float(estimate)
     except Exception as problem:  # an estimator may be anybody's, and fail in any way
         seconds = time.perf_counter() - started

@@ -177,6 +177,15 @@ _AFTER_BOUNDS = {
 
 
 CATALOGUE = Catalogue(_BEFORE_BOUNDS, _AFTER_BOUNDS)
+# Of x, y and z: for `ssl-mi benchmark --suite conditional`; `ssl-mi estimate` has --given for it.
+GIVEN = {
+    "conditional_mutual_information": Entry(
+        "estimators.conditional", "conditional_mutual_information", "I(x; y | z)", "x and y given a third variable"
+    ),
+    "conditional_ksg": Entry(
+        "estimators.ksg", "conditional_ksg", "I(x; y | z), a point estimate", "few columns in all, and many rows"
+    ),
+}
 
 
 def find_entry(name: str) -> Entry | None:
@@ -185,6 +194,8 @@ def find_entry(name: str) -> Entry | None:
     None for functions of the user's own, of which nothing is known. Raises ValueError for a name that is unknown.
     """
     if ":" not in name:
+        if name in GIVEN:
+            return GIVEN[name]
         if name not in CATALOGUE:
             raise ValueError(
                 f"no estimator is called {name!r}{nearest(name, CATALOGUE)}; there are {', '.join(CATALOGUE)}, "

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
             if given is None:
                 answer = _answer(request, x.values, y.values, arguments, dependence)
             else:
-                answer = Answer(request.estimator(x.values, y.values, given.values), (), given)
+                answer = Answer(request.estimator(x.values, y.values, given.values, **dependence), (), given)
     except Exception as problem:  # an estimator may be anybody's, and fail in any way
         return _refused(request, problem, f"x is {x.source} {shape_of(x)}, y is {y.source} {shape_of(y)}", arguments)
     if arguments.json:
@@ -118,6 +118,8 @@ def _requested(arguments: argparse.Namespace) -> Request:
     if arguments.given is not None or arguments.given_columns is not None:
         return _conditional(arguments)
     name, settings = catalogue.split_settings(spec)
+    if name in catalogue.GIVEN:
+        raise ValueError(f"{name} takes x, y and z: leave out --estimator, and pass z by --given")
     estimator = catalogue.find_estimator(spec)
     taken = catalogue.settings_of(estimator)
     own = taken is not None and "permutations" in taken
@@ -146,11 +148,12 @@ def _conditional(arguments: argparse.Namespace) -> Request:
     """The default estimator of I(x; y | z). Raises ValueError for what does not go with --given."""
     if arguments.estimator != DEFAULT:
         raise ValueError(f"--given takes no --estimator {arguments.estimator}: leave it out, or use Python")
-    for name in ("groups", "groups_column", "blocks", "symbols", "matrix"):
+    for name in ("symbols", "matrix"):
         if getattr(arguments, name):
             raise ValueError(f"--given does not go with --{name.replace('_', '-')}: leave out one")
     if arguments.interval is False:
         raise ValueError("--given always gives an interval: leave out --no-interval")
+    _check_dependence("conditional_mutual_information", arguments, False, ("groups", "blocks"))
     same_file = arguments.given in (None, arguments.x, arguments.y)
     if same_file and (arguments.x_columns is None or arguments.y_columns is None or arguments.given_columns is None):
         raise ValueError("z is in a file of the samples: name all three, --x-columns A --y-columns B --given-columns C")

@@ -1,6 +1,7 @@
 """Samplers that carry their exact mutual information: families, transforms of them, and named suites of both."""
 
 from ssl_mi.information.distributions import families, suites, transforms
+from ssl_mi.information.distributions.conditional import CONDITIONAL, ConditionalTask
 from ssl_mi.information.distributions.everyday import EVERYDAY, EVERYDAY_REPORT, EVERYDAY_TUNING, KINDS
 from ssl_mi.information.distributions.families import (
     AdditiveUniform,
@@ -44,6 +45,7 @@ from ssl_mi.information.distributions.transforms import Embedded, Transformed
 
 __all__ = [
     "BEYOND_NORMAL",
+    "CONDITIONAL",
     "EVERYDAY",
     "EVERYDAY_REPORT",
     "EVERYDAY_TUNING",
@@ -53,6 +55,7 @@ __all__ = [
     "AdditiveUniform",
     "BernoulliGaussian",
     "Clayton",
+    "ConditionalTask",
     "Distribution",
     "Embedded",
     "GammaPoisson",

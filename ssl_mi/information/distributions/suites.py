@@ -3,13 +3,15 @@
 `BEYOND_NORMAL` holds the tasks of Czyz, Grabowski, Vogt, Beerenwinkel, Marx 2023 (arXiv 2306.11078), under
 the identifiers of their benchmark, written anew. `MORE` holds what that suite has not: the sphere, discrete and
 mixed pairs, multiplicative noise, signals deep inside many dimensions, independence, and much information.
-`EVERYDAY` (everyday.py) holds the kinds of samples that people bring.
+`EVERYDAY` (everyday.py) holds the kinds of samples that people bring. `CONDITIONAL` (conditional.py) holds samples
+with a third variable z, for estimators of I(x; y | z): "all", for estimators of I(x; y), leaves it out.
 """
 
 import difflib
 
 from ssl_mi.information.distributions import families as d
 from ssl_mi.information.distributions import transforms as t
+from ssl_mi.information.distributions.conditional import CONDITIONAL, ConditionalTask
 from ssl_mi.information.distributions.everyday import EVERYDAY, EVERYDAY_REPORT, EVERYDAY_TUNING
 from ssl_mi.information.distributions.task import Task
 
@@ -114,22 +116,23 @@ def _more() -> tuple[Task, ...]:
 
 BEYOND_NORMAL: tuple[Task, ...] = _beyond_normal()
 MORE: tuple[Task, ...] = _more()
-SUITES: dict[str, tuple[Task, ...]] = {
+SUITES: dict[str, tuple[Task, ...] | tuple[ConditionalTask, ...]] = {
     "beyond-normal": BEYOND_NORMAL,
     "bmi": BEYOND_NORMAL,
     "everyday": EVERYDAY,
     "everyday-tuning": EVERYDAY_TUNING,
     "everyday-report": EVERYDAY_REPORT,
     "more": MORE,
+    "conditional": CONDITIONAL,
     "all": BEYOND_NORMAL + MORE + EVERYDAY,
 }
 
 
-def find_task(name: str) -> Task:
+def find_task(name: str) -> Task | ConditionalTask:
     """The task of that name.
 
     Args:
-        name: of a task of the suite "all".
+        name: of a task of any suite.
 
     Raises:
         ValueError: for an unknown name; the message has the nearest ones.
@@ -138,7 +141,7 @@ def find_task(name: str) -> Task:
         >>> find_task("1v1-additive-0.1").name
         '1v1-additive-0.1'
     """
-    by_name = {task.name: task for task in SUITES["all"]}
+    by_name: dict[str, Task | ConditionalTask] = {task.name: task for suite in SUITES.values() for task in suite}
     if name not in by_name:
         near = difflib.get_close_matches(name, by_name, n=3, cutoff=0.3)
         raise ValueError(f"no task is called {name!r}; nearest: {', '.join(near) or 'none'}")

@@ -18,7 +18,9 @@ The rule:
     x or y labels                    the chain rule, by `mutual_information`: I(x; (y, z)) - I(x; z), or
                                      I(x; y) + I((x, y); z) - I(x; z) - I(y; z) where both are labels
 
-The test permutes y (its residual) among rows with nearly equal z, in cells of about 8 rows that are drawn anew.
+The test permutes y (its residual) among rows with nearly equal z, in cells of about 8 rows that are drawn anew. Rows
+that depend on each other cannot trade places one by one: with groups or blocks the residuals are re-paired as
+inference/dependence.py has it, which is right as far as they no longer depend on z.
 
 References:
     Frenzel & Pompe 2007, Phys. Rev. Lett. 99, 204101 (the alternative `conditional_ksg`).
@@ -40,7 +42,7 @@ from numpy.typing import ArrayLike
 from ssl_mi.information.core.caution import Caution, distinct
 from ssl_mi.information.core.containers import columns_of
 from ssl_mi.information.core.estimate import Estimate, Kind
-from ssl_mi.information.core.inputs import Categories, Variable, check_paired
+from ssl_mi.information.core.inputs import Categories, Variable, check_paired, take_rows
 from ssl_mi.information.core.linalg import normal_scores
 from ssl_mi.information.core.settings import check_seed, check_uncertainty, whole_number
 from ssl_mi.information.core.smoothing import Smoother
@@ -48,7 +50,7 @@ from ssl_mi.information.estimators.auto.pipeline import mutual_information
 from ssl_mi.information.estimators.auto.sides import read_side
 from ssl_mi.information.estimators.discrete import discrete_conditional_mi
 from ssl_mi.information.estimators.ksg import ksg_pointwise
-from ssl_mi.information.inference.dependence import Rows
+from ssl_mi.information.inference.dependence import Rows, read_rows
 from ssl_mi.information.inference.dependence_check import dependence_cautions
 from ssl_mi.information.inference.permutation import p_value
 from ssl_mi.information.inference.rank_test import Coded, RankTest, coded
@@ -80,6 +82,8 @@ def conditional_mutual_information(
     level: float = 0.95,
     permutations: int = 199,
     seed: int = 0,
+    groups: ArrayLike | None = None,
+    blocks: int | None = None,
 ) -> Estimate:
     """I(x; y | z) in nats: what x and y share beyond what both share with z, with an interval, a p-value and cautions.
 
@@ -96,13 +100,17 @@ def conditional_mutual_information(
         level: of the interval, between 0 and 1.
         permutations: B of the test; 0 leaves it out.
         seed: of everything that is drawn.
+        groups: [n], the source of each row, where rows share sources: intervals, splits and permutations keep sources
+            whole, and rows of one source are no neighbours.
+        blocks: rows are in the order of time, and independent when that many places apart: permutations are circular
+            shifts. Not with a z of labels, whose strata have no order.
 
     Returns:
         A point estimate, or a lower bound where `mutual_information` gives one; `settings` names what was chosen.
 
     Raises:
         ValueError: unpaired lengths, missing values, fewer than 100 rows, settings out of range, or labels in x or y
-            with a z of both kinds.
+            with a z of both kinds; groups and blocks as in `mutual_information`.
 
     References:
         Shah & Peters 2020, arXiv:1804.07203; Runge 2018, arXiv:1709.01447.
@@ -125,24 +133,28 @@ def conditional_mutual_information(
     check_paired(first, second, Variable(given.values, "z", ""))
     if first.n < FEWEST_ROWS:
         raise ValueError(f"x, y and z have n={first.n} rows: a regression on z needs {FEWEST_ROWS}; pass more rows")
+    rows = read_rows(first.n, groups, blocks)
+    if given.labels is not None and blocks is not None and blocks > 1:
+        raise ValueError(
+            "blocks with a z of labels: the rows of a label have no order in time; pass groups, or leave it out"
+        )
     smoother = Smoother(given.values, rng)
     left = [_without(side, smoother) for side in (first, second)]
     default = partial(mutual_information, k=k, learned=False, permutations=0, level=level, seed=seed)
     if given.labels is not None:
-        estimate = _of_strata(first, second, given.labels, default)
+        estimate = _of_strata(first, second, given.labels, default, groups)
     elif isinstance(first, Categories) or isinstance(second, Categories):
-        estimate = _of_chain(first, second, given, default)
+        estimate = _of_chain(first, second, given, partial(default, groups=groups, blocks=blocks))
     else:
-        estimate = _of_residuals(left[0], left[1], given.values, k, level, default, rng)
-    if permutations:
-        p = _local_test(left[0], left[1], given.values, permutations, rng)
-        estimate = replace(estimate, p_value=p, permutations=permutations)
-    cautions = (*estimate.warnings, *dependence_cautions(left[0], left[1]), *_many_given(given.values.shape[1]))
+        default = partial(default, groups=groups, blocks=blocks)
+        estimate = _of_residuals(left[0], left[1], given.values, k, level, default, rng, rows)
+    estimate = _tested(estimate, left, given.values, permutations, rows, rng)
+    cautions = (*estimate.warnings, *dependence_cautions(left[0], left[1], rows), *_many_given(given.values.shape[1]))
     return replace(
         estimate,
         dims=(_width(first), _width(second), given.values.shape[1]),
         estimator="conditional_mutual_information",
-        settings={"k": k, "seed": seed, **estimate.settings},
+        settings={"k": k, "seed": seed, **rows.settings, **estimate.settings},
         seconds=time.perf_counter() - started,
         warnings=distinct(cautions),
     )
@@ -202,7 +214,9 @@ def _many_given(dz: int) -> tuple[Caution, ...]:
 # ----------------------------------------------------------------------------------------------------- the value
 
 
-def _of_strata(first: Any, second: Any, labels: np.ndarray, default: partial[Estimate]) -> Estimate:
+def _of_strata(
+    first: Any, second: Any, labels: np.ndarray, default: partial[Estimate], groups: ArrayLike | None
+) -> Estimate:
     """Σ p(z) I(x; y | z) over the strata of z."""
     if isinstance(first, Categories) and isinstance(second, Categories):
         counted = discrete_conditional_mi(first.codes, second.codes, labels, correction="grassberger")
@@ -213,7 +227,8 @@ def _of_strata(first: Any, second: Any, labels: np.ndarray, default: partial[Est
         if len(rows) < STRATUM:
             small += len(rows)
         else:
-            found.append(default(_rows_of(first, rows), _rows_of(second, rows)))
+            of_rows = None if groups is None else take_rows(groups, rows)
+            found.append(default(_rows_of(first, rows), _rows_of(second, rows), groups=of_rows))
     if not found:
         raise ValueError(f"z has {labels.max() + 1} labels, none in {STRATUM} rows: merge labels, or pass more rows")
     warnings = [caution for estimate in found for caution in estimate.warnings]
@@ -290,13 +305,20 @@ def _of_chain(first: Any, second: Any, given: _Given, default: partial[Estimate]
 
 
 def _of_residuals(
-    x: Any, y: Any, z: np.ndarray, k: int, level: float, default: partial[Estimate], rng: np.random.Generator
+    x: Any,
+    y: Any,
+    z: np.ndarray,
+    k: int,
+    level: float,
+    default: partial[Estimate],
+    rng: np.random.Generator,
+    rows: Rows,
 ) -> Estimate:
     """I(r_x; r_y), and the interaction with z where one stands out."""
     from scipy.stats import norm
 
     estimate = default(x.values, y.values)
-    extra, se, columns = _interaction(x.values, y.values, z, k, rng)
+    extra, se, columns = _interaction(x.values, y.values, z, k, rng, rows)
     settings = {"chosen": f"residuals given z ({estimate.settings.get('chosen', estimate.estimator)})"}
     if extra == 0:
         return replace(estimate, settings=settings)
@@ -318,12 +340,13 @@ def _of_residuals(
 
 
 def _interaction(
-    x: np.ndarray, y: np.ndarray, z: np.ndarray, k: int, rng: np.random.Generator
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, k: int, rng: np.random.Generator, rows: Rows
 ) -> tuple[float, float, str]:
     """The interaction with the columns of z that show most: nats, standard error, and which; 0 where none is clear."""
-    rows = rng.permutation(len(x))[:INTERACTION_ROWS]
-    x, y, z = (normal_scores(side[rows], rng) for side in (x, y, z))
-    partners = [rng.permutation(len(x)) for _ in range(2)]
+    some = np.arange(len(x))[:INTERACTION_ROWS] if rows.lags else rng.permutation(len(x))[:INTERACTION_ROWS]
+    x, y, z = (normal_scores(side[some], rng) for side in (x, y, z))
+    rows = rows.take(some)
+    partners = [rows.derangement(rng) if rows.lags else rng.permutation(len(x)) for _ in range(2)]
     sets = [[column] for column in range(z.shape[1])] if z.shape[1] > 1 else []
     sets.append(list(range(z.shape[1])))
     best = (0.0, 0.0, "")
@@ -331,21 +354,45 @@ def _interaction(
         chosen = z[:, columns]
         if x.shape[1] + y.shape[1] + len(columns) > MOST_DIMS:
             continue
-        pointwise = _interacting(x, y, chosen, k)
-        permuted = [_interacting(x, y, chosen[order], k) for order in partners]
+        pointwise = _interacting(x, y, chosen, k, rows)
+        permuted = [_interacting(x, y, chosen[order], k, rows) for order in partners]
         excess = pointwise - np.mean(permuted, axis=0)
-        se = float(excess.std(ddof=1)) / math.sqrt(len(x))
+        se = math.sqrt(rows.variance_of_mean(excess))
         if excess.mean() > max(STANDS_OUT * se, best[0]):
             best = (float(excess.mean()), se, ", ".join(map(str, columns)))
     return best
 
 
-def _interacting(x: np.ndarray, y: np.ndarray, z: np.ndarray, k: int) -> np.ndarray:
+def _interacting(x: np.ndarray, y: np.ndarray, z: np.ndarray, k: int, rows: Rows) -> np.ndarray:
     """I(x; (y, z)) - I(x; z), row by row."""
-    return ksg_pointwise(x, np.concatenate([y, z], 1), k) - ksg_pointwise(x, z, k)
+    return ksg_pointwise(x, np.concatenate([y, z], 1), k, rows=rows) - ksg_pointwise(x, z, k, rows=rows)
 
 
 # ------------------------------------------------------------------------------------------------------ the test
+
+
+def _tested(
+    estimate: Estimate, left: list[Any], z: np.ndarray, permutations: int, rows: Rows, rng: np.random.Generator
+) -> Estimate:
+    """The estimate with a p-value, or with a caution where there is no test."""
+    if not permutations:
+        return estimate
+    if not rows.lags:
+        p = _local_test(left[0], left[1], z, permutations, rng)
+    elif any(isinstance(side, Categories) for side in left):
+        text = "no p-value: labels in x or y given z cannot be tested among rows that depend on each other"
+        return replace(estimate, warnings=(*estimate.warnings, Caution("no-conditional-test", text)))
+    else:
+        p = _residual_test(left[0], left[1], permutations, rows, rng)
+    return replace(estimate, p_value=p, permutations=permutations)
+
+
+def _residual_test(x: Any, y: Any, permutations: int, rows: Rows, rng: np.random.Generator) -> float:
+    """p of the rank test of each pair of columns, the largest counting, residuals re-paired as the rows allow."""
+    of_x, of_y = ([coded(column, rng) for column in _columns(side)] for side in (x, y))
+    test = RankTest(Rows(rows.n), permutations, 0)
+    observed = _largest(test, of_x, of_y, np.arange(rows.n))
+    return p_value(observed, [_largest(test, of_x, of_y, rows.derangement(rng)) for _ in range(permutations)])
 
 
 def _local_test(x: Any, y: Any, z: np.ndarray, permutations: int, rng: np.random.Generator) -> float:

@@ -90,9 +90,9 @@ def _neighbours(data: SplitData) -> np.ndarray:
     """KSG of some rows, row by row, float64 [n], nats; nothing where there are too many columns to look at."""
     rng = np.random.default_rng(0)
     # Without a fit there is nothing to hold rows back for; but those of a series must stay in one piece.
-    of_all, rows = (data.test, data.validation, data.fit), None
+    of_all, rows = [data.test, data.validation, data.fit], None
     if data.test_rows is not None:
-        of_all, rows = (data.test,), data.test_rows.take(np.arange(min(MOST_ROWS, data.test_rows.n)))
+        of_all, rows = [data.test], data.test_rows.take(np.arange(min(MOST_ROWS, data.test_rows.n)))
     x, y = (_scores(torch.cat(side), rng) for side in zip(*of_all, strict=True))
     if max(data.dims) > MAX_DIMS:
         if max(data.dims) > WIDEST_SCAN:

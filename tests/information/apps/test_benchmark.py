@@ -167,6 +167,16 @@ def test_an_estimator_of_ones_own_that_fails_is_named_with_its_first_reason(tmp_
     assert "my_failing:fails failed 2 times; first: IndexError: list index" in capsys.readouterr().err
 
 
+def test_estimators_are_held_to_the_samples_of_the_suite(capsys):
+    quick = ["--estimators", "conditional_mutual_information:permutations=0", "-n", "200", "--seeds", "1"]
+    assert main(["--suite", "conditional", "--match", "linear-1$", *quick]) == 0
+    assert "conditional-linear-1" in capsys.readouterr().out
+    assert main([*quick, "--match", "1v1-normal"]) == 2
+    assert "takes x, y and z, and 1v1-normal-0.75 has no z" in capsys.readouterr().err
+    assert main(["--suite", "conditional", "--estimators", "ksg"]) == 2
+    assert "ksg takes x and y, and conditional-linear-1 has a z" in capsys.readouterr().err
+
+
 def test_the_suites_of_the_help_are_those_there_are():
     assert set(benchmark.SUITES) == set(SUITES)
 

@@ -8,6 +8,7 @@ import pytest
 
 from ssl_mi.information import conditional_mutual_information, discrete_conditional_mi, mutual_information
 from ssl_mi.information.core.smoothing import Smoother
+from ssl_mi.information.distributions.suites import CONDITIONAL
 from ssl_mi.information.estimators.conditional import CELL, _cells
 
 RHO = 0.6
@@ -91,6 +92,49 @@ def test_what_cannot_be_conditioned_on_is_named(arguments, message):
         conditional_mutual_information(*arguments)
 
 
+def autoregressive(rng, n, phi=0.95):
+    noise = rng.standard_normal(n)
+    values = np.empty(n)
+    values[0] = noise[0]
+    for t in range(1, n):
+        values[t] = phi * values[t - 1] + math.sqrt(1 - phi**2) * noise[t]
+    return values
+
+
+@pytest.mark.parametrize("kind", ["blocks", "groups"])
+def test_rows_that_depend_on_each_other_are_re_paired_together(kind):
+    n, p = 320, {True: [], False: []}
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        if kind == "blocks":
+            z, a, b = (autoregressive(rng, n) for _ in "zab")
+            known = {"blocks": 32}
+        else:
+            source = np.arange(n) // 8
+            z, a, b = (rng.standard_normal(n // 8)[source] + 0.3 * rng.standard_normal(n) for _ in "zab")
+            known = {"groups": source}
+        for told in (True, False):
+            settings = known if told else {}
+            p[told].append(
+                conditional_mutual_information(z + a, b - z, z, permutations=19, **settings).p_value,
+            )
+    rejected = {told: sum(value <= 0.05 for value in values) for told, values in p.items()}
+    assert rejected[True] <= 2  # of 8, at a level of .05: more has a chance of .6%
+    assert rejected[False] >= 4
+    shared = conditional_mutual_information(z + a, a - z, z, permutations=19, **known)
+    assert shared.p_value == 0.05
+    assert shared.settings[kind] == (32 if kind == "blocks" else 40)
+
+
+@pytest.mark.parametrize("task", CONDITIONAL[4::5], ids=lambda task: task.name)
+def test_the_conditional_suite_is_estimated(task):
+    # Of each shape, with dependence beyond z and without, the widest z.
+    x, y, z = task.sample(2000, np.random.default_rng(0))
+    estimate = conditional_mutual_information(x, y, z, permutations=99)
+    assert estimate.value == pytest.approx(task.mi, abs=0.06)
+    assert (estimate.p_value <= 0.01) == (task.mi > 0)
+
+
 def test_many_columns_of_z_are_named():
     rng = np.random.default_rng(0)
     estimate = conditional_mutual_information(
@@ -135,6 +179,11 @@ def test_the_same_on_the_command_line(tmp_path, monkeypatch, capsys):
         assert told["given"]["shape"][0] == 300
     assert main(["estimate", "t.csv", *columns, "--given-columns", "z", "--permutations", "19"]) == 0
     assert capsys.readouterr().out.startswith("I(x; y | z)")
-    for wrong in (["--given-columns", "z"], [*columns, "--given", "z.npy", "--blocks", "3"]):
+    asked = [*columns, "--given-columns", "z", "--permutations", "19", "--blocks", "5", "--json"]
+    assert main(["estimate", "t.csv", *asked]) == 0
+    told = json.loads(capsys.readouterr().out)
+    expected = conditional_mutual_information(x, y, z, permutations=19, blocks=5)
+    assert (told["value"], told["p_value"]) == (expected.value, expected.p_value)
+    for wrong in (["--given-columns", "z"], [*columns, "--given", "z.npy", "--symbols", "x"]):
         with pytest.raises(SystemExit):
             main(["estimate", "t.csv", *wrong])

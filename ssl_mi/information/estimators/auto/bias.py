@@ -6,10 +6,10 @@ q times the one before, what is missing at k is
     G = d1 / (q - 1),     q = d2 / d1
 
 KSG has other biases, which are smaller and of either sign, and G is more than what is missing. Two things are therefore
-measured. Twins are Gaussian samples whose mutual information is known, with the covariance of the rows: b_twin is their
-bias, and G_twin what their steps show.
+measured. Twins are samples whose mutual information is known (twins.py): Gaussian ones with the covariance of the rows,
+or t ones where tails go together. b_twin is their bias, and G_twin what their steps show.
 
-    bias = b_twin G / G_twin                where G <= G_twin: rows that are like Gaussians, or need less
+    bias = b_twin G / G_twin                where G <= G_twin: rows that are like their twins, or need less
     bias = b_twin - (G - G_twin) / 2        where G > G_twin: rows that share what their covariance does not show;
                                             b_twin in 1 + 1 dimensions, where as much was missing as not
 
@@ -31,6 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_mi.information.core.linalg import normal_scores
+from ssl_mi.information.estimators.auto.twins import Twin, heavy_tailed
 from ssl_mi.information.estimators.ksg import ksg_pointwise
 from ssl_mi.information.inference.dependence import Rows
 from ssl_mi.information.inference.neighbour_check import FACTOR
@@ -109,9 +110,9 @@ def variance(pointwise: np.ndarray, dims: int, rows: Rows | None = None) -> floa
 def bias_of(u: np.ndarray, v: np.ndarray, k: int, values: OverK, seed: int, rows: Rows | None = None) -> Bias:
     """The bias of KSG on u [n, r] and v [n, s], whose own estimates are `values`."""
     value = float(values.at_k.mean())
-    covariance, r = _twin_covariance(u, v, value, seed)
-    twins = _twins(covariance, r, len(u), k, seed)
-    twin, count = twins.mean(0), len(twins)
+    like = _twin_of(u, v, value, seed)
+    twins = _twins(like, len(u), k, seed)
+    twin, count, dims = twins.mean(0), len(twins), len(like.covariance)
     expected, step = _missing(*_steps(twin)), _steps(twin)[0]
     error = np.sqrt(variance(values.at_more - values.at_k, 0, rows) + (twins[:, 0] - twins[:, 1]).var(ddof=1) / count)
     first, second = _steps(values.means)
@@ -121,11 +122,11 @@ def bias_of(u: np.ndarray, v: np.ndarray, k: int, values: OverK, seed: int, rows
     extra = min(SHARE * max(0.0, _missing(first - error, second) - expected), MOST * abs(value))
     # Nothing is added where 4 k neighbours are more than are alike (small clusters), for the steps show no law there,
     # nor in 1 + 1 dimensions, where little is missing.
-    added = 0.0 if second < first / 2 or len(covariance) == 2 else extra
+    added = 0.0 if second < first / 2 or dims == 2 else extra
     added_at_more = added + SHARE * max(0.0, first - error - step) if added else 0.0
     known = scale * twin
     spread = scale**2 * twins[:, 0].var(ddof=1) / count
-    floor = SYSTEMATIC * abs(value) if len(covariance) > 2 else 0.0
+    floor = SYSTEMATIC * abs(value) if dims > 2 else 0.0
     doubt = max(extra + (1.25 - scale) * abs(float(known[0])), floor)
     return Bias(float(known[0]) - added, float(known[1]) - added_at_more, float(spread), doubt)
 
@@ -140,39 +141,34 @@ def _missing(first: float, second: float) -> float:
     return first**2 / max(second - first, FLATTEST * first) if first > 0 else 0.0
 
 
-def _twin_covariance(u: np.ndarray, v: np.ndarray, nats: float, seed: int) -> tuple[np.ndarray, int]:
-    """Covariance of the twins and how many of its columns are u's."""
+def _twin_of(u: np.ndarray, v: np.ndarray, nats: float, seed: int) -> Twin:
+    """A distribution like that of the rows: their covariance and tails, or as many dimensions as they fill."""
     r, s = local_dimension(u, seed), local_dimension(v, seed)
     if (r, s) == (u.shape[1], v.shape[1]):
-        return np.cov(np.concatenate([u, v], 1).T), r
+        both = np.concatenate([u, v], 1)
+        heavy = heavy_tailed(both, r) if r + s > 2 else None
+        return heavy or Twin(np.cov(both.T), r)
     pairs = min(r, s)
     rho = np.sqrt(-np.expm1(-2 * max(nats, 0.0) / pairs))
     covariance = np.eye(r + s)
     each = np.arange(pairs)
     covariance[each, r + each] = covariance[r + each, each] = min(rho, 0.9999)
-    return covariance, r
+    return Twin(covariance, r)
 
 
-def _twins(covariance: np.ndarray, r: int, n: int, k: int, seed: int) -> np.ndarray:
-    """E KSG - I of n rows of Gaussians with that covariance, at k, 4 k and 16 k neighbours: [twins, 3], nats.
+def _twins(like: Twin, n: int, k: int, seed: int) -> np.ndarray:
+    """E KSG - I of n rows of that distribution, at k, 4 k and 16 k neighbours: [twins, 3], nats.
 
     KSG and the exact log density ratio are averaged over the same rows, so most of the sampling noise cancels.
     """
-    scale, axes = np.linalg.eigh(covariance)
-    root = axes * np.sqrt(np.maximum(scale, 1e-9))
-    covariance = root @ root.T
-    apart = covariance.copy()
-    apart[:r, r:] = apart[r:, :r] = 0.0
-    difference = np.linalg.inv(covariance) - np.linalg.inv(apart)
-    constant = (np.linalg.slogdet(apart)[1] - np.linalg.slogdet(covariance)[1]) / 2
+    r, dims = like.r, len(like.covariance)
     rng = np.random.default_rng(seed)
     size, found = min(n, TWIN_ROWS), []
-    for _ in range(int(np.clip(ROWS_OF_TWINS // size, FEWEST_TWINS, TWINS.get(len(root), MANY_TWINS)))):
-        z = rng.standard_normal((size, len(root))) @ root.T
-        log_ratio = constant - ((z @ difference) * z).sum(1) / 2
+    for _ in range(int(np.clip(ROWS_OF_TWINS // size, FEWEST_TWINS, TWINS.get(dims, MANY_TWINS)))):
+        z = like.sample(size, rng)
         w = normal_scores(z)  # as the rows themselves were
         twin = ksg_over_k(np.ascontiguousarray(w[:, :r]), np.ascontiguousarray(w[:, r:]), k)
-        found.append(twin.means - log_ratio.mean())
+        found.append(twin.means - like.log_ratio(z).mean())
     twins = np.array(found)
     first, second = _steps(twins.mean(0))
     exponent = np.clip(np.log(max(second / first, 1.0)) / np.log(FACTOR), 0.2, 1.0) if first > 0 else 1.0

@@ -26,6 +26,7 @@ FEWEST_WAVES = 8  # over the range; neighbours follow longer ones
 SMALLEST_SHARE = 0.05  # of the variance of y, that is worth a candidate
 CHANCE = 1e-4  # of any wave at all, where x and y share nothing
 REACH = 4.0  # interquartile ranges from the median; rows further out are not looked at
+CONTINUOUS = 0.9  # of the rows, that differ; on a grid, long waves look like short ones
 REFINED = 33  # frequencies between two of the transform
 
 
@@ -93,6 +94,8 @@ def _powers(raw: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """P of each column of raw, each of scores and each frequency: [d, d', BINS FINER / 8]; 0 where waves are long."""
     powers = np.zeros((raw.shape[1], scores.shape[1], FINER * BINS // 8))
     for column in range(raw.shape[1]):
+        if len(np.unique(raw[:, column])) < CONTINUOUS * len(raw):
+            continue
         inside, start, width = _range(raw[:, column])
         bins = np.minimum(((raw[inside, column] - start) / width * BINS).astype(np.int64), BINS - 1)
         for other in range(scores.shape[1]):
