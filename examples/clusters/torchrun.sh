@@ -4,6 +4,6 @@
 # After a failure torchrun starts the processes again (RESTARTS times); they go on from the newest checkpoint.
 set -euo pipefail
 torchrun --nnodes="$NODES" --nproc-per-node="$GPUS" --max-restarts="${RESTARTS:-3}" \
-  --rdzv-backend=c10d --rdzv-endpoint="$HEAD:29500" --rdzv-id="$RUN" \
+  --rdzv-backend=c10d --rdzv-endpoint="$HEAD:${PORT:-29500}" --rdzv-id="$RUN" \
   -m ssl_mi train data=image_folder "data.root=$DATA" trainer=ddp \
   trainer.num_nodes="$NODES" trainer.devices="$GPUS" "$@"

@@ -52,6 +52,7 @@ class Run:
         from ssl_mi.app.continued_logs import build_loggers
         from ssl_mi.callbacks.checkpoints import finish_after_resume, write_whole
         from ssl_mi.callbacks.continued_log import ContinuedLog
+        from ssl_mi.callbacks.handed_back import HandedBack
         from ssl_mi.callbacks.history import History
         from ssl_mi.callbacks.loggers import Hyperparameters, as_loggers
         from ssl_mi.callbacks.progress import progress_bar
@@ -67,8 +68,10 @@ class Run:
         checkpoint = build(cfg, "checkpoint")
         self.stop = StopOnSignal(getattr(checkpoint, "dirpath", None) or self.folder / resuming.CHECKPOINTS)
         self.log = ContinuedLog(self.folder, *self._earlier())
+        self.handed_back = HandedBack(self.folder)
         parts = [self.stop.first, *self.schedules, announce, self.log, Hyperparameters(config), self.provenance]
         parts += [self.history, self.health, self.evaluate, *self._changed_optimizer(), self.stop, checkpoint, bar]
+        parts.append(self.handed_back)
         self.trainer: Any = instantiate(
             cfg.trainer,
             callbacks=[part for part in parts if part is not None],
@@ -97,12 +100,21 @@ class Run:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
+        from ssl_mi.data.sampler import check_batch_size
+
         sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
         if sweep and self.trainer.world_size > 1:
             raise ValueError(
                 "a sweep (-m) runs its jobs in one process and cannot start several processes for each: use "
                 "trainer.devices=1, or start the runs one by one"
             )
+        if getattr(self.trainer.strategy, "_start_method", None) in ("spawn", "forkserver"):
+            raise ValueError(
+                f"trainer.strategy={self.cfg.trainer.strategy} would give the run to its processes by pickle, which "
+                "its parts do not allow: use ddp, or ddp_notebook in a notebook"
+            )
+        if hasattr(self.data, "batch_size"):  # before the processes wait for each other
+            check_batch_size(self.data.batch_size, world=self.trainer.world_size)
 
     def facts(self) -> dict[str, Any]:
         """What counts, before a run."""
@@ -166,6 +178,15 @@ class Run:
         if self.resumed is not None:
             self.resumed.checkpoint = {}  # Lightning reads it again: two of them would double the memory
         self.trainer.fit(self.module, self.data, ckpt_path=path, weights_only=True)
+        self._take_what_other_processes_measured()
+
+    def _take_what_other_processes_measured(self) -> None:
+        from ssl_mi.callbacks.handed_back import in_other_processes
+
+        if in_other_processes(self.trainer):
+            self.handed_back.take(self.trainer)
+            self.data.setup("fit")
+            self.started = True
 
     @contextmanager
     def reported(self) -> Iterator[None]:

@@ -18,6 +18,10 @@ from ssl_mi.app.resuming import candidates, holds_a_run, run_of
 # Torch and Lightning are imported where they are used: --help and a misspelt key answer at once.
 
 
+LARGEST_SIDE = 10_000  # of an image, in pixels
+SHARDING = ("fsdp", "deepspeed", "model_parallel", "xla_fsdp")  # strategies that leave no process the whole network
+
+
 def run_stamp() -> str:
     """The name of a run's folder, the same in every process of a run: the scheduler's job, or the time.
 
@@ -111,6 +115,7 @@ def check(cfg: DictConfig) -> None:
             f"trainer.precision={cfg.trainer.precision}: weights are kept in float32; "
             "use 32-true, or bf16-mixed or 16-mixed for speed on a GPU"
         )
+    check_sizes(cfg)
     check_device(cfg.trainer)
     if cfg.get("memory_check", "off") not in ("stop", "warn", "off", False):  # YAML reads a bare off as false
         raise ValueError(f"memory_check={cfg.memory_check}: choose stop, warn or off")
@@ -118,11 +123,24 @@ def check(cfg: DictConfig) -> None:
         raise ValueError(f"resume_changes={cfg.resume_changes}: give a list of keys, [{cfg.resume_changes}], or allow")
 
 
+def check_sizes(cfg: DictConfig) -> None:
+    """Raise ValueError for an image that no memory holds."""
+    for key in ("data.size", "augmentation.size"):
+        side = OmegaConf.select(cfg, key)
+        if isinstance(side, int) and not 1 <= side <= LARGEST_SIDE:
+            raise ValueError(f"{key}={side}: the side of an image, from 1 to {LARGEST_SIDE} pixels")
+
+
 def check_device(trainer: DictConfig) -> None:
     """Raise ValueError for an accelerator that is not there, or a precision that it does not have."""
     import torch
 
     wanted, devices = str(trainer.accelerator), trainer.devices
+    if str(trainer.strategy).startswith(SHARDING):
+        raise ValueError(
+            f"trainer.strategy={trainer.strategy} divides the weights among processes, and teachers, evaluations and "
+            "checkpoints here need them whole: use trainer=ddp, with trainer.precision=bf16-mixed where memory is short"
+        )
     cuda = torch.cuda.is_available()
     if wanted in ("gpu", "cuda") and not cuda and not (wanted == "gpu" and torch.backends.mps.is_available()):
         raise ValueError(

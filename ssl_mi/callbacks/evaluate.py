@@ -59,6 +59,8 @@ class Evaluate(pl.Callback):
                     f"evaluation.evaluations.{name} is a {type(evaluation).__name__}: make it a subclass of "
                     "ssl_mi.evaluation.context.Evaluation"
                 )
+        for name, evaluation in evaluations.items():
+            _check_counts(f"evaluation.evaluations.{name}", evaluation)
         self.evaluations = [e for e in evaluations.values() if e is not None]
         self.every_n_epochs = every_n_epochs
         self.folder = Path(folder)
@@ -244,6 +246,14 @@ class FinalMeasurements:
         """All is measured, and in the report."""
         if world()[0] == 0:
             (folder / FINAL).unlink(missing_ok=True)
+
+
+def _check_counts(key: str, evaluation: Evaluation | None) -> None:
+    """Raise ValueError for samples or neighbours that are fewer than one."""
+    for name in ("limit", "probe_limit", "k"):
+        count = getattr(evaluation, name, None)
+        if isinstance(count, int) and count < 1:
+            raise ValueError(f"{key}.{name}={count}: use 1 or more")
 
 
 def _data(trainer: pl.Trainer) -> EvaluationData:

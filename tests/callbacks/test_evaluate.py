@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from ssl_mi.callbacks.evaluate import Evaluate
 from ssl_mi.callbacks.history import History
 from ssl_mi.evaluation.context import Evaluation, Plot
+from ssl_mi.evaluation.geometry import Geometry
 from ssl_mi.evaluation.mutual_information import MutualInformation
 from ssl_mi.evaluation.probe_protocols import KNNSweep
 from ssl_mi.evaluation.probes import KNN, LinearProbe
@@ -329,3 +330,9 @@ def test_an_evaluation_leaves_the_next_step_as_it_would_have_been(tmp_path):
     assert len(evaluate.rows) > 2
     assert before.seen[:4] == after.seen[:4]
     assert all(torch.equal(before.seen[4][key], after.seen[4][key]) for key in before.seen[4])
+
+
+@pytest.mark.parametrize("part", [KNN(limit=-1), KNN(k=0), Geometry(limit=0)])
+def test_a_number_of_samples_below_one_is_named_before_the_run(part, tmp_path):
+    with pytest.raises(ValueError, match=r"evaluation\.evaluations\.mine\.(limit|k)=(-1|0): use 1 or more"):
+        Evaluate({"mine": part}, 1, tmp_path)
