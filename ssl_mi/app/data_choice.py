@@ -15,6 +15,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ssl_mi.app.composition import quoted
+from ssl_mi.app.paths import conf_dir
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,18 @@ def with_data_defaults(overrides: Sequence[str]) -> list[str]:
 
     Args:
         overrides: As they were written.
+
+    Raises:
+        ValueError: If the experiment's networks cannot see the data.
     """
     told = dict(text.lstrip("+~").partition("=")[::2] for text in overrides)
+    if told.get("data") in PAIRS and not told.get("experiment", "pairs/").startswith("pairs/"):
+        name = told["experiment"]
+        if (conf_dir() / "experiment" / f"{name}.yaml").is_file():
+            raise ValueError(
+                f"experiment={name} is of images and data={told['data']} is not: leave the experiment out, and choose "
+                "the loss by objective=..., or take an experiment of pairs/"
+            )
     if told.get("data") in PAIRS and "experiment" not in told:
         # Views, encoders and towers of images fit none of these: without an experiment the kind's own is meant.
         one_table = told["data"] == "arrays" and told.get("data.y", "null") == "null"
