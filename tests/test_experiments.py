@@ -22,6 +22,9 @@ FEW_PAIRS = [
 ]
 
 
+PAIRS = [*FEW_PAIRS[5:8], "data.batch_size=32", "data.limit=96"]  # of measurements: the generated example
+
+
 # What a recipe wires together counts here, not how wide it is.
 NARROW = {"dims": 24, "hidden": 24, "depth": 1, "width": 32, "prototypes": 24, "size": 256, "queue": 64}
 
@@ -42,10 +45,10 @@ def shrink(node):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_trains_two_steps_on_a_few_images(configure, name):
     # The experiment comes first, then what makes it tiny, as a user would shorten it.
-    known = name.startswith("known/")
-    shortened = [*NO_EVALUATION, "trainer.max_steps=2", "schedule.warmup_epochs=0", *(FEW_PAIRS if known else [])]
+    own = next((few for kind, few in {"known/": FEW_PAIRS, "pairs/": PAIRS}.items() if name.startswith(kind)), None)
+    shortened = [*NO_EVALUATION, "trainer.max_steps=2", "schedule.warmup_epochs=0", *(own or [])]
     shortened += VIT if name == "mae_cifar" else []  # it takes no other
-    cfg = configure(f"experiment={name}", *shortened, tiny=not known)
+    cfg = configure(f"experiment={name}", *shortened, tiny=own is None)
     check_arguments(cfg)
     for part in (cfg.towers, cfg.objective):
         shrink(part)

@@ -14,7 +14,10 @@ FILES = sorted((ROOT / "ssl_mi").rglob("*.py"))
 LONGEST, LONG = 50, 40  # code lines: none above the first, at most 1% above the second
 PACKAGES = [
     "ssl_mi",
-    *(f"ssl_mi.{room}" for room in ("objectives", "networks", "data", "data.known", "evaluation", "callbacks")),
+    *(
+        f"ssl_mi.{room}"
+        for room in ("objectives", "networks", "data", "data.known", "data.pairs", "evaluation", "callbacks")
+    ),
     "ssl_mi.information",
     *(f"ssl_mi.information.{room}" for room in ("projections", "distributions", "inference")),
     "ssl_mi.information.variational.bounds",

@@ -15,11 +15,13 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ssl_mi.app.composition import quoted
+from ssl_mi.app.paths import conf_dir
 
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
-PAIRS = ("arrays", "image_pairs", "image_text", "series")  # data whose views and networks are those of experiment/pairs
+# Data whose views and networks are those of experiment/pairs, and the key that names their files.
+PAIRS = {"arrays": "data.x", "image_pairs": "data.x", "image_text": "data.table", "series": "data.x"}
 SIZES = (224, 192, 160, 128, 96, 64, 48, 32)  # of views, for images of many sizes
 LARGE = 96  # pixels: from here on a network starts with a large stride
 
@@ -32,12 +34,25 @@ def with_data_defaults(overrides: Sequence[str]) -> list[str]:
 
     Args:
         overrides: As they were written.
+
+    Raises:
+        ValueError: If the experiment's networks cannot see the data.
     """
     told = dict(text.lstrip("+~").partition("=")[::2] for text in overrides)
+    if told.get("data") in PAIRS and not told.get("experiment", "pairs/").startswith("pairs/"):
+        name = told["experiment"]
+        if (conf_dir() / "experiment" / f"{name}.yaml").is_file():
+            raise ValueError(
+                f"experiment={name} is of images and data={told['data']} is not: leave the experiment out, and choose "
+                "the loss by objective=..., or take an experiment of pairs/"
+            )
     if told.get("data") in PAIRS and "experiment" not in told:
         # Views, encoders and towers of images fit none of these: without an experiment the kind's own is meant.
         one_table = told["data"] == "arrays" and told.get("data.y", "null") == "null"
-        return [f"experiment=pairs/{'table' if one_table else told['data']}", *overrides]
+        chosen = f"experiment=pairs/{'table' if one_table else told['data']}"
+        # The experiment has an example, which whoever names no files has not asked for.
+        files = PAIRS[told["data"]]
+        return [chosen, *([] if files in told else [f"{files}='???'"]), *overrides]
     if told.get("data") != "image_folder" or "experiment" in told:
         return list(overrides)
     added = []

@@ -23,7 +23,7 @@ from ssl_mi.callbacks.loggers import log_measurements, log_pictures, log_table, 
 from ssl_mi.distributed import gather_objects, world
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Plot
 from ssl_mi.evaluation.contracts import EvaluationData
-from ssl_mi.evaluation.measurement import Measurement, write_csv
+from ssl_mi.evaluation.measurement import Measurement, write_csv, write_table
 from ssl_mi.evaluation.wide import reduced_pixels
 from ssl_mi.report.tables import short_table
 
@@ -165,6 +165,8 @@ class Evaluate(pl.Callback):
                 with threadpool_limits(1, user_api="blas"):
                     found = list(evaluation.compute(context))
                 self.rows += found
+                if encoder == "trained":
+                    self._write_tables(evaluation)
                 self._write()  # an evaluation that fails loses nothing of those before it
                 if context.final and encoder != "pixels":  # whose rows get their note later
                     self._final.add(part, found, trainer.global_step, self.folder)
@@ -179,6 +181,13 @@ class Evaluate(pl.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in {row.evaluation for row in self.rows}:
             write_csv(self.folder / f"{name}.csv", [row for row in self.rows if row.evaluation == name])
+
+    def _write_tables(self, evaluation: Evaluation) -> None:
+        """What the evaluation lists beside its measurements, as NAME.csv."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, lines in evaluation.tables().items():
+            if lines:
+                write_table(self.folder / f"{name}.csv", lines)
 
     def explained(self) -> dict[str, dict[str, str]]:
         """metric -> what its evaluation says of it: "short", "better", "meaning"."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,15 @@ def write_csv(path: Path, rows: Sequence[Measurement]) -> None:
     writer = csv.DictWriter(text, [f.name for f in fields(Measurement)])
     writer.writeheader()
     writer.writerows(row.as_dict() | {"parts": _words(row.parts)} for row in rows)
+    atomic.write(path, text.getvalue())
+
+
+def write_table(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """One line or more, all with the same keys, with a header, replacing the file in one step."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(lines[0]))
+    writer.writeheader()
+    writer.writerows(lines)
     atomic.write(path, text.getvalue())
 
 

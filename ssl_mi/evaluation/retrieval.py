@@ -78,10 +78,10 @@ class Retrieval(Evaluation):
 
     def compute(self, context: EvaluationContext) -> list[Measurement]:
         """Recall both ways at each k."""
-        z = context.pairs(context.split, self.limit).z
-        n = len(z[0])
+        first, second = context.pairs(context.split, self.limit).z
+        n = len(first)
         found = []
-        for way, x, y in (("x_to_y", *z), ("y_to_x", *reversed(z))):
+        for way, x, y in (("x_to_y", first, second), ("y_to_x", second, first)):
             for k in self.ks:
                 hits = recall_at(x, y, k)
                 low, high = wilson(float(hits.mean()), n)

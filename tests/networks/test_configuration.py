@@ -7,6 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from ssl_mi.networks import ConvNet1d, TableMLP
 from ssl_mi.networks.coupling import CouplingEncoder
 from ssl_mi.networks.encoders import ConvNet, MLPEncoder, ResNet, TorchvisionEncoder
 from ssl_mi.networks.teacher import EMA
@@ -20,7 +21,7 @@ CONF = Path(__file__).parents[2] / "conf"
 
 def composed(*overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(overrides=["+data.size=32", *overrides])
+        return compose(overrides=["+data.size=32", "+data.x_dim=9", "+data.channels=3", *overrides])
 
 
 def options(group):
@@ -29,12 +30,14 @@ def options(group):
 
 ENCODERS = {
     "convnet": (ConvNet, 256),
+    "convnet1d": (ConvNet1d, 128),
     "coupling": (CouplingEncoder, 3072),
     "mlp": (MLPEncoder, 256),
     "resnet18": (ResNet, 512),
     "resnet18_imagenet": (ResNet, 512),
     "resnet34": (ResNet, 512),
     "resnet50": (ResNet, 2048),
+    "table_mlp": (TableMLP, 128),
     "text": (TextEncoder, 128),
     "timm": (TimmEncoder, 512),
     "torchvision": (TorchvisionEncoder, 1024),

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
 
-from ssl_mi.data.known.sprites import Sprites
 from ssl_mi.data.pairs import images as files
 from ssl_mi.data.pairs.blocks import Blocks
 from ssl_mi.data.pairs.images import Reading
@@ -20,8 +22,9 @@ from ssl_mi.data.sets import SampleSet
 
 log = logging.getLogger(__name__)
 
-EXAMPLE, EXAMPLES = "example", 2400
+EXAMPLE = "example"
 FOLDER = "folder"
+_SIDE = 24  # pixels of the example's images
 
 
 class _Listed(NamedTuple):
@@ -42,7 +45,7 @@ class ImagePairData(PairedData):
     without a partner are named and left out.
 
     Args:
-        x: A folder; or a column of `table`; or "example": 2,400 pairs of drawn shapes.
+        x: A folder; or a column of `table`; or "example": scikit-learn's 1,797 digits, each in two stains.
         augmentation: The views: an `ImageView` of block 0 and one of block 1.
         batch_size: Pairs per step, over all processes.
         size: Side of a view, in pixels; "auto" in a configuration.
@@ -98,14 +101,14 @@ class ImagePairData(PairedData):
     def survey(self) -> dict[str, Any]:
         """The size of the views."""
         if self.x == EXAMPLE:
-            return {"size": 32}
+            return {"size": _SIDE}
         found = self._listed()
         return {"size": min(files.suitable_size(found.x), files.suitable_size(found.y))}
 
     def load(self) -> tuple[SampleSet, np.ndarray | None]:
         """Both images of each pair, decoded where they fit into memory."""
         if self.x == EXAMPLE:
-            return self._example(), None
+            return _two_stains(), None
         found = self._listed()
         if self.unmatched:
             log.warning(
@@ -121,13 +124,6 @@ class ImagePairData(PairedData):
         of = Blocks(blocks, [found.names[i] for i in rows.tolist()])
         groups = None if found.groups is None else found.groups[rows.numpy()]
         return SampleSet(found.name, of, None if codes is None else codes[rows], classes, skipped=skipped), groups
-
-    def _example(self) -> SampleSet:
-        known = Sprites(["shape", "size"], int(self.size) if self.size != "auto" else 32)
-        some = files.drawn(known, EXAMPLES, seed=0)
-        names = [f"drawn {i}" for i in range(EXAMPLES)]
-        blocks = Blocks(files.example_images(some.views), names)
-        return SampleSet("the example (drawn shapes)", blocks, some.labels, some.class_names)
 
     def _listed(self) -> _Listed:
         return self._of_folders() if self.table is None else self._of_table(self.table)
@@ -180,3 +176,30 @@ class ImagePairData(PairedData):
     def report(self) -> dict[str, Any]:
         """As of any pairs, with the images that have no partner."""
         return {**super().report(), "unmatched": len(self.unmatched)}
+
+
+def _two_stains() -> SampleSet:
+    """scikit-learn's 1,797 digits: one image is the digit, the other its outline, each with colours, place and noise of
+    its own."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    rng = np.random.default_rng(20807)
+    ink = torch.from_numpy(digits.images).float()[:, None] / 16
+    ink = interpolate(ink, (16, 16), mode="bilinear")
+    ink = torch.nn.functional.pad(ink, [4, 4, 4, 4])
+    outline = ((ink.roll(1, 2) - ink.roll(-1, 2)).square() + (ink.roll(1, 3) - ink.roll(-1, 3)).square()).sqrt()
+    blocks = files.example_images([_stained(shape.clamp(0, 1), rng) for shape in (ink, outline)])
+    names = [f"digit {i}" for i in range(len(ink))]
+    labels = torch.from_numpy(digits.target).long()
+    return SampleSet("the example (digits in two stains)", Blocks(blocks, names), labels, tuple("0123456789"))
+
+
+def _stained(shape: Tensor, rng: np.random.Generator) -> Tensor:
+    """Shapes `[n, 1, s, s]` in [0, 1] -> uint8 `[n, 3, s, s]`: moved by up to 3 pixels, in two colours, with noise."""
+    moves = rng.integers(-3, 4, (len(shape), 2)).tolist()
+    moved = torch.stack([one.roll(move, (1, 2)) for one, move in zip(shape, moves, strict=True)])
+    colours = torch.from_numpy(rng.uniform(0, 1, (2, len(shape), 3, 1, 1))).float()
+    paper, stain = 0.5 + 0.5 * colours[0], 0.5 * colours[1]
+    noise = torch.from_numpy(rng.standard_normal(tuple(shape.shape))).float()
+    return ((paper * (1 - moved) + stain * moved + 0.05 * noise).clamp(0, 1) * 255).byte()

@@ -125,6 +125,7 @@ class ImageTextData(PairedData):
     def _example(self) -> tuple[SampleSet, None]:
         known = Caption(["shape", "size", "colour"], int(self.size) if self.size != "auto" else 32)
         pictures, tokens = (some := files.drawn(known, EXAMPLES, seed=0)).views
+        assert known.words is not None
         texts = known.words.texts(tokens)
         blocks = Blocks(
             [*files.example_images([pictures]), TextBlock(texts)], [f"drawn {i}" for i in range(len(texts))]

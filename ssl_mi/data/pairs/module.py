@@ -147,12 +147,13 @@ class PairedData(DataModule):
     def _rows(self, whole: SampleSet, groups: np.ndarray | None) -> dict[str, Tensor]:
         """The rows of each split, each in a seeded order that spreads classes evenly."""
         n = len(whole)
-        wanted = {"test": round(self.test_fraction * n), "val": round(self.val_fraction * n)}
+        fractions = {"test": self.test_fraction, "val": self.val_fraction}
+        wanted = {name: max(1, round(share * n)) if share else 0 for name, share in fractions.items()}
         if groups is None:
             order = stratified_order(whole.labels, n, [self.seed, SPLITS["val"]])
             test, val = wanted["test"], wanted["test"] + wanted["val"]
             return {"train": order[val:], "val": order[test:val], "test": order[:test]}
-        split_of = self._split_groups(whole.name, groups, wanted)
+        split_of = self._split_groups(whole, groups, wanted)
         rows = {}
         for number, name in enumerate(("train", "val", "test")):
             some = torch.from_numpy(np.flatnonzero(split_of == number))
@@ -160,17 +161,20 @@ class PairedData(DataModule):
             rows[name] = some[stratified_order(labels, len(some), [self.seed, number])]
         return rows
 
-    def _split_groups(self, name: str, groups: np.ndarray, wanted: Mapping[str, int]) -> np.ndarray:
-        """The split of each row, 0 to 2: whole groups, in a seeded order, until a split has as many rows as wanted."""
-        found, of = np.unique(groups, return_inverse=True)
+    def _split_groups(self, whole: SampleSet, groups: np.ndarray, wanted: Mapping[str, int]) -> np.ndarray:
+        """The split of each row, 0 to 2: whole groups, in a seeded order that spreads their classes (that of a group's
+        first row), until a split has as many rows as wanted."""
+        found, first, of = np.unique(groups, return_index=True, return_inverse=True)
         needed = 1 + sum(count > 0 for count in wanted.values())
         if len(found) < needed:
+            have = "1 group" if len(found) == 1 else f"{len(found)} groups"
             raise ValueError(
-                f"{name}: {len(found)} group{'s' if len(found) != 1 else ''} cannot be split in {needed}, and all rows "
-                "of a group stay together: bring more groups, or set data.test_fraction=0"
+                f"{whole.name}: {have} cannot be split in {needed}, and all rows of a group stay together: bring more "
+                "groups, or set data.test_fraction=0"
             )
         counts = np.bincount(of)
-        order = list(np.random.default_rng([self.seed, len(found)]).permutation(len(found)))
+        labels = None if whole.labels is None else whole.labels[torch.from_numpy(first)]
+        order = stratified_order(labels, len(found), [self.seed, SPLITS["val"]]).tolist()[::-1]
         split_of_group = np.zeros(len(found), dtype=np.int64)
         for split in ("test", "val"):
             held = 0

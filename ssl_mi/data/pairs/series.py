@@ -237,7 +237,9 @@ class SeriesData(PairedData):
     # Checks
 
     def _check(self, recordings: Sequence[Recording]) -> None:
-        counts = {one.values.shape[0]: one.name for one in recordings}
+        counts: dict[int, str] = {}
+        for one in recordings:
+            counts.setdefault(one.values.shape[0], one.name)
         if len(counts) > 1:
             shown = ", ".join(f"{count} ({name})" for count, name in list(counts.items())[:3])
             raise ValueError(f"data.x: the recordings have different numbers of channels: {shown}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -70,7 +71,7 @@ class ArrayView(BlockView):
     def __init__(self, ops: Sequence[ArrayOp], block: int = 0) -> None:
         if wrong := [op for op in ops if not isinstance(op, ArrayOp)]:
             raise ValueError(f"ArrayView: ops must be ops on arrays, got {wrong[0]!r}: check its _target_")
-        self.ops, self.block = list(ops), int(block)
+        self.ops, self.block = copy.deepcopy(list(ops)), int(block)  # each learns from its own block
 
     @torch.no_grad()
     def draw(self, source: PairSource, seed: int, view: int) -> Tensor:
