@@ -333,6 +333,10 @@ def test_a_split_that_is_not_there_is_named():
     module = ready(labelled(100), None)
     with pytest.raises(ValueError, match="given has no test images"):
         next(module.batches("test"))
+    with pytest.raises(ValueError, match="'trian' is none of train, labelled, val, test"):
+        next(module.batches("trian"))
+    with pytest.raises(RuntimeError, match="call setup"):
+        next(data().batches("val"))
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
