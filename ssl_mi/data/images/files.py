@@ -139,7 +139,7 @@ class ImageFiles:
             h, w = image.shape[1:]
             short = min(h, w)
             h, w = size * h // short, size * w // short
-            image = F.interpolate(image[None], (h, w), mode="bilinear", antialias=True)[0]
+            image = F.interpolate(image[None].contiguous(), (h, w), mode="bilinear", antialias=True)[0]
             top, left = round((h - size) / 2), round((w - size) / 2)
             return image[:, top : top + size, left : left + size]
 
@@ -164,7 +164,8 @@ class ImageFiles:
             if self._failed[i]:
                 return None
             try:
-                return use(torch.from_numpy(decode(self.paths[i], self.decoder).transpose(2, 0, 1).copy()), i)
+                # The channels of a pixel stay side by side, as they were decoded.
+                return use(torch.from_numpy(decode(self.paths[i], self.decoder).copy()).permute(2, 0, 1), i)
             except UnreadableImage as error:
                 if self.on_error != "skip":
                     raise

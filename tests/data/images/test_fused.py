@@ -240,3 +240,17 @@ def test_a_slow_first_call_is_said_in_one_line(monkeypatch, caplog):
         from_yaml("weak")(source(), seed=0)
         from_yaml("weak")(source(), seed=0)
     assert [record.message.startswith("compiled the augmentations") for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("h", "w", "c", "size"), [(50, 70, 3, 24), (20, 300, 1, 32), (9, 8, 4, 40)])
+def test_a_workers_crop_is_the_views_crop_to_a_byte_in_any_layout(h, w, c, size, interpolation):
+    """Files are decoded with the channels of a pixel side by side, and cropped so."""
+    batch = source(8, c, h, w)
+    views = [View([RandomResizedCrop(size, (0.05, 1.0), (0.3, 3.0), interpolation)], 2)]
+    augmentation = Augmentation(views, size, [0.0] * c, [1.0] * c)
+    whole = augmentation(batch, seed=5)
+    for i, image in enumerate(batch.images):
+        for layout in (image, image.permute(1, 2, 0).contiguous().permute(2, 0, 1)):
+            for crop, view in zip(augmentation.crop(layout, 5, 0, 3, int(batch.index[i])), whole, strict=True):
+                assert (crop - 255 * view[i]).abs().max() < 1.01
