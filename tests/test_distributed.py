@@ -97,11 +97,11 @@ def masked(rows: slice) -> dict[str, torch.Tensor]:
     return {"loss": total.detach(), **{n: p.grad for n, p in model.named_parameters()}}
 
 
-def joint(rows: slice) -> dict[str, torch.Tensor]:
+def joint(rows: slice, chunk: int | None = None) -> dict[str, torch.Tensor]:
     """Loss, metric and gradients of a joint embedding, in float32, as its training step has them."""
     torch.manual_seed(0)
     towers = Siamese(MLP(6, [8]), lambda d: MLP(d, [DIM], batch_norm=False))
-    model = JointEmbedding(towers, lambda dim: OBJECTIVES["infonce"].make(), optimizer=None)
+    model = JointEmbedding(towers, lambda dim: OBJECTIVES["infonce"].make(), optimizer=None, chunk=chunk)
     generator = torch.Generator().manual_seed(1)
     views = [torch.randn(N, 6, generator=generator)[rows] for _ in range(2)]
     loss = model.loss(Batch(views, torch.arange(N)[rows], None))
@@ -141,7 +141,7 @@ def work(rank: int, size: int, port: int, results) -> None:
         assert torch.equal(own, found["loss"])  # every process holds the loss of the whole batch
         if rank == 0:
             results["sharded " + name] = {k: v.numpy() for k, v in {**found, **state(model)}.items()}
-    for name, step in {"mae": masked, "joint": joint}.items():
+    for name, step in {"mae": masked, "joint": joint, "chunks": partial(joint, chunk=3)}.items():
         found = step(slice(rank * share, (rank + 1) * share))
         for value in found.values():
             dist.all_reduce(value)
@@ -176,7 +176,7 @@ def test_several_processes_have_the_loss_gradients_and_statistics_of_one(size):
                 got = torch.from_numpy(results["sharded " + name][key])
                 assert (got - value).abs().max() <= 1e-10 * max(1.0, value.abs().max()), f"sharded {name} {key}"
 
-    for name, step in {"mae": masked, "joint": joint}.items():
+    for name, step in {"mae": masked, "joint": joint, "chunks": joint}.items():
         for key, value in step(slice(N)).items():
             got = torch.from_numpy(results[name][key])
             torch.testing.assert_close(got, value, rtol=1e-5, atol=1e-6, msg=f"{name} {key}")
