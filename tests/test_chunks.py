@@ -13,7 +13,7 @@ from ssl_mi.module import JointEmbedding
 from ssl_mi.networks.heads import MLP, LocalHeads
 from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.towers import Siamese
-from ssl_mi.objectives import AMDIM, BYOL, CLIP, Predictor, SimCLR
+from ssl_mi.objectives import BYOL, CLIP, DeepInfoMaxLocal, Predictor, SimCLR
 
 WIDTH = 64  # of the hidden layer
 
@@ -71,7 +71,7 @@ def gradients(model):
         {},
         {"joint": False},
         {"objective": CLIP},
-        {"objective": AMDIM, "local": linear_heads},
+        {"objective": DeepInfoMaxLocal, "local": linear_heads},
         {"objective": lambda dim: BYOL(dim, lambda d: Predictor(d, 5)), "teacher": EMA},
     ],
 )
