@@ -163,9 +163,8 @@ def main(
 
 def show(table: list[dict[str, Any]]) -> None:
     """Print the rows."""
-    print(
-        f"{'work':28}{'size':>12}{'ours s':>10}{'peer s':>10}{'ratio':>8}{'low':>7}{'high':>7}{'ours MiB':>10}{'peer':>8}"
-    )
+    head = f"{'ours s':>10}{'peer s':>10}{'ratio':>8}{'low':>7}{'high':>7}{'ours MiB':>10}{'peer':>6}"
+    print(f"{'work':28}{'size':>12}" + head)
     for row in table:
         if row["peer"] is None:
             print(f"{row['work']:28}{row['size']:>12}{row['ours']:10.4f}{'':32}{row['ours_mib']:10.0f}")
