@@ -7,7 +7,8 @@
     bare loop         the same parts (our batched augmentation too) in a loop written by hand
     torchvision loop  a loop written by hand: torchvision's transforms on PIL images one by one, the same network,
                       optimiser and schedule, NT-Xent as cross-entropy
-    lightly parts     the same, with lightly's transform and loss, where it is installed
+    lightly           lightly's transform, loss and training step in a LightningModule under a pl.Trainer, as its
+                      documentation has it, on the same network; where it is installed
 
 ssl_mi beside the bare loop is what Lightning and we cost together; the other ratio is what the user gains. All take
 the same images and batch. A round is an epoch of `--steps` steps of each, in turn in one process, so that a busy
@@ -18,9 +19,9 @@ compare: wall time has the neighbours in it.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
-import platform
 import statistics
 import tempfile
 import time
@@ -28,12 +29,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torchvision.transforms as v1
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 from torchvision.transforms.functional import to_pil_image
@@ -88,7 +91,7 @@ class Turns(pl.Callback):
     A turn of the Trainer lasts from one start of an epoch to the next: all its bookkeeping is inside.
     """
 
-    def __init__(self, others: dict[str, Callable[[], None]], clocks: Clocks) -> None:
+    def __init__(self, others: dict[str, Callable[[], dict[str, float] | None]], clocks: Clocks) -> None:
         self.others, self.clocks = others, clocks
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -96,8 +99,11 @@ class Turns(pl.Callback):
             self.clocks.stop("ssl_mi")
         for name, epoch in self.others.items():
             self.clocks.start()
-            epoch()
+            seconds = epoch()
             self.clocks.stop(name)
+            if seconds is not None:  # of the epoch alone, without what a Trainer does before it
+                for clock, value in seconds.items():
+                    self.clocks.seconds[name][clock][-1] = value
         self.clocks.start()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -168,6 +174,78 @@ def torchvision_stack(data) -> Callable:
     )
 
 
+class EpochClock(pl.Callback):
+    """Seconds of the epochs of a Trainer, from the start of one to its end."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.cpu, self.wall = time.process_time(), time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.seconds = {"cpu": time.process_time() - self.cpu, "wall": time.perf_counter() - self.wall}
+
+
+class LightlySimCLR(pl.LightningModule):
+    """The module of lightly's SimCLR example, on a given network."""
+
+    def __init__(self, towers: torch.nn.Module, optimizer: Callable, loss: torch.nn.Module) -> None:
+        super().__init__()
+        self.towers, self.make_optimizer, self.criterion = towers, optimizer, loss
+
+    def training_step(self, batch: list, batch_idx: int) -> Tensor:
+        (x0, x1), _ = batch
+        loss = self.criterion(self.towers.tower(x0)[1], self.towers.tower(x1)[1])
+        self.log("train_loss", loss)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.make_optimizer(parameter_groups(self.towers))
+
+
+class Pictures(torch.utils.data.Dataset):
+    """PIL images through a transform that makes two views."""
+
+    def __init__(self, pictures: list, transform: Callable) -> None:
+        self.pictures, self.transform = pictures, transform
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple:
+        return self.transform(self.pictures[index]), 0
+
+
+def lightly_in_lightning(cfg: DictConfig, data, folder: str) -> Callable[[], dict[str, float]]:
+    """A call is an epoch of lightly's module under a Trainer of its own."""
+    from lightly.loss import NTXentLoss
+    from lightly.transforms import SimCLRTransform
+
+    torch.manual_seed(cfg.seed)
+    module = build(cfg, "module")
+    model = LightlySimCLR(module.towers, module.make_optimizer, NTXentLoss(TEMPERATURE))
+    stack = SimCLRTransform(
+        input_size=data.size, cj_strength=STRENGTH, gaussian_blur=0.0, normalize={"mean": data.mean, "std": data.std}
+    )
+    pictures = Pictures([to_pil_image(image) for image in data.train.images.pixels], stack)
+    loader = torch.utils.data.DataLoader(pictures, batch_size=data.batch_size, shuffle=True, drop_last=True)
+
+    def epoch() -> dict[str, float]:
+        clock = EpochClock()
+        trainer = pl.Trainer(
+            max_epochs=1,
+            accelerator="cpu",
+            devices=1,
+            callbacks=[clock],
+            logger=CSVLogger(folder, name="lightly"),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(model, loader)
+        return clock.seconds
+
+    return epoch
+
+
 def nt_xent(x: Tensor, y: Tensor) -> Tensor:
     """Row i of [x; y] must find its partner among all rows but itself."""
     n = len(x)
@@ -187,19 +265,8 @@ def measure(encoder: str, batch: int, steps: int, rounds: int) -> dict[str, dict
             "bare loop": loop(cfg, steps, batched(data)),
             "torchvision loop": loop(cfg, steps, per_image(data, [torchvision_stack(data)] * 2), nt_xent),
         }
-        try:
-            from lightly.loss import NTXentLoss
-            from lightly.transforms import SimCLRViewTransform
-        except ImportError:
-            pass
-        else:
-            stack = SimCLRViewTransform(
-                input_size=data.size,
-                cj_strength=STRENGTH,
-                gaussian_blur=0.0,
-                normalize={"mean": data.mean, "std": data.std},
-            )
-            others["lightly parts"] = loop(cfg, steps, per_image(data, [stack] * 2), NTXentLoss(TEMPERATURE))
+        if importlib.util.find_spec("lightly") is not None:
+            others["lightly"] = lightly_in_lightning(cfg, data, folder)
         clocks = Clocks()
         torch.manual_seed(cfg.seed)
         module = build(cfg, "module")
@@ -214,61 +281,67 @@ def measure(encoder: str, batch: int, steps: int, rounds: int) -> dict[str, dict
     return {name: {clock: each[clock][1:] for clock in each} for name, each in clocks.seconds.items()}
 
 
-def added(seconds: dict[str, dict[str, list[float]]]) -> float:
-    """CPU seconds of a round that the bare loop does not need."""
-    return statistics.median(a - b for a, b in zip(*(seconds[n]["cpu"] for n in ("ssl_mi", "bare loop")), strict=True))
+def main(
+    encoders: tuple[str, ...] = ("convnet", "resnet18"),
+    batch: int | None = None,
+    steps: int | None = None,
+    rounds: int = 7,
+    threads: int = 1,
+) -> list[dict[str, Any]]:
+    """One row for each encoder and contestant.
+
+    Args:
+        encoders: Names in conf/encoder.
+        batch: Images a step; None for 256 of convnet, 16 of resnet18, else 64.
+        steps: A round and contestant; None for 4 of convnet, 1 of resnet18, else 2.
+        rounds: Epochs of each; ratios are medians of them.
+        threads: With several, CPU time counts their waiting too.
+
+    Returns:
+        `work`, `size`, `ours` and `peer` in CPU seconds a step, `ratio` = peer / ours, its `low` and `high`.
+    """
+    for message in (".*number of training batches.*", ".*does not have many workers.*"):
+        warnings.filterwarnings("ignore", message)
+    torch.set_num_threads(threads)
+    table = []
+    for encoder in encoders:
+        images, count = DEFAULTS.get(encoder, (64, 2))
+        images, count = batch or images, steps or count
+        seconds = measure(encoder, images, count, rounds)
+        own = seconds["ssl_mi"]["cpu"]
+        for name in [name for name in seconds if name != "ssl_mi"]:
+            ratios = [b / a for a, b in zip(own, seconds[name]["cpu"], strict=True)]
+            table.append(
+                {
+                    "work": f"SimCLR step, {encoder}, beside {name}",
+                    "size": f"{images} images",
+                    "ours": statistics.median(own) / count,
+                    "peer": statistics.median(seconds[name]["cpu"]) / count,
+                    "ratio": statistics.median(ratios),
+                    "low": min(ratios),
+                    "high": max(ratios),
+                }
+            )
+    return table
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def show(table: list[dict[str, Any]]) -> None:
+    """Print the rows."""
+    print(f"{'work':50}{'size':>12}{'ours s':>9}{'peer s':>9}{'ratio':>8}{'low':>7}{'high':>7}")
+    for row in table:
+        print("{work:50}{size:>12}{ours:9.3f}{peer:9.3f}{ratio:7.2f}x{low:7.2f}{high:7.2f}".format(**row))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--encoders", nargs="+", default=["convnet", "resnet18"], help="names in conf/encoder")
     parser.add_argument("--batch", type=int, help="images a step; 256 for convnet, 16 for resnet18, else 64")
     parser.add_argument("--steps", type=int, help="a round and contestant; 4 for convnet, 1 for resnet18, else 2")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1, help="with several, CPU time counts their waiting too")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--json", type=Path, help="write the rows here")
     options = parser.parse_args()
-
-    warnings.filterwarnings("ignore", ".*number of training batches.*smaller than the logging interval.*")
-    torch.set_num_threads(options.threads)
-    result = {
-        "machine": f"{platform.machine()}, torch {torch.__version__}, {options.threads} threads",
-        "setting": {"rounds": options.rounds},
-        "images_per_second": {},
-    }
-    for encoder in options.encoders:
-        batch, steps = DEFAULTS.get(encoder, (64, 2))
-        batch, steps = options.batch or batch, options.steps or steps
-        seconds = measure(encoder, batch, steps, options.rounds)
-        print(f"\n{encoder}, {batch} images a step, {options.threads} threads")
-        print(f"{'':18}{'images/CPU s':>13}{'min':>8}{'max':>8}{'images/s':>10}{'ours is':>10}{'min':>7}{'max':>7}")
-        result["images_per_second"][encoder] = {"batch": batch, "steps": steps}
-        for name in sorted(seconds, key=lambda name: name != "ssl_mi"):
-            images = batch * steps
-            cpu, wall = ([images / s for s in seconds[name][clock]] for clock in ("cpu", "wall"))
-            ratios = [a / b for a, b in zip(seconds[name]["cpu"], seconds["ssl_mi"]["cpu"], strict=True)]
-            figures = {
-                "cpu": statistics.median(cpu),
-                "cpu_min": min(cpu),
-                "cpu_max": max(cpu),
-                "wall": statistics.median(wall),
-                "ours_over_this": statistics.median(ratios),
-                "ours_over_this_min": min(ratios),
-                "ours_over_this_max": max(ratios),
-            }
-            result["images_per_second"][encoder][name] = figures
-            line = "{cpu:13.1f}{cpu_min:8.1f}{cpu_max:8.1f}{wall:10.1f}{ours_over_this:9.2f}x"
-            print(f"{name:18}" + (line + "{ours_over_this_min:7.2f}{ours_over_this_max:7.2f}").format(**figures))
-        cost = [100 * (a / b - 1) for a, b in zip(*(seconds[n]["cpu"] for n in ("ssl_mi", "bare loop")), strict=True)]
-        print(
-            f"Lightning and we cost {statistics.median(cost):.1f}% over the bare loop "
-            f"({min(cost):.1f} to {max(cost):.1f}), {1e3 * added(seconds) / steps:.1f} ms a step",
-            flush=True,
-        )
-        result["images_per_second"][encoder]["cost_over_bare_loop_percent"] = statistics.median(cost)
+    found = main(tuple(options.encoders), options.batch, options.steps, options.rounds, options.threads)
+    show(found)
     if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        options.json.write_text(json.dumps(found, indent=2) + "\n")

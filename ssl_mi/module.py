@@ -11,6 +11,7 @@ own (masked.py).
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol, cast
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ssl_mi.chunks import batch_norms, in_chunks
 from ssl_mi.distributed import gather, gather_views, mean_over_processes, synchronise_batch_norm, world
 from ssl_mi.optim import CompositeOptimizer, parameter_groups
 from ssl_mi.resume import Resumable
@@ -426,6 +428,9 @@ class JointEmbedding(Taught):
         objective_schedule: False keeps the rate of objective_optimizer constant.
         channels_last: Memory format of the towers' weights.
         sync_batchnorm: Batch norms see the batch of all processes.
+        chunk: Images that pass the towers at a time; their activations are made again for the gradient, which is that
+            of the whole batch, so that the batch may exceed memory (GradCache). None for all at once. Batch norms see
+            a chunk only: a warning names them. See `ssl_mi.chunks`.
         seed: Of dropout and the like.
 
     Raises:
@@ -434,11 +439,42 @@ class JointEmbedding(Taught):
 
     gives = "embeddings"
 
+    def __init__(
+        self,
+        towers: Towers,
+        objective: nn.Module | Callable[..., nn.Module],
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        schedule: Callable[..., object] | None = None,
+        teacher: Teacher | None = None,
+        objective_optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None = None,
+        objective_schedule: bool = True,
+        channels_last: bool = False,
+        sync_batchnorm: bool = True,
+        chunk: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            towers,
+            objective,
+            optimizer,
+            schedule=schedule,
+            teacher=teacher,
+            objective_optimizer=objective_optimizer,
+            objective_schedule=objective_schedule,
+            channels_last=channels_last,
+            sync_batchnorm=sync_batchnorm,
+            seed=seed,
+        )
+        self.chunk = chunk
+        self._check_chunk()
+
     def loss(self, batch: Any) -> Any:
-        seen = self.towers(batch.views)
-        online = seen.z
-        taught = seen if self.teacher is None else self.teacher(batch.views)
-        target = online if self.teacher is None else taught.z
+        seen = in_chunks(self.towers, batch.views, self.chunk)
+        online, taught, target = seen.z, seen, seen.z
+        if self.teacher is not None:
+            with torch.no_grad():
+                taught = in_chunks(self.teacher, batch.views, self.chunk)
+            target = taught.z
         # Scores, logarithms and sums of exponentials are taken in float32 whatever the towers run in.
         with torch.autocast(self.device.type, enabled=False):
             online_all = gather_views([z.float() for z in online])
@@ -462,6 +498,20 @@ class JointEmbedding(Taught):
                 rows = getattr(batch, name)
                 found[name] = None if rows is None else gather(rows)
         return found
+
+    def _check_chunk(self) -> None:
+        if self.chunk is None:
+            return
+        if self.chunk < 1:
+            raise ValueError(f"module.chunk is a number of images, at least 1, or null; got {self.chunk}")
+        norms = batch_norms(self._towers())
+        if norms:
+            warnings.warn(
+                f"module.chunk={self.chunk}: the {len(norms)} batch norms of the towers ({norms[0]}, ...) see "
+                f"{self.chunk} images at a time and not the batch, so that gradients are not those of the whole batch; "
+                "networks with layer or group norm have them exactly",
+                stacklevel=2,
+            )
 
     def check_parts(self) -> None:
         have, wanted = self.towers.returns_feature_maps, "maps" in self.objective.requires

@@ -109,11 +109,11 @@ def masked(rows: slice, name: str = "mae") -> dict[str, torch.Tensor]:
     return {"loss": total.detach(), **{n: p.grad for n, p in model.named_parameters() if p.requires_grad}}
 
 
-def joint(rows: slice) -> dict[str, torch.Tensor]:
+def joint(rows: slice, chunk: int | None = None) -> dict[str, torch.Tensor]:
     """Loss, metric and gradients of a joint embedding, in float32, as its training step has them."""
     torch.manual_seed(0)
     towers = Siamese(MLP(6, [8]), lambda d: MLP(d, [DIM], batch_norm=False))
-    model = JointEmbedding(towers, lambda dim: OBJECTIVES["infonce"].make(), optimizer=None)
+    model = JointEmbedding(towers, lambda dim: OBJECTIVES["infonce"].make(), optimizer=None, chunk=chunk)
     generator = torch.Generator().manual_seed(1)
     views = [torch.randn(N, 6, generator=generator)[rows] for _ in range(2)]
     loss = model.loss(Batch(views, torch.arange(N)[rows], None))
@@ -122,7 +122,7 @@ def joint(rows: slice) -> dict[str, torch.Tensor]:
     return {"loss": loss.total.detach(), **loss.metrics, **{n: p.grad for n, p in model.named_parameters()}}
 
 
-STEPS = {"joint": joint, **{name: partial(masked, name=name) for name in MASKED}}
+STEPS = {"joint": joint, "chunks": partial(joint, chunk=3), **{name: partial(masked, name=name) for name in MASKED}}
 
 
 def state(model: nn.ModuleDict) -> dict[str, torch.Tensor]:
@@ -191,7 +191,7 @@ def test_several_processes_have_the_loss_gradients_and_statistics_of_one(size):
                 got = torch.from_numpy(results["sharded " + name][key])
                 assert (got - value).abs().max() <= 1e-10 * max(1.0, value.abs().max()), f"sharded {name} {key}"
 
-    for name, step in STEPS.items():
+    for name, step in {**STEPS, "chunks": joint}.items():
         for key, value in step(slice(N)).items():
             got = torch.from_numpy(results[name][key])
             torch.testing.assert_close(got, value, rtol=1e-5, atol=1e-6, msg=f"{name} {key}")

@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "networks": {"schedules", "checkpoint_format"},
     "report": {"atomic"},
     "resume": {"distributed"},
-    "module": {"distributed", "optim", "resume", "schedules"},
+    "chunks": set(),
+    "module": {"chunks", "distributed", "optim", "resume", "schedules"},
     "masked": {"module", "distributed", "objectives"},
     "evaluation": {"atomic", "information", "distributed", "report"},
     "callbacks": {"atomic", "checkpoint_format", "evaluation", "information", "distributed", "report", "optim"}

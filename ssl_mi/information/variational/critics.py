@@ -140,7 +140,7 @@ def has_shortcut(part: Any, shortcut: str, *methods: str) -> bool:
     if getattr(part, "_forward_hooks", None) or getattr(part, "_forward_pre_hooks", None):
         return False
     own = vars(part)
-    return _written_for(type(part), shortcut, methods) and not any(name in own for name in methods)
+    return _written_for(cast(Hashable, type(part)), shortcut, methods) and not any(name in own for name in methods)
 
 
 @cache
