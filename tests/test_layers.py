@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "resume": {"distributed"},
     "module": {"distributed", "optim", "resume", "schedules"},
     "masked": {"module", "distributed", "objectives"},
+    "masked_distillation": {"module", "distributed"},
     "evaluation": {"atomic", "information", "distributed", "report"},
     "callbacks": {"atomic", "evaluation", "information", "distributed", "report", "optim", "resume", "schedules"},
     # From here up everything meets; Hydra builds networks, objectives and data from the configuration.
