@@ -15,6 +15,10 @@ from ssl_mi.app.train import compose, run_training
 EXPERIMENTS = sorted(
     str(p.relative_to(CONF / "experiment").with_suffix("")) for p in (CONF / "experiment").rglob("*.yaml")
 )
+# One of each kind in every run of the tests; the others take half a minute.
+SLOW = {"frossl_cifar", "nnsiam_cifar", "dinov2_cifar", "ijepa_cifar", "dino_multicrop_cifar", "byol_multicrop_cifar"}
+SLOW |= {"densecl_cifar", "nnbyol_cifar", "simmim_cifar", "simclr_photos"}
+SOME = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in EXPERIMENTS]
 # The data of these are part of what they are: few pairs of them instead of other images.
 FEW_PAIRS = [
     *("data.train=96", "data.val=40", "data.test=40", "data.batch_size=32", "encoder.widths=[8,16]"),
@@ -26,6 +30,7 @@ FEW_PAIRS = [
 NARROW = {"dims": 24, "hidden": 24, "depth": 1, "width": 32, "prototypes": 24, "size": 256, "queue": 64}
 
 
+ONLY_VIT = {"mae_cifar", "simmim_cifar", "ijepa_cifar", "ibot_cifar", "dinov2_cifar"}
 VIT = ["encoder=vit_tiny", "encoder.patch_size=8", "encoder.width=24", "encoder.depth=1"]
 
 
@@ -39,12 +44,13 @@ def shrink(node):
             node[key] = min(value, NARROW[key])
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", SOME)
 def test_an_experiment_trains_two_steps_on_a_few_images(configure, name):
     # The experiment comes first, then what makes it tiny, as a user would shorten it.
     known = name.startswith("known/")
     shortened = [*NO_EVALUATION, "trainer.max_steps=2", "schedule.warmup_epochs=0", *(FEW_PAIRS if known else [])]
-    shortened += VIT if name == "mae_cifar" else []  # it takes no other
+    shortened += VIT if name in ONLY_VIT else []
+    shortened += ["data.size=32", "towers.projector.dims=[24,24]"] if name == "simclr_photos" else []
     cfg = configure(f"experiment={name}", *shortened, tiny=not known)
     check_arguments(cfg)
     for part in (cfg.towers, cfg.objective):
@@ -72,7 +78,7 @@ def composed(name):
     return compose([f"experiment={name}"], run_dir="runs/never")
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", SOME)
 def test_an_experiment_takes_only_arguments_that_exist_on_its_own_data(name):
     check_arguments(composed(name))
 
