@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ssl_mi.app.external import evaluate
     from ssl_mi.information import Estimate, mutual_information
     from ssl_mi.masked import MaskedAutoencoder
+    from ssl_mi.masked_distillation import MaskedDistillation
     from ssl_mi.module import JointEmbedding
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "JointEmbedding",
     "LoadedEncoder",
     "MaskedAutoencoder",
+    "MaskedDistillation",
     "__version__",
     "callbacks",
     "data",
@@ -65,6 +67,7 @@ __getattr__, __dir__ = _lazy.attach(
         "app.external": ("evaluate",),
         "information": ("Estimate", "mutual_information"),
         "masked": ("MaskedAutoencoder",),
+        "masked_distillation": ("MaskedDistillation",),
         "module": ("JointEmbedding",),
     },
     ("callbacks", "data", "evaluation", "information", "networks", "objectives", "optim"),

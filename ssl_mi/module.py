@@ -27,7 +27,11 @@ from ssl_mi.resume import Resumable
 from ssl_mi.schedules import run_length
 
 #: The modules of this package by what they give an objective, for the message where the two do not fit.
-MODULES = {"embeddings": "joint_embedding", "masked patches": "masked_autoencoder"}
+MODULES = {
+    "embeddings": "joint_embedding",
+    "masked patches": "masked_autoencoder",
+    "masked tokens": "masked_distillation",
+}
 
 
 class NotFinite(RuntimeError):

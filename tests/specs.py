@@ -142,7 +142,13 @@ def remembering(dim: int, steps: int) -> CPC:
 
 
 REGULARISERS = {"koleo"}  # which train beside others, in a Sum: test_combined.py
-SIBLINGS = {"mae", "simmim", "ijepa"}  # whose step is another, with a specification of its own: test_masked*.py
+SIBLINGS = {
+    "mae",
+    "simmim",
+    "ijepa",
+    "ibot",
+    "dinov2",
+}  # whose step is another, with a specification of its own: test_masked*.py
 
 OBJECTIVES = {
     "simclr": Row(lambda: SimCLR(DIM, temperature=0.5), slow.nt_xent, reads=True, largest=1e20),

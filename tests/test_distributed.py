@@ -21,12 +21,13 @@ from ssl_mi.distributed import (
     world,
 )
 from ssl_mi.masked import MaskedAutoencoder
+from ssl_mi.masked_distillation import MaskedDistillation
 from ssl_mi.module import JointEmbedding
-from ssl_mi.networks.heads import MLP, LocalHeads
+from ssl_mi.networks.heads import MLP, LocalHeads, PrototypeHead
 from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.towers import Siamese
 from ssl_mi.networks.vit import ViT
-from ssl_mi.objectives import IJEPA, SimMIM
+from ssl_mi.objectives import IBOT, IJEPA, SimMIM
 from ssl_mi.objectives.masked import MaskedPixels
 
 N = 16  # images of the whole batch
@@ -122,7 +123,27 @@ def joint(rows: slice, chunk: int | None = None) -> dict[str, torch.Tensor]:
     return {"loss": loss.total.detach(), **loss.metrics, **{n: p.grad for n, p in model.named_parameters()}}
 
 
-STEPS = {"joint": joint, "chunks": partial(joint, chunk=3), **{name: partial(masked, name=name) for name in MASKED}}
+def distilled(rows: slice, **settings) -> dict[str, torch.Tensor]:
+    """Loss and gradients of the second step of a masked distillation: the first moved the centres."""
+    torch.manual_seed(0)
+    towers = Siamese(ViT(16, 4, 12, 1, 3), PrototypeHead(dims=[8, 4], prototypes=6), joint_forward=False)
+    model = MaskedDistillation(towers, partial(IBOT, **settings), None, teacher=EMA())
+    generator = torch.Generator().manual_seed(1)
+    views = [torch.randn(N, 3, 16, 16, generator=generator)[rows] for _ in range(2)]
+    for _ in range(2):
+        model.zero_grad()
+        total = model.loss(Batch(views, torch.arange(N)[rows], None)).total
+        total.backward()
+    return {"loss": total.detach(), **{n: p.grad for n, p in model.named_parameters() if p.requires_grad}}
+
+
+STEPS = {
+    "ibot": distilled,
+    "dinov2": partial(distilled, centring="sinkhorn", koleo=0.1),
+    "joint": joint,
+    "chunks": partial(joint, chunk=3),
+    **{name: partial(masked, name=name) for name in MASKED},
+}
 
 
 def state(model: nn.ModuleDict) -> dict[str, torch.Tensor]:

@@ -15,6 +15,10 @@ from ssl_mi.app.train import compose, run_training
 EXPERIMENTS = sorted(
     str(p.relative_to(CONF / "experiment").with_suffix("")) for p in (CONF / "experiment").rglob("*.yaml")
 )
+# One of each kind in every run of the tests; the others take half a minute.
+SLOW = {"frossl_cifar", "nnsiam_cifar", "dinov2_cifar", "ijepa_cifar", "dino_multicrop_cifar", "byol_multicrop_cifar"}
+SLOW |= {"densecl_cifar", "nnbyol_cifar", "simmim_cifar", "simclr_photos"}
+SOME = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in EXPERIMENTS]
 # The data of these are part of what they are: few pairs of them instead of other images.
 FEW_PAIRS = [
     *("data.train=96", "data.val=40", "data.test=40", "data.batch_size=32", "encoder.widths=[8,16]"),
@@ -29,6 +33,7 @@ PAIRS = [*FEW_PAIRS[5:8], "data.batch_size=32", "data.limit=96"]  # of measureme
 NARROW = {"dims": 24, "hidden": 24, "depth": 1, "width": 32, "prototypes": 24, "size": 256, "queue": 64}
 
 
+ONLY_VIT = {"mae_cifar", "simmim_cifar", "ijepa_cifar", "ibot_cifar", "dinov2_cifar"}
 VIT = ["encoder=vit_tiny", "encoder.patch_size=8", "encoder.width=24", "encoder.depth=1"]
 
 
@@ -42,12 +47,13 @@ def shrink(node):
             node[key] = min(value, NARROW[key])
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", SOME)
 def test_an_experiment_trains_two_steps_on_a_few_images(configure, name):
     # The experiment comes first, then what makes it tiny, as a user would shorten it.
     own = next((few for kind, few in {"known/": FEW_PAIRS, "pairs/": PAIRS}.items() if name.startswith(kind)), None)
     shortened = [*NO_EVALUATION, "trainer.max_steps=2", "schedule.warmup_epochs=0", *(own or [])]
-    shortened += VIT if name == "mae_cifar" else []  # it takes no other
+    shortened += VIT if name in ONLY_VIT else []
+    shortened += ["data.size=32", "towers.projector.dims=[24,24]"] if name == "simclr_photos" else []
     cfg = configure(f"experiment={name}", *shortened, tiny=own is None)
     check_arguments(cfg)
     for part in (cfg.towers, cfg.objective):
@@ -72,10 +78,11 @@ def test_an_experiment_says_paper_command_and_expectation(name):
 @functools.cache
 def composed(name):
     """An experiment on its own data; composing one takes a second."""
-    return compose([f"experiment={name}"], run_dir="runs/never")
+    folder = ["data.root=photos"] if name == "simclr_photos" else []  # which the user gives
+    return compose([f"experiment={name}", *folder], run_dir="runs/never")
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", SOME)
 def test_an_experiment_takes_only_arguments_that_exist_on_its_own_data(name):
     check_arguments(composed(name))
 

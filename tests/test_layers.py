@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "chunks": set(),
     "module": {"chunks", "distributed", "optim", "resume", "schedules"},
     "masked": {"module", "distributed", "objectives"},
+    "masked_distillation": {"module", "distributed"},
     "evaluation": {"atomic", "information", "distributed", "report"},
     "callbacks": {"atomic", "checkpoint_format", "evaluation", "information", "distributed", "report", "optim"}
     | {"resume", "schedules"},

@@ -100,7 +100,7 @@ def test_value_and_gradients_are_those_of_the_papers_equation(name, slow):
 def test_a_context_holds_no_target_and_targets_are_blocks_of_one_size():
     objective = IJEPA(12, 32, 4, width=8, depth=1, heads=2)
     for _ in range(20):
-        for context, targets in objective.orders(16, 2):
+        for context, targets in ((drawn.context, drawn.targets) for drawn in objective.orders(16, 2)):
             sides = {(t[-1] // 8 - t[0] // 8 + 1, t[-1] % 8 - t[0] % 8 + 1) for rows in targets for t in rows.tolist()}
             (height, width), *others = sides
             assert not others

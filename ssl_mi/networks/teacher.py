@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -127,7 +127,7 @@ class EMA(nn.Module):
 
     def tower_of(self, view: int) -> Any:
         """The averaged tower that sees a view."""
-        return self._copy().tower_of(view)  # type: ignore[operator]
+        return cast(Any, self._copy()).tower_of(view)
 
     def train(self, mode: bool = True) -> Self:
         """Training mode follows the module's with batch_norm="batch"; with "running" it is always eval mode."""

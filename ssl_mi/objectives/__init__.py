@@ -12,6 +12,7 @@ from ssl_mi.objectives.deepcluster import DeepClusterV2
 from ssl_mi.objectives.dense import DenseContrast
 from ssl_mi.objectives.distillation import BYOL, SimSiam
 from ssl_mi.objectives.frossl import FroSSL
+from ssl_mi.objectives.ibot import IBOT, Hidden
 from ssl_mi.objectives.ijepa import IJEPA, Blocks
 from ssl_mi.objectives.infomax import Infomax
 from ssl_mi.objectives.koleo import KoLeo
@@ -85,6 +86,8 @@ __all__ = [  # noqa: RUF022 - grouped
     "WMSE",
     # masked images
     "Blocks",
+    "Hidden",
+    "IBOT",
     "IJEPA",
     "MaskedPixels",
     "SimMIM",

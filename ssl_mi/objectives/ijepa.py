@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,8 @@ from torchvision.models.vision_transformer import EncoderBlock
 from ssl_mi.objectives.stepped import SteppedObjective
 
 
-class Blocks(NamedTuple):
+@dataclass(frozen=True)
+class Blocks:
     """Patches of images.
 
     Attributes:
@@ -25,8 +27,8 @@ class Blocks(NamedTuple):
     context: Tensor
     targets: Tensor
 
-    def __getitem__(self, rows: Any) -> Blocks:  # type: ignore[override]  # of some images
-        return Blocks(*(part[rows] for part in tuple(self)))
+    def __getitem__(self, rows: slice) -> Blocks:
+        return Blocks(self.context[rows], self.targets[rows])
 
 
 class IJEPA(SteppedObjective):
@@ -71,8 +73,8 @@ class IJEPA(SteppedObjective):
     Example:
         >>> from ssl_mi.objectives import IJEPA
         >>> objective = IJEPA(dim=16, image_size=32, patch_size=4, width=16, depth=1, heads=2)
-        >>> context, targets = objective.orders(rows=5, views=1)[0]
-        >>> targets.shape[:2], bool(set(context[0].tolist()) & set(targets[0].flatten().tolist()))
+        >>> drawn = objective.orders(rows=5, views=1)[0]
+        >>> drawn.targets.shape[:2], bool(set(drawn.context[0].tolist()) & set(drawn.targets[0].flatten().tolist()))
         (torch.Size([5, 4]), False)
     """
 

@@ -1,6 +1,7 @@
 """The list of short runs covers every objective, and a run is judged by what is written."""
 
 import math
+import re
 
 import pytest
 from conftest import CONF
@@ -16,6 +17,12 @@ LIST = OmegaConf.load(CONF / "canaries.yaml")
 
 def test_every_objective_has_a_run():
     assert set(LIST.runs) == {path.stem for path in (CONF / "objective").glob("*.yaml")} - REGULARISERS
+
+
+def test_the_page_that_helps_to_choose_shows_the_accuracies_that_are_written():
+    page = (CONF.parent / "docs" / "choosing.md").read_text(encoding="utf-8")
+    shown = {m[1]: float(m[2]) for m in re.finditer(r"^\| `(\w+)`(?: \(digits\))? \| (0\.\d+) \|$", page, re.MULTILINE)}
+    assert shown == {name: row.accuracy for name, row in LIST.runs.items() if "accuracy" in row}
 
 
 @pytest.mark.parametrize("name", ["cmc", "dino", "moco_v3"])
