@@ -45,6 +45,7 @@ DROPOUT = 0.2
 HELD_OUT = 0.15
 MOST_HELD_OUT = 750  # rows; all pairs of them are scored at every check
 FEWEST_ROWS = 50  # a few of which are held out for validation
+BLOCK = 2048  # rows scored against each other in a bound
 WIDEST = 64  # columns the networks see; more go through PCA and CCA first
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -71,6 +72,23 @@ class Fitted:
         """x [n, dx], y [n, dy] -> float64 [n, dim] each."""
         x, y = self.entry(x, y)
         return self.exit(self.networks_x.embed(x), self.networks_y.embed(y))
+
+    def bound(self, x: ArrayLike, y: ArrayLike) -> np.ndarray:
+        """InfoNCE of rows that the networks were not fitted on, row by row: float64 [n], whose mean is in nats.
+
+        The critic is the mean over members of f(x) . g(y). Rows are scored in blocks of up to `BLOCK`, so that the
+        bound is at most log(BLOCK); both directions are averaged.
+
+        Args:
+            x: [n, dx].
+            y: [n, dy].
+        """
+        a, b = self.entry(x, y)
+        u, v = self.networks_x.embed(a) / len(self.networks_x), self.networks_y.embed(b)
+        blocks = math.ceil(len(u) / BLOCK)
+        return np.concatenate(
+            [_pointwise_infonce(p @ q.T) for p, q in zip(*(np.array_split(w, blocks) for w in (u, v)), strict=True)]
+        )
 
     def __str__(self) -> str:
         return self.name
@@ -204,6 +222,14 @@ def _initial(linear: np.ndarray, generator: torch.Generator) -> dict[str, Tensor
         "middle_bias": normal(1, WIDTH, 0.1),
         "out": normal(WIDTH, OUT, 0.3),
     }
+
+
+def _pointwise_infonce(scores: np.ndarray) -> np.ndarray:
+    """T(i, i) - log mean exp T over row i and over column i, averaged: scores [b, b] -> float64 [b], nats."""
+    from scipy.special import logsumexp
+
+    both = (logsumexp(scores, 0) + logsumexp(scores, 1)) / 2
+    return scores.diagonal() - both + math.log(len(scores))
 
 
 def _infonce(f: Ensemble, g: Ensemble, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -73,3 +73,18 @@ def test_members_are_evaluated_as_if_alone():
     together = networks.embed(values)
     alone = [networks.part(slice(i, i + 1)).embed(values) for i in range(3)]
     np.testing.assert_allclose(together, np.hstack(alone), rtol=1e-5, atol=1e-5)
+
+
+def test_the_bound_on_other_rows_is_below_the_truth_and_counts_every_dimension():
+    rho, pairs = 0.7, 6
+    rng = np.random.default_rng(0)
+    x, noise = rng.standard_normal((2, 4000, pairs))
+    y = rho * x + np.sqrt(1 - rho**2) * noise
+    truth = -pairs * np.log(1 - rho**2) / 2
+    training = replace(TRAINING, max_steps=100)
+    fitted = Learned(4, training=training).fit(x[:1500], y[:1500])
+    pointwise = fitted.bound(x[1500:], y[1500:])
+    assert pointwise.shape == (2500,)
+    # Four of the six pairs share 1.35 nats of 2.02.
+    assert truth * 4.4 / 6 < pointwise.mean() < truth + 4 * pointwise.std() / np.sqrt(2500)
+    assert fitted.bound(x[1500:], rng.permutation(y[1500:])).mean() < 0

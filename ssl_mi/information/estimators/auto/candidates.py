@@ -188,6 +188,44 @@ class Signs(Candidate):
         return self.dependent.variance_of_mean(self.pointwise)
 
 
+class Bound(Candidate):
+    """The InfoNCE bound of networks, which more dimensions than nearest neighbours can follow do not blur.
+
+    `project` gives the bound row by row, and once more.
+    """
+
+    @property
+    def name(self) -> str:
+        return self.family
+
+    @property
+    def covers_all(self) -> bool:
+        return True
+
+    @property
+    def tests_dependence(self) -> bool:
+        return False
+
+    @cached_property
+    def pointwise(self) -> np.ndarray:
+        """InfoNCE, row by row."""
+        return self.sides[0]
+
+    @cached_property
+    def over_k(self) -> OverK:
+        """The same at any k: there are no neighbours."""
+        return OverK(self.pointwise, self.pointwise, self.pointwise)
+
+    @property
+    def bias(self) -> Bias:  # type: ignore[override]
+        """None is subtracted: the bound is low by what the networks miss."""
+        return NO_BIAS
+
+    @property
+    def variance(self) -> float:
+        return self.dependent.variance_of_mean(self.pointwise)
+
+
 @dataclass(frozen=True)
 class Samples:
     """Two continuous variables, and the rows that candidates are fitted and compared on.
@@ -293,7 +331,22 @@ def learned_candidates(samples: Samples) -> Found:
     x, y = samples.x, samples.y
     pairs = [(x[rows], y[rows]) for rows in samples.selecting[::-1]]
     fits = Learned(min(MAX_DIMS, *samples.dims)).fit_each(pairs, samples.seed)
-    return _by_name([c for half, fitted in enumerate(fits) for c in _of_family("learned", fitted, samples, half)])
+    found = [c for half, fitted in enumerate(fits) for c in _of_family("learned", fitted, samples, half)]
+    if max(samples.dims) > MAX_DIMS:
+        found += [_bound(fitted.bound, samples, half) for half, fitted in enumerate(fits)]
+    return _by_name(found)
+
+
+def _bound(of_rows: Callable[[np.ndarray, np.ndarray], np.ndarray], samples: Samples, half: int) -> Bound:
+    """The bound of networks that the other half fitted; it falls short by about what it loses on rows of its own."""
+
+    def project(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pointwise = of_rows(samples.x[rows], samples.y[rows])
+        return pointwise, pointwise
+
+    found = Bound("infonce", project, samples.selecting[half], samples.k, samples.seed, samples.among)
+    promised = found.on(samples.selecting[1 - half])
+    return replace(found, shortfall=max(0.0, promised.score - found.score))
 
 
 def _by_name(found: list[Candidate]) -> Found:

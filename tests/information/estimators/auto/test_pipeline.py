@@ -188,6 +188,17 @@ def test_no_wave_is_found_where_nothing_is_shared():
     assert not any("waves" in how for how in chosen)
 
 
+@pytest.mark.slow
+def test_six_dimensions_of_a_sphere_are_bounded_by_networks():
+    task = find_task("everyday-vmf-6-15.0")
+    x, y = task.sample(2000, np.random.default_rng(0))
+    estimate = mutual_information(x, y, permutations=0)
+    # Nearest neighbours in four dimensions find 2.4 nats of 3.37.
+    assert task.mi - 0.35 < estimate.value < task.mi
+    assert estimate.ci[0] < task.mi < estimate.ci[1]
+    assert estimate.settings["chosen"].startswith("infonce over")
+
+
 def test_ten_classes_in_eight_columns_are_told_apart_by_a_classifier():
     task = find_task("everyday-labels-10-in-8")
     x, y = task.sample(2000, np.random.default_rng(3))
