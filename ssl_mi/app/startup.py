@@ -18,6 +18,7 @@ from ssl_mi.app.resuming import candidates, holds_a_run, run_of
 # Torch and Lightning are imported where they are used: --help and a misspelt key answer at once.
 
 
+WITH_TRACEBACK = ("SSL_MI_TRACEBACK", "HYDRA_FULL_ERROR")  # in the environment, either of them
 LARGEST_SIDE = 10_000  # of an image, in pixels
 SHARDING = ("fsdp", "deepspeed", "model_parallel", "xla_fsdp")  # strategies that leave no process the whole network
 
@@ -50,7 +51,7 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        message = None if os.environ.get("HYDRA_FULL_ERROR") else users_mistake(error)
+        message = None if any(map(os.environ.get, WITH_TRACEBACK)) else users_mistake(error)
         if message is None:
             raise
         print_error(message)
@@ -89,7 +90,7 @@ def _errors_of_training() -> tuple[type[Exception], ...]:
 
 def print_error(message: str) -> None:
     print(f"\nerror: {message}", file=sys.stderr)
-    print("(HYDRA_FULL_ERROR=1 shows where it was raised)", file=sys.stderr)
+    print(f"({WITH_TRACEBACK[0]}=1 shows where it was raised)", file=sys.stderr)
 
 
 def check(cfg: DictConfig) -> None:

@@ -34,12 +34,16 @@ def views_and_labels(batch: Any) -> tuple[list[Tensor], Tensor | None]:
 
     Args:
         batch: images; (images, labels, ...); ([view, view, ...], labels, ...), as lightly and solo-learn give them;
-            (view, view); or a mapping with "views" or "image", and "label".
+            (view, view); a mapping with "views" or "image", and "label"; or several mappings with "image", one for
+            each view, in a sequence or by name, as stable-pretraining gives them.
 
     Raises:
         ValueError: If it is none of these.
     """
-    if isinstance(batch, Mapping):
+    several = list(batch.values()) if isinstance(batch, Mapping) else batch
+    if isinstance(several, list | tuple) and several and all(isinstance(part, Mapping) for part in several):
+        views, labels = [part.get("image") for part in several], several[0].get("label")
+    elif isinstance(batch, Mapping):
         found, labels = batch.get("views", batch.get("image")), batch.get("label")
         views = [found] if isinstance(found, Tensor) else list(found or ())
     elif isinstance(batch, Tensor):

@@ -219,7 +219,7 @@ def figure(chart: Chart) -> Figure:
         "height": 300 + 22 * len(traces),
         # Below the axes: a legend never lies on the lines.
         "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
-        "showlegend": len(traces) > 1,
+        "showlegend": True,  # a single curve too says what it is
         "hovermode": "closest",
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",

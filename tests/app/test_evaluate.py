@@ -186,6 +186,63 @@ def test_several_encoders_and_features_stand_in_one_table(tmp_path):
     assert {path.name for path in paths} >= {"together.csv", "together.md", "evaluation.csv", "spectrum.csv"}
 
 
+@pytest.mark.parametrize("name", ["SSL_MI_TRACEBACK", "HYDRA_FULL_ERROR"])
+def test_every_command_shows_where_an_error_was_raised_when_asked(name, tmp_path, monkeypatch, capsys):
+    words = ["evaluate", str(tmp_path / "nothing.npy")]
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "(SSL_MI_TRACEBACK=1 shows where it was raised)" in capsys.readouterr().err
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(OSError, match="nothing"):
+        main(words)
+
+
+def test_seeds_of_one_method_are_pooled_into_one_column_of_means(tmp_path, capsys):
+    words, values = ["evaluate"], []
+    for seed in range(3):
+        features = np.random.default_rng(seed).normal(size=(300, 4)) * [5, 1, 1, 1]
+        np.save(tmp_path / f"{seed}.npy", features)
+        words.append(str(tmp_path / f"{seed}.npy"))
+        values.append(by_metric(ssl_mi.evaluate(features, measure="geometry").rows)["rankme_clean_h"].value)
+    assert main([*words, "--measure", "geometry", "--pool", "--out", str(tmp_path / "out")]) == 0
+    rows = json.loads((tmp_path / "out" / "evaluation.json").read_text())["rows"]
+    (row,) = (row for row in rows if row["metric"] == "rankme_clean_h")
+    half = 4.303 * np.std(values, ddof=1) / math.sqrt(3)  # Student's t, 97.5%, 2 degrees of freedom
+    assert (row["value"], row["low"], row["high"]) == pytest.approx(
+        (np.mean(values), np.mean(values) - half, np.mean(values) + half), rel=1e-3
+    )
+    assert "mean over 3 encoders" in capsys.readouterr().out
+
+
+def test_fine_tuning_trains_the_encoder_itself_and_leaves_it_as_it_was():
+    """Which of two halves is bright: the last layer of this encoder shows nothing of it before it is trained."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 2
+    images = rng.integers(0, 60, (300, 16, 16, 3), dtype=np.uint8)
+    images[labels == 1, :8] += 150
+    images[labels == 0, 8:] += 150
+    torch.manual_seed(0)
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(768, 16))
+    nn.init.zeros_(encoder[1].weight)
+    encoder.size, encoder.mean, encoder.std = 16, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+    before = encoder[1].weight.clone()
+    found = by_metric(ssl_mi.evaluate(encoder, (images, labels), measure="linear,finetune").rows)
+    (tuned,) = (row for metric, row in found.items() if "tun" in metric)
+    assert tuned.value > 0.95 > found["linear_probe_accuracy"].value
+    assert torch.equal(encoder[1].weight, before)
+
+
+@pytest.mark.slow
+def test_a_flow_measures_what_two_views_share():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4000, 2))
+    y = 0.9 * x + math.sqrt(1 - 0.81) * rng.normal(size=x.shape)
+    found = by_metric(ssl_mi.evaluate(x, paired=y, measure="flow").rows)
+    truth = -math.log(1 - 0.81)  # two pairs of -1/2 ln(1 - r^2) each
+    (row,) = (row for metric, row in found.items() if "flow" in metric)
+    assert row.value == pytest.approx(truth, abs=0.15)
+
+
 def test_views_of_images_are_measured_and_listed_with_their_files(tmp_path):
     from PIL import Image
 

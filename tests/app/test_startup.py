@@ -158,7 +158,7 @@ def test_what_hydra_refuses_is_one_line_too(main, tmp_path, capfd, overrides, me
     assert len(lines) == 2
     assert lines[0].startswith("error: ")
     assert message in lines[0]
-    assert "HYDRA_FULL_ERROR" in lines[1]
+    assert "SSL_MI_TRACEBACK=1" in lines[1]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from ssl_mi.callbacks import MeasureEncoder
+from ssl_mi.evaluation.anywhere import views_and_labels
 
 
 class Theirs(pl.LightningModule):
@@ -63,6 +64,91 @@ def test_any_module_is_measured_and_trains_as_it_would_have(tmp_path):
 def test_a_cadence_below_one_is_refused():
     with pytest.raises(ValueError, match="every_n_epochs=0"):
         MeasureEncoder([], encode=lambda module, x: x, every_n_epochs=0)
+
+
+class SoloLearns(pl.LightningModule):
+    """The pattern of solo-learn: `forward` gives a mapping, batches are (index, [view, view], labels)."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Flatten(), nn.Linear(12, 6))
+        self.projector = nn.Linear(6, 4)
+
+    def forward(self, x):
+        feats = self.backbone(x)
+        return {"feats": feats, "z": self.projector(feats)}
+
+    def views_of(self, batch):
+        return batch[1]
+
+    def training_step(self, batch, index):
+        one, two = (self(x)["z"] for x in self.views_of(batch))
+        return (one - two).square().mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+class StablePretrainings(SoloLearns):
+    """The pattern of stable-pretraining: a forward function of its own, a mapping for each view."""
+
+    def forward(self, x):
+        return {"embedding": self.backbone(x), "z": self.projector(self.backbone(x))}
+
+    def views_of(self, batch):
+        return [view["image"] for view in batch]
+
+
+class Images(torch.utils.data.Dataset):
+    """Two noisy views of an image whose class is its brightness, in the form that a library gives them."""
+
+    def __init__(self, form):
+        self.form = form
+
+    def __len__(self):
+        return 200
+
+    def __getitem__(self, i):
+        one, two = torch.randn(2, 3, 2, 2, generator=torch.Generator().manual_seed(i)) * 0.3 + 2 * (i % 2)
+        return self.form(i, one, two, i % 2)
+
+
+def solo_learns(i, one, two, label):
+    return i, [one, two], label
+
+
+def stable_pretrainings(i, one, two, label):
+    return [{"image": one, "label": label, "sample_idx": i}, {"image": two, "label": label, "sample_idx": i}]
+
+
+def named_views(i, one, two, label):
+    return {"student": {"image": one, "label": label}, "teacher": {"image": two, "label": label}}
+
+
+@pytest.mark.parametrize(
+    ("module", "form", "encode"),
+    [
+        (SoloLearns, solo_learns, lambda m, x: m(x)["feats"]),
+        (StablePretrainings, stable_pretrainings, lambda m, x: m.backbone(x)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_the_modules_and_batches_of_other_libraries_take_a_line_each(module, form, encode):
+    loader = DataLoader(Images(form), batch_size=50)
+    measured = MeasureEncoder(loader, encode=encode)
+    pl.Trainer(max_epochs=1, accelerator="cpu", callbacks=[measured], logger=False, enable_checkpointing=False,
+               enable_progress_bar=False, enable_model_summary=False).fit(module(), loader)  # fmt: skip
+    found = {row.metric: row.value for row in measured.rows if row.epoch == 1}
+    assert found["linear_probe_accuracy"] > 0.9
+    assert found["mi_h_ksg_nats"] > 0.3  # of the class alone, log 2
+
+
+def test_views_by_name_are_two_views():
+    (batch,) = DataLoader(Images(named_views), batch_size=200)
+    views, labels = views_and_labels(batch)
+    assert [view.shape for view in views] == [(200, 3, 2, 2)] * 2
+    assert not torch.equal(views[0], views[1])
+    assert labels.tolist() == [i % 2 for i in range(200)]
 
 
 @pytest.mark.slow

@@ -220,3 +220,16 @@ def test_pixels_alone_make_a_table():
     header, lines = report.closing_table([row(1, "test", "pixels", "knn_accuracy", 0.3, "kNN", "probes", n=9)])
     assert header[1] == "pixels"
     assert lines[0][:2] == ["kNN", "0.300"]
+
+
+@pytest.mark.slow
+def test_umap_keeps_two_clusters_apart_where_it_is_installed():
+    pytest.importorskip("umap")
+    from ssl_mi.report.maps import two_dimensional
+
+    x = np.random.default_rng(0).normal(size=(60, 5)) + 30 * (np.arange(60) % 2)[:, None]
+    xy = two_dimensional(x)["umap"]
+    first, second = xy[::2], xy[1::2]
+    apart = np.linalg.norm(first.mean(0) - second.mean(0))
+    assert xy.shape == (60, 2)
+    assert apart > 3 * max(first.std(), second.std())
