@@ -39,7 +39,13 @@ def shrink(node):
             node[key] = min(value, NARROW[key])
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+# Runs on files train these parts in tests/data/pairs/test_pair_runs.py.
+ALSO_RUN_ELSEWHERE = {"pairs/arrays", "pairs/image_text"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in ALSO_RUN_ELSEWHERE else n for n in EXPERIMENTS]
+)
 def test_an_experiment_trains_two_steps_on_a_few_images(configure, name):
     # The experiment comes first, then what makes it tiny, as a user would shorten it.
     own = next((few for kind, few in {"known/": FEW_PAIRS, "pairs/": PAIRS}.items() if name.startswith(kind)), None)
