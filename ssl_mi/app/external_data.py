@@ -235,6 +235,11 @@ def _built(part: Mapping[str, Any], what: str) -> Any:
 
     for target in _targets(part):
         home, _, name = target.rpartition(".")
+        if home == "ssl_mi.data.pairs":
+            raise ValueError(
+                "the run was trained on pairs of measurements, and its own report has their evaluation: to judge its "
+                "encoder on images, name them and the views, --data FOLDER --augmentation simclr"
+            )
         if home != "ssl_mi.data" or name not in data.__all__:
             own = target or "given as an object"
             raise ValueError(f"the checkpoint names {what} of its own, {own}: name one to use")

@@ -118,7 +118,9 @@ class ImageTextData(PairedData):
         side = int(self.size)
         (block,), rows, skipped = files.decoded([files.block_of(paths, side, self.reading)])
         files.check_sizes([block], side, self.upscale)
-        of = Blocks([block, TextBlock([captions[i] for i in rows.tolist()])], [paths[i] for i in rows.tolist()])
+        kept = rows.tolist()
+        names = [f"{paths[i]}: {captions[i]}" for i in kept]
+        of = Blocks([block, TextBlock([captions[i] for i in kept])], names)
         found = SampleSet(path.name, of, None if codes is None else codes[rows], classes, skipped=skipped)
         return found, None if groups is None else groups[rows.numpy()]
 
@@ -128,7 +130,7 @@ class ImageTextData(PairedData):
         assert known.words is not None
         texts = known.words.texts(tokens)
         blocks = Blocks(
-            [*files.example_images([pictures]), TextBlock(texts)], [f"drawn {i}" for i in range(len(texts))]
+            [*files.example_images([pictures]), TextBlock(texts)], [f"drawn {i}: {text}" for i, text in enumerate(texts)]
         )
         return SampleSet("the example (captions of drawn shapes)", blocks, some.labels, some.class_names), None
 

@@ -18,6 +18,7 @@ from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
 PAD, UNKNOWN = "[PAD]", "[UNK]"
+BEGIN = "\u2581"  # of a word
 
 
 class Tokenizer:
@@ -43,10 +44,10 @@ class Tokenizer:
         """
         backend = Backend(BPE(unk_token=UNKNOWN))
         backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-        backend.pre_tokenizer = pre_tokenizers.Whitespace()
-        trainer = BpeTrainer(
-            vocab_size=vocabulary, special_tokens=[PAD, UNKNOWN], show_progress=False, end_of_word_suffix="</w>"
-        )
+        # A word begins with "\u2581". A suffix at its end would number the letters in an order that differs from one
+        # process to the next.
+        backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(BEGIN), pre_tokenizers.Punctuation()])
+        trainer = BpeTrainer(vocab_size=vocabulary, special_tokens=[PAD, UNKNOWN], show_progress=False)
         backend.train_from_iterator(texts, trainer)
         return cls(backend)
 
@@ -120,7 +121,7 @@ class Tokenizer:
         return [self._text(row) for row in ids.tolist()]
 
     def _text(self, row: list[int]) -> str:
-        words = [(UNKNOWN + "</w>" if i == 1 else self.backend.id_to_token(i - self.shift)) for i in row if i != 0]
-        if any(word is not None and word.endswith("</w>") for word in words):
-            return "".join(str(word) for word in words).replace("</w>", " ").strip()
+        words = [UNKNOWN if i == 1 else str(self.backend.id_to_token(i - self.shift)) for i in row if i != 0]
+        if any(word.startswith(BEGIN) for word in words):
+            return "".join(words).replace(BEGIN, " ").strip()
         return str(self.backend.decode([i - self.shift for i in row if i > 1]))
