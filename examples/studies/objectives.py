@@ -27,7 +27,7 @@ ABOUT = """\
 Twelve objectives train the same small convolutional network (10,760 parameters, 64 features) on 45,000 training images
 of CIFAR-10 re-encoded as JPEG (quality 75), 5,000 more choose the probe's decay, the 10,000 test images are measured.
 All share the augmentation of SimCLR without blur, AdamW with learning rate 1e-3, weight decay 1e-4, 256 images a step,
-a projector of 256 and 64 units, one epoch of warm-up and a cosine, 10 epochs. Nothing was tuned for an objective beyond
+a projector of 256 and 64 units, predictors of 256 and queues of 4,096, one epoch of warm-up and a cosine, 10 epochs. Nothing was tuned for an objective beyond
 what its recipe in conf/experiment has; the published figures are of ResNets and hundreds of epochs. The table shows how
 the objectives behave early and small, not which is best."""
 
@@ -41,10 +41,32 @@ SETTINGS = {
         "trainer.gradient_clip_val=1.0",
     ],
     "DCL": ["objective=dcl", "objective.temperature=0.1"],
-    "MoCo v2": ["objective=moco", "teacher=ema", "teacher.momentum=0.99", "towers.joint_forward=false"],
-    "NNCLR": ["objective=nnclr", "objective.size=16384", "towers.projector.final_norm=affine"],
-    "BYOL": ["objective=byol", "teacher=ema", "teacher.momentum=0.99", "towers.joint_forward=false"],
-    "SimSiam": ["objective=simsiam", "towers.projector.final_norm=plain", "towers.joint_forward=false"],
+    "MoCo v2": [
+        "objective=moco",
+        "objective.size=4096",
+        "teacher=ema",
+        "teacher.momentum=0.99",
+        "towers.joint_forward=false",
+    ],
+    "NNCLR": [
+        "objective=nnclr",
+        "objective.predictor.hidden=256",
+        "objective.size=4096",
+        "towers.projector.final_norm=affine",
+    ],
+    "BYOL": [
+        "objective=byol",
+        "objective.predictor.hidden=256",
+        "teacher=ema",
+        "teacher.momentum=0.99",
+        "towers.joint_forward=false",
+    ],
+    "SimSiam": [
+        "objective=simsiam",
+        "objective.predictor.hidden=256",
+        "towers.projector.final_norm=plain",
+        "towers.joint_forward=false",
+    ],
     "VICReg": ["objective=vicreg"],
     "Barlow Twins": ["objective=barlow_twins"],
     "SwAV": ["objective=swav", "objective.queue=0", "objective.frozen_steps=175"],
