@@ -27,9 +27,9 @@ ABOUT = """\
 Twelve objectives train the same small convolutional network (10,760 parameters, 64 features) on 45,000 training images
 of CIFAR-10 re-encoded as JPEG (quality 75), 5,000 more choose the probe's decay, the 10,000 test images are measured.
 All share the augmentation of SimCLR without blur, AdamW with learning rate 1e-3, weight decay 1e-4, 256 images a step,
-a projector of 256 and 64 units, predictors of 256 and queues of 4,096, one epoch of warm-up and a cosine, 10 epochs. Nothing was tuned for an objective beyond
-what its recipe in conf/experiment has; the published figures are of ResNets and hundreds of epochs. The table shows how
-the objectives behave early and small, not which is best."""
+a projector of 256 and 64 units, predictors of 256 and queues of 4,096, one epoch of warm-up and a cosine, 10 epochs.
+Nothing was tuned for an objective beyond what its recipe in conf/experiment has; the published figures are of ResNets
+and hundreds of epochs. The table shows how the objectives behave early and small, not which is best."""
 
 SETTINGS = {
     "SimCLR": ["objective=simclr"],
