@@ -80,7 +80,7 @@ class Augmentation:
         std: Per channel; a view is (x - mean) / std.
         compiled: Views of 8-bit images on a CPU are made by compiled code, several times as fast, as far as their ops
             have such a form. False: by torch, as on a GPU and for float images; the draws are the same, the values
-            within 2e-6 of the range of a pixel.
+            within 4e-6 of the range of a pixel.
 
     Raises:
         ValueError: On no views, on mean and std of different lengths, and on std <= 0.
@@ -156,7 +156,7 @@ class Augmentation:
         """One view of every image, from the ops after the first `done`; compiled as far as they go, where they can be.
 
         What is left of them, or all of it, is done by torch: the slow twin of the compiled form, and its equal up to
-        rounding (2e-6 of the range of a pixel).
+        rounding (4e-6 of the range of a pixel).
         """
         self._check_channels(images)
         if self.compiled and images.dtype == torch.uint8 and images.device.type == "cpu":

@@ -25,12 +25,13 @@ from torch.utils.data import get_worker_info
 
 from ssl_mi.data.contracts import Crops, Images, UnreadableRows
 from ssl_mi.data.images.decoding import Decoder, UnreadableImage, bits_in_use, decode, shown
+from ssl_mi.data.images.index import Paths
 from ssl_mi.data.images.memory import TensorImages
 from ssl_mi.data.sampler import this_process
 
 log = logging.getLogger(__name__)
 
-MOST_HEADERS = 100_000  # files whose headers are read before a run
+MOST_HEADERS = 100_000  # files of a set of which every header is read before a run; of a larger set a sample is
 MOST_LOST = 0.1  # of the files: where more of them fail while they are read, the run ends
 
 _SAMPLE = 64  # files that are looked at to learn what a set is like
@@ -62,7 +63,8 @@ class ImageFiles:
         on_error: str = "error",
         decoder: Decoder | None = None,
     ) -> None:
-        self.paths, self.into_memory, self.memory_gb, self.on_error = list(paths), in_memory, memory_gb, on_error
+        self.paths = paths if isinstance(paths, Paths) else Paths(paths)
+        self.into_memory, self.memory_gb, self.on_error = in_memory, memory_gb, on_error
         self.decoder = Decoder() if decoder is None else decoder
         self._shape: tuple[int, int, int] | None = None
         self._sampled = False
@@ -74,7 +76,7 @@ class ImageFiles:
 
     def take(self, rows: Tensor) -> ImageFiles:
         """The files of `rows` (int64 [n]), in that order."""
-        paths = [self.paths[i] for i in rows.tolist()]
+        paths = self.paths.take(rows.numpy())
         taken = ImageFiles(paths, self.into_memory, self.memory_gb, self.on_error, self.decoder)
         taken._shape, taken._sampled = self._shape, self._sampled
         return taken
@@ -124,8 +126,11 @@ class ImageFiles:
         return self, self._check_headers()
 
     def _check_headers(self) -> dict[int, UnreadableImage]:
-        """What the headers alone show to be unusable, of the first `MOST_HEADERS` files."""
-        rows = range(min(len(self), MOST_HEADERS))
+        """What the headers alone show to be unusable; in a set of more than `MOST_HEADERS` files, of a sample."""
+        step = 1 if len(self) <= MOST_HEADERS else -(-len(self) // _SAMPLE)
+        if step > 1:
+            log.info("%d files are not looked at one by one: what cannot be decoded is left out when it is met", len(self))
+        rows = range(0, len(self), step)
         return self._each(rows, lambda i: self.decoder.size(self.paths[i]), "reading headers of images")
 
     def read(self, rows: Tensor, size: int) -> Tensor:

@@ -17,10 +17,12 @@ from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ssl_mi.data.images.decoding import EXTENSIONS, Decoder, UnreadableImage, decode, shown
 from ssl_mi.data.images.files import ImageFiles, Survey, few, survey
+from ssl_mi.data.images.index import Listing, indexed
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
 
 __all__ = ["ImageFiles", "ImageFolder", "UnreadableImage", "decode", "list_images"]
@@ -72,7 +74,7 @@ class ImageFolder:
         self.in_memory, self.memory_gb, self.on_error = in_memory, memory_gb, on_error
         self.val = val
         self.decoder = Decoder(channels, levels, None, max_megapixels)
-        self._listed: dict[Path, tuple[list[str], list[int], tuple[str, ...]]] = {}
+        self._listed: dict[Path, Listing] = {}
         self._odd: list[str] = []
         self._survey: Survey | None = None
 
@@ -124,9 +126,15 @@ class ImageFolder:
             )
         return self.root
 
-    def _list(self, folder: Path) -> tuple[list[str], list[int], tuple[str, ...]]:
+    def _list(self, folder: Path) -> Listing:
+        def make(seen: list[str]) -> Listing:
+            odd: list[str] = []
+            files, class_of, names = list_images(folder, odd, seen)
+            return Listing(files, np.array(class_of, np.int64), names, tuple(odd))
+
         if folder not in self._listed:
-            self._listed[folder] = list_images(folder, self._odd)
+            self._listed[folder] = indexed(folder, make)
+            self._odd += self._listed[folder].odd
         return self._listed[folder]
 
     def _say_unused(self) -> None:
@@ -155,7 +163,7 @@ class ImageFolder:
         return found
 
     def _set(self, folder: Path, known: tuple[str, ...] | None) -> ImageSet:
-        paths, class_of, names = self._list(folder)
+        paths, class_of, names, _ = self._list(folder)
         files = ImageFiles(paths, self.in_memory, self.memory_gb, self.on_error, self.decoder)
         name = shown(self.root.name)
         if not names:
@@ -167,7 +175,7 @@ class ImageFolder:
                 f"classes are {few(known)}"
             )
         place = torch.tensor([known.index(name) for name in names])
-        return ImageSet(name, files, place[torch.tensor(class_of)], known)
+        return ImageSet(name, files, place[torch.from_numpy(class_of)], known)
 
     def _split_off_test(self, images: ImageSet) -> Sets:
         n = round(self.test_fraction * len(images))
@@ -182,25 +190,30 @@ class ImageFolder:
         return Sets(images.take(order[n:]), images.take(order[:n]))
 
 
-def list_images(folder: Path, odd: list[str] | None = None) -> tuple[list[str], list[int], tuple[str, ...]]:
+def list_images(
+    folder: Path, odd: list[str] | None = None, seen: list[str] | None = None
+) -> tuple[list[str], list[int], tuple[str, ...]]:
     """(files, class of each, class names) of a folder of class folders; no names for a folder of images alone.
 
     Hidden files and folders are passed over; class folders may have folders inside, and links to folders are followed.
     What is called an image and is no regular file (a pipe, a device, a link to nothing), and links that lead in a
-    circle, are passed over, and named in `odd` or, without it, in a warning.
+    circle, are passed over, and named in `odd` or, without it, in a warning. Folders that are looked into are put in
+    `seen`.
     """
+    seen = [] if seen is None else seen
     other: Counter[str] = Counter()
     if odd is None:
         found_odd: list[str] = []
-        listed = list_images(folder, found_odd)
+        listed = list_images(folder, found_odd, seen)
         _say_odd(found_odd)
         return listed
+    seen.append(str(folder.absolute()))
     entries = sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda e: e.name)
     folders = [e for e in entries if _is_folder(e)]
     names = {e.name for e in folders}
     loose = _images((e for e in entries if e.name not in names), other, odd)
     inside = {_identity(folder)}
-    found = {shown(e.name): list(_walk(e.path, inside, other, odd)) for e in folders if _is_new(e.path, inside, odd)}
+    found = {shown(e.name): list(_walk(e.path, inside, other, odd, seen)) for e in folders if _is_new(e.path, inside, odd)}
     if not loose and not any(found.values()):
         there = ", ".join(f"{count} {kind}" for kind, count in other.most_common(5)) or "no files at all"
         raise FileNotFoundError(
@@ -239,8 +252,11 @@ def _images(entries: Iterable[os.DirEntry[str]], other: Counter[str], odd: list[
     return images
 
 
-def _walk(folder: str, above: set[tuple[int, int]], other: Counter[str], odd: list[str]) -> Iterator[str]:
+def _walk(
+    folder: str, above: set[tuple[int, int]], other: Counter[str], odd: list[str], seen: list[str]
+) -> Iterator[str]:
     """The images below a folder: its own files by name, then its folders by name."""
+    seen.append(os.path.abspath(folder))
     entries = sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda e: e.name)
     folders = [e for e in entries if _is_folder(e)]
     inner = {e.name for e in folders}
@@ -248,7 +264,7 @@ def _walk(folder: str, above: set[tuple[int, int]], other: Counter[str], odd: li
     here = above | {_identity(folder)}
     for entry in folders:
         if _is_new(entry.path, here, odd):
-            yield from _walk(entry.path, here, other, odd)
+            yield from _walk(entry.path, here, other, odd, seen)
 
 
 def _is_new(folder: str, above: set[tuple[int, int]], odd: list[str]) -> bool:
