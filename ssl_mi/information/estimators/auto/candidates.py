@@ -96,6 +96,11 @@ class Candidate:
         """Whether it serves the test of independence: what is shared shows in the first dimension."""
         return self.family == "direct" or (self.dims[0] == 1 and not self.tail_columns)
 
+    @property
+    def promises_unused(self) -> bool:
+        """Whether what it promises counts where it was not chosen."""
+        return self.family != "direct"
+
     @cached_property
     def pointwise(self) -> np.ndarray:
         """float64 [n], whose mean is the estimate before corrections, nats."""
@@ -204,6 +209,11 @@ class Bound(Candidate):
 
     @property
     def tests_dependence(self) -> bool:
+        return False
+
+    @property
+    def promises_unused(self) -> bool:
+        """Networks promise much on rows that they know by heart."""
         return False
 
     @cached_property

@@ -11,7 +11,8 @@ in categorical.py. Whether whole numbers are symbols is decided in choice.py. Ev
 3. Each half uses the candidate with the largest estimate by KSG on the *other* half, before any correction. The
    largest of several noisy estimates would be too large; a choice made elsewhere leaves the estimate fair.
 4. Networks (up to 4 dimensions) are further candidates where there are more dimensions than KSG can follow, or where
-   estimates at k and at 4 k neighbours leave a doubt.
+   estimates at k and at 4 k neighbours leave a doubt. In the first case their InfoNCE bound is one more: it takes all
+   dimensions, and needs no neighbours.
 5. The bias of the candidates that were chosen is measured (bias.py) and subtracted.
 6. The interval holds the noise, what is left open about the bias, and upwards what the projections promised on the
    rows they were fitted on beyond what they kept on others, or what they leave out (left_out.py).
@@ -233,7 +234,7 @@ class Selection:
         """Upper estimate of the nats lost by projection, from the family of projections with the best prospects."""
         families: dict[str, list[list[Candidate]]] = {}
         for both in self.candidates.values():
-            if both[0].family != "direct":
+            if both[0].promises_unused or (both[0].name in self.chosen and both[0].name != "direct"):
                 families.setdefault(both[0].family, []).append(both)
         prospects = []
         for nested in families.values():

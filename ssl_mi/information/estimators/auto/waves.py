@@ -26,7 +26,7 @@ FEWEST_WAVES = 8  # over the range; neighbours follow longer ones
 SMALLEST_SHARE = 0.05  # of the variance of y, that is worth a candidate
 CHANCE = 1e-4  # of any wave at all, where x and y share nothing
 REACH = 4.0  # interquartile ranges from the median; rows further out are not looked at
-CONTINUOUS = 0.9  # of the rows, that differ; on a grid, long waves look like short ones
+CONTINUOUS = 0.9  # of the rows, that differ
 REFINED = 33  # frequencies between two of the transform
 
 
@@ -81,17 +81,20 @@ def strongest(x: np.ndarray, y: np.ndarray, scores_x: np.ndarray, scores_y: np.n
         scores_x: their normal scores.
         scores_y: those of y.
     """
-    of_x = _powers(x, scores_y)
-    of_y = _powers(y, scores_x)
+    (of_x, long_x), (of_y, long_y) = _powers(x, scores_y), _powers(y, scores_x)
     raw, scores, powers = (x, scores_y, of_x) if of_x.max() >= of_y.max() else (y, scores_x, of_y)
     column, other, place = map(int, np.unravel_index(powers.argmax(), powers.shape))
     wave = _refined(raw[:, column], scores[:, other], column, other, place / FINER)
-    least = np.log((of_x.size + of_y.size) / CHANCE)
+    # On a grid (counts, with noise below one) long waves show once more as short ones, with less power.
+    least = max(np.log((of_x.size + of_y.size) / CHANCE), long_x, long_y)
     return Line(wave, raw is x, wave.power > least and wave.share > SMALLEST_SHARE)
 
 
-def _powers(raw: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """P of each column of raw, each of scores and each frequency: [d, d', BINS FINER / 8]; 0 where waves are long."""
+def _powers(raw: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, float]:
+    """P of each column of raw, each of scores and each frequency, and the largest of long waves.
+
+    Shape [d, d', BINS FINER / 8]; 0 where waves are long, and in columns whose values repeat.
+    """
     powers = np.zeros((raw.shape[1], scores.shape[1], FINER * BINS // 8))
     for column in range(raw.shape[1]):
         if len(np.unique(raw[:, column])) < CONTINUOUS * len(raw):
@@ -101,8 +104,9 @@ def _powers(raw: np.ndarray, scores: np.ndarray) -> np.ndarray:
         for other in range(scores.shape[1]):
             transform = np.fft.rfft(np.bincount(bins, scores[inside, other], BINS), FINER * BINS)
             powers[column, other] = np.abs(transform[: powers.shape[2]]) ** 2 / len(bins)
+    longest = float(powers[:, :, 1 : FINER * FEWEST_WAVES].max())
     powers[:, :, : FINER * FEWEST_WAVES] = 0.0
-    return powers
+    return powers, longest
 
 
 def _range(raw: np.ndarray) -> tuple[np.ndarray, float, float]:
