@@ -261,7 +261,8 @@ def _out_dim(part: nn.Module) -> int:
     width = getattr(part, "out_dim", None)
     if not isinstance(width, int):
         raise ValueError(
-            f"{type(part).__name__} must have an int attribute `out_dim`, the width of its output [n, out_dim]"
+            f"{type(part).__name__} must have an int attribute `out_dim`, the width of its output [n, out_dim]; "
+            "ssl_mi.networks.measured(module, image_size) gives it to a network of images"
         )
     return width
 
