@@ -87,7 +87,9 @@ def strongest(x: np.ndarray, y: np.ndarray, scores_x: np.ndarray, scores_y: np.n
     wave = _refined(raw[:, column], scores[:, other], column, other, place / FINER)
     # On a grid (counts, with noise below one) long waves show once more as short ones, with less power.
     least = max(np.log((of_x.size + of_y.size) / CHANCE), long_x, long_y)
-    return Line(wave, raw is x, wave.power > least and wave.share > SMALLEST_SHARE)
+    # Refined by less than a wave, it may still be a long one where there is no short one.
+    found = bool(powers.max() > 0 and wave.power > least and wave.share > SMALLEST_SHARE)
+    return Line(wave, raw is x, found)
 
 
 def _powers(raw: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, float]:
