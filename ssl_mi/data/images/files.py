@@ -129,7 +129,9 @@ class ImageFiles:
         """What the headers alone show to be unusable; in a set of more than `MOST_HEADERS` files, of a sample."""
         step = 1 if len(self) <= MOST_HEADERS else -(-len(self) // _SAMPLE)
         if step > 1:
-            log.info("%d files are not looked at one by one: what cannot be decoded is left out when it is met", len(self))
+            log.info(
+                "%d files are not looked at one by one: what cannot be decoded is left out when it is met", len(self)
+            )
         rows = range(0, len(self), step)
         return self._each(rows, lambda i: self.decoder.size(self.paths[i]), "reading headers of images")
 

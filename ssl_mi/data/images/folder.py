@@ -213,7 +213,9 @@ def list_images(
     names = {e.name for e in folders}
     loose = _images((e for e in entries if e.name not in names), other, odd)
     inside = {_identity(folder)}
-    found = {shown(e.name): list(_walk(e.path, inside, other, odd, seen)) for e in folders if _is_new(e.path, inside, odd)}
+    found = {
+        shown(e.name): list(_walk(e.path, inside, other, odd, seen)) for e in folders if _is_new(e.path, inside, odd)
+    }
     if not loose and not any(found.values()):
         there = ", ".join(f"{count} {kind}" for kind, count in other.most_common(5)) or "no files at all"
         raise FileNotFoundError(
