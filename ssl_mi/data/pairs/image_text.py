@@ -129,9 +129,8 @@ class ImageTextData(PairedData):
         pictures, tokens = (some := files.drawn(known, EXAMPLES, seed=0)).views
         assert known.words is not None
         texts = known.words.texts(tokens)
-        blocks = Blocks(
-            [*files.example_images([pictures]), TextBlock(texts)], [f"drawn {i}: {text}" for i, text in enumerate(texts)]
-        )
+        names = [f"drawn {i}: {text}" for i, text in enumerate(texts)]
+        blocks = Blocks([*files.example_images([pictures]), TextBlock(texts)], names)
         return SampleSet("the example (captions of drawn shapes)", blocks, some.labels, some.class_names), None
 
     def fitted(self, samples: SampleSet, train: Tensor) -> SampleSet:

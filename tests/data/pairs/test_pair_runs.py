@@ -75,7 +75,7 @@ def test_a_choice_of_pairs_brings_the_views_and_networks_of_its_kind(here, confi
     one = configure("data=arrays", "data.x=x.npy", tiny=False)
     settle(one)
     assert (one.name, one.data.x_dim, one.encoder.in_dim) == ("pairs/table", 6, 6)
-    with pytest.raises(ValueError, match="these keys have no value yet: data.table"):
+    with pytest.raises(ValueError, match=r"these keys have no value yet: data\.table"):
         check(configure("data=image_text", tiny=False))
 
 
