@@ -219,7 +219,20 @@ def test_several_processes_have_the_loss_gradients_and_statistics_of_one(size):
 
 
 def test_what_is_a_mean_over_rows_is_shared_out_and_nothing_else():
-    by_rows = ["simclr", "infonce", "infomax", "clip", "cmc", "siglip", "moco", "moco_v3", "dcl", "dclw", "supcon"]
+    by_rows = [
+        "simclr",
+        "infonce",
+        "infomax",
+        "clip",
+        "cmc",
+        "cpc",
+        "siglip",
+        "moco",
+        "moco_v3",
+        "dcl",
+        "dclw",
+        "supcon",
+    ]
     assert by_rows == SHARDED
 
 

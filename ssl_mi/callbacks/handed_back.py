@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -60,4 +60,5 @@ def in_other_processes(trainer: pl.Trainer) -> bool:
 
 def _callbacks(trainer: pl.Trainer) -> list[Any]:
     """Those whose states are plain; Lightning keeps those of its checkpoints itself."""
-    return [callback for callback in trainer.callbacks if callback not in trainer.checkpoint_callbacks]  # type: ignore[attr-defined]
+    own: list[Any] = cast(Any, trainer).callbacks
+    return [callback for callback in own if callback not in trainer.checkpoint_callbacks]

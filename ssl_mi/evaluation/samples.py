@@ -23,7 +23,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -72,7 +72,7 @@ def keep(context: EvaluationContext, path: Path, points: int = 1000) -> Arrays:
     arrays |= _pointwise(context, points)
     arrays |= _shown(context, len(arrays["index"]), arrays.get("paired"))
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(buffer, **cast(dict[str, Any], arrays))
     atomic.write(path, buffer.getbuffer())
     return arrays
 

@@ -243,13 +243,13 @@ def test_a_sweep_takes_the_keys_that_classes_take(main, tmp_path):
 def test_a_loss_that_is_not_finite_stops_with_step_and_term_and_keeps_the_last_good_checkpoint(
     main, tmp_path, capsys, monkeypatch
 ):
-    bound, calls = InfoNCE.from_logits, []
+    bound, calls = InfoNCE.from_log_sums, []
 
-    def broken(self, scores, partner, k):
-        calls.extend([1] * scores.requires_grad)  # of training, not of what watches over it
-        return bound(self, scores, partner, k) * (math.nan if len(calls) == 5 else 1)  # the second step of epoch 1
+    def broken(self, joint, log_sums, k):
+        calls.extend([1] * joint.requires_grad)  # of training, not of what watches over it
+        return bound(self, joint, log_sums, k) * (math.nan if len(calls) == 5 else 1)  # the second step of epoch 1
 
-    monkeypatch.setattr(InfoNCE, "from_logits", broken)
+    monkeypatch.setattr(InfoNCE, "from_log_sums", broken)
     assert main(tmp_path, "trainer.max_epochs=3") == 1
     err = capsys.readouterr().err
     assert "the loss is not finite at step 4 (epoch 1): nt_xent = nan" in err

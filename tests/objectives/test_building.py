@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from ssl_mi.objectives import (
     MoCo,
     Objective,
     SimCLR,
+    Sum,
     SwAV,
     TiCo,
 )
@@ -94,19 +96,25 @@ def classes():
     return [kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, Objective) and kind is not Objective]
 
 
+# DINOv2's objective is iBOT's class with other numbers.
+OWN_NUMBERS = {"dinov2": {"target_temperature", "centring", "koleo"}}
+
+
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_numbers_of_a_configuration_are_the_defaults_of_its_class(path):
     config = OmegaConf.to_container(OmegaConf.load(path))
     kind = getattr(objectives, config.pop("_target_").rsplit(".", 1)[1])
     defaults = {name: p.default for name, p in inspect.signature(kind).parameters.items()}
+    own = OWN_NUMBERS.get(path.stem, set()) | {"_partial_", "defaults", "name"}
     for key, value in config.items():
-        if key != "_partial_" and not isinstance(value, dict):
-            assert defaults[key] == value, key
+        if key not in own and not isinstance(value, dict):
+            assert defaults[key] == (tuple(value) if isinstance(value, list) else value), key
 
 
 def test_every_objective_can_be_made_from_a_configuration():
-    named = {OmegaConf.load(path)._target_.rsplit(".", 1)[1] for path in CONF.glob("*.yaml")}
-    assert {kind.__name__ for kind in classes()} == named
+    text = "".join(path.read_text(encoding="utf-8") for path in CONF.glob("*.yaml"))  # as a part of another, too
+    named = set(re.findall(r"_target_: ssl_mi\.objectives\.(\w+)", text))
+    assert {kind.__name__ for kind in classes()} <= named
 
 
 @pytest.mark.parametrize("kind", classes(), ids=lambda kind: kind.__name__)
@@ -114,7 +122,7 @@ def test_every_objective_documents_its_arguments_and_paper(kind):
     text = inspect.getdoc(kind)
     for name in inspect.signature(kind).parameters:
         assert f"\n    {name}: " in text, name
-    assert "References:" in text or kind is Infomax
+    assert "References:" in text or kind in (Infomax, Sum)
 
 
 def test_clusters_of_the_wrong_number_of_images_are_refused_before_training():
