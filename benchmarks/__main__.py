@@ -5,7 +5,7 @@
     python -m benchmarks --list
 
 Each script runs in a process of its own, on one thread, and compares this package with its peers on the same work,
-interleaved. Its `main(arguments)` returns rows {work, size, ours, peer, ratio, low, high}: what was done, on how much,
+interleaved. Its `main()` returns rows {work, size, ours, peer, ratio, low, high}: what was done, on how much,
 our figure and the peer's with their units, and the median of the ratios peer / ours of each round with their range, so
 that a ratio above 1 is in our favour. A row may have a `note`. The peers: `pip install -e '.[benchmark]'`.
 """
@@ -28,7 +28,7 @@ from ssl_mi import atomic, report
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "performance.md"
 ROWS = HERE.parent / "docs" / "performance.json"
-CALL = "import importlib, json, sys; json.dump(importlib.import_module(sys.argv[1]).main([]), open(sys.argv[2], 'w'))"
+CALL = "import importlib, json, sys; json.dump(importlib.import_module(sys.argv[1]).main(), open(sys.argv[2], 'w'))"
 HEAD = """\
 # Performance
 
@@ -40,12 +40,12 @@ most of these ratios do: run the command on yours.
 
 
 def scripts() -> list[str]:
-    """Names of the scripts whose `main` takes arguments and returns rows."""
+    """Names of the scripts whose `main` returns rows."""
     found = []
     for path in sorted(HERE.glob("[a-z]*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and node.name == "main" and node.args.args and node.returns:
-                found += [path.stem] if "list" in ast.unparse(node.returns) else []
+            if isinstance(node, ast.FunctionDef) and node.name == "main" and node.returns:
+                found += [path.stem] if ast.unparse(node.returns).startswith("list") else []
     return found
 
 
@@ -107,7 +107,9 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", r"\|")
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return str(value).replace("|", r"\|")
 
 
 def main() -> int:
