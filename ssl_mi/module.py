@@ -162,7 +162,7 @@ class SelfSupervised(Resumable):
         if len(views) < self.objective.min_views:
             raise ValueError(
                 f"'{self.objective.name}' compares {self.objective.min_views} views or more and the data give "
-                f"{len(views)}: choose another augmentation"
+                f"{len(views)}: choose another augmentation" + self.objective.fewer_views
             )
         with _in_evaluation(self._towers()), torch.no_grad():
             self.towers(views)  # towers that cannot take the views raise here, before anything is lost

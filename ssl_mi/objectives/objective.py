@@ -82,6 +82,7 @@ class Objective(nn.Module):
             `target` and a teacher would cost time for nothing.
         evaluated: Which weights the method's paper evaluates where there is a teacher: "online" or "teacher".
         min_views: The least number of views.
+        fewer_views: What else to change where there are fewer, to end that message.
         attracts: Whether the loss brings the views of an image together. One that does not is a regulariser, which
             trains beside others in a `Sum`.
         information: One line on how the loss is related to mutual information, for objectives that do not estimate it.
@@ -96,6 +97,7 @@ class Objective(nn.Module):
     teacher: Literal["required", "optional", "unused"] = "optional"
     evaluated: Literal["online", "teacher"] = "online"
     min_views: int = 2
+    fewer_views: str = ""
     attracts: bool = True
     information: str = "not estimated by the loss"
     checks_finite: bool = True

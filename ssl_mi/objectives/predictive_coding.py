@@ -51,12 +51,14 @@ class CPC(Objective):
 
     name = "cpc"
     teacher = "unused"
+    fewer_views = ", or lower objective.steps: one view is one step"
 
     def __init__(self, dim: int | None = None, context: int = 128, steps: int = 3) -> None:
         super().__init__()
         if context < 1 or steps < 1:
             raise ValueError(f"CPC: context={context} and steps={steps} must be positive")
         self.context, self.steps = int(context), int(steps)
+        self.min_views = self.steps + 1
         self.build(dim)
 
     def _make(self, dim: int) -> None:
@@ -68,11 +70,6 @@ class CPC(Objective):
 
     def forward(self, online: list[Tensor], target: list[Tensor], rows: slice | None = None) -> Loss:
         times = len(online)
-        if times <= self.steps:
-            raise ValueError(
-                f"cpc predicts {self.steps} steps ahead and there are {times} views, one a step: "
-                f"set objective.steps={max(1, times - 1)} or less, or give more windows (augmentation.views)"
-            )
         z = torch.stack(online, 1)  # [n, T, d]
         context = self._context(z if rows is None else z[rows])
         losses = [self._cross_entropy(context[:, : times - k], z[:, k:], k, rows) for k in range(1, self.steps + 1)]

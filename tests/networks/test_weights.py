@@ -11,6 +11,7 @@ from torch import nn
 import ssl_mi
 from ssl_mi.app.encoder import LoadedEncoder
 from ssl_mi.app.export import export
+from ssl_mi.checkpoint_format import FORMAT
 from ssl_mi.networks import (
     ConvNet,
     Independent,
@@ -177,7 +178,7 @@ def test_the_online_and_the_teachers_weights_are_chosen_by_name(tmp_path):
     online, teacher, second = (ConvNet([8, 16]) for _ in range(3))
     state = {f"teacher.towers.tower.encoder.{name}": x for name, x in teacher.state_dict().items()}
     state |= {f"towers.tower.encoder.{name}": x for name, x in online.state_dict().items()}
-    about = {"towers": ["towers.tower"], "teacher": True, "evaluated": "teacher", "objective": "dino"}
+    about = {"format": FORMAT, "towers": ["towers.tower"], "teacher": True, "evaluated": "teacher", "objective": "dino"}
     torch.save({"state_dict": state, "ssl_mi": about}, tmp_path / "run.ckpt")
     for which, expected in ((None, teacher), ("teacher", teacher), ("online", online)):
         filled = start_from(ConvNet([8, 16]), {"path": tmp_path / "run.ckpt", "which": which})

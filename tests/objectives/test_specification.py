@@ -282,6 +282,6 @@ def test_embeddings_that_are_not_finite_have_a_loss_that_is_not(name):
 @every
 def test_one_view_is_too_few(name):
     online, target, others = batch(name)
-    one = online[:1]
-    with pytest.raises(ValueError, match="2 views"):
-        made(name)(one, one if target is online else target[:1], **others)
+    objective, one = made(name), online[:1]
+    with pytest.raises(ValueError, match=f"{objective.min_views} views"):
+        objective(one, one if target is online else target[:1], **others)

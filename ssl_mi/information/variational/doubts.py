@@ -101,7 +101,8 @@ def _neighbours(data: SplitData) -> np.ndarray:
         a, b = (_scores(side, rng) for side in data.fit)
         u, v = pairs(a, b, np.arange(len(a)), 0)(x, y)
         x, y = u[:, :1], v[:, :1]
-    if len(x) <= 2 * NEIGHBOURS:
+    apart = len(x) - (0 if rows is None else 2 * rows.lags)  # at least so many rows are independent of any one
+    if apart <= 2 * NEIGHBOURS:
         return np.empty(0)
     return ksg_pointwise(np.ascontiguousarray(x), np.ascontiguousarray(y), NEIGHBOURS, rows=rows)
 

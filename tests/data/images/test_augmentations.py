@@ -282,6 +282,7 @@ def test_local_views_keep_their_share_of_the_size_in_even_pixels(size, share, si
 SIDES = {
     "simclr": [32, 32],
     "simclr_blur": [32, 32],
+    "simclr_strong": [32, 32],
     "byol": [32, 32],
     "multicrop": [32, 32, 14, 14, 14, 14, 14, 14],
     "weak": [32, 32],
@@ -302,7 +303,8 @@ def from_yaml(name, size=32):
 
 
 def test_every_augmentation_file_is_known_here():
-    assert {file.stem for file in CONF.glob("*.yaml")} == set(SIDES)
+    of_images = {file.stem for file in CONF.glob("*.yaml") if "PairViews" not in file.read_text(encoding="utf-8")}
+    assert of_images == set(SIDES)
 
 
 @pytest.mark.parametrize("name", SIDES)

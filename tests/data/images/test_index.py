@@ -84,7 +84,7 @@ def test_a_damaged_index_is_said_in_one_line_and_made_again(root, listed, conten
     again = listing(root)
     assert again.files == whole.files
     assert len(listed) == 2
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
     assert "is damaged" in caplog.text
     listing(root)
     assert len(listed) == 2
