@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 import transcriptions as slow
 
+from ssl_mi import JointEmbedding
 from ssl_mi.data.batch import Batch
 from ssl_mi.masked_distillation import MaskedDistillation
 from ssl_mi.networks.encoders import ConvNet
@@ -170,6 +171,8 @@ def test_parts_that_do_not_go_together_are_refused_with_what_to_set():
         MaskedDistillation(Siamese(ViT(16, 4, 12, 1, 3, pool="mean"), head()), IBOT, None, teacher=EMA())
     with pytest.raises(ValueError, match="'ibot' learns from a teacher and there is none"):
         MaskedDistillation(Siamese(ViT(16, 4, 12, 1, 3), head()), IBOT, None)
+    with pytest.raises(ValueError, match="'ibot' learns from masked tokens and JointEmbedding gives embeddings"):
+        JointEmbedding(Siamese(ViT(16, 4, 12, 1, 3), head()), partial(IBOT, koleo=0.1), None)
     with pytest.raises(ValueError, match="centring must be"):
         IBOT(8, 12, 16, centring="median")
     with pytest.raises(ValueError, match="raise the least share"):

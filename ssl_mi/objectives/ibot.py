@@ -83,6 +83,7 @@ class IBOT(SteppedObjective):
         ('masked tokens', 6)
     """
 
+    name = "ibot"  # of the class, which messages name before there is an object
     learns_from = "masked tokens"
     teacher = "required"
     evaluated = "teacher"
