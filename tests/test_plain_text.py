@@ -82,6 +82,9 @@ def test_a_run_on_folders_and_classes_of_any_name_ends_with_its_report(hostile_r
     assert "[red]runs/report.html" in printed
     for name in ("report.html", "report.md", "report.json", "map.png", "views.png", "samples.npz"):
         assert (tmp_path / "[red]runs" / name).stat().st_size > 100
+    with np.load(tmp_path / "[red]runs/samples.npz", allow_pickle=False) as kept:
+        classes = [Path(file).parent.name for file in kept["files"]]
+        assert classes == [str(kept["class_names"][label]) for label in kept["labels"]]
 
 
 @pytest.mark.parametrize("message", HOSTILE)

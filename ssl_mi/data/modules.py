@@ -20,6 +20,7 @@ from ssl_mi.data.batch import Batch, Source
 from ssl_mi.data.contracts import Known, UnreadableRows, Views
 from ssl_mi.data.duplicates import shared_images
 from ssl_mi.data.images.augmentations import Augmentation
+from ssl_mi.data.images.decoding import shown
 from ssl_mi.data.images.memory import TensorImages
 from ssl_mi.data.sampler import EpochBatches, EpochLoader, check_batch_size, this_process
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
@@ -285,6 +286,11 @@ class ImageModule(DataModule):
     def to_display(self, view: Tensor) -> np.ndarray | list[str]:
         """Normalised images `[n, c, h, w]` -> `[n, h, w, c]` in [0, 1]."""
         return self.augmentation.denormalize(view).permute(0, 2, 3, 1).cpu().numpy()
+
+    def row_names(self, split: str, row: int) -> str:
+        """The file of a row of a split, as it can be printed; "" where it comes from no file."""
+        paths = getattr(self._split(split).images, "paths", None)
+        return "" if paths is None else shown(paths[row])
 
     def preprocessing(self) -> dict[str, Any]:
         """How images reach the encoder, in plain values: what a checkpoint keeps.

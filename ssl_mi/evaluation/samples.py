@@ -10,6 +10,7 @@ Plain arrays, read without executing code (`numpy.load(..., allow_pickle=False)`
     class_names     names
     thumbnails      uint8 [m, s, s, c], the samples without augmentation
     captions        m texts, of data with texts
+    files           m texts: the file of each sample, or what else its source calls it
     confusion       int64 [classes, classes], true class by the class that the linear probe predicts, all of the split
     spectrum_h, spectrum_z     singular values of h and z, centred
     scale           float64 [2], root mean square of h and of z
@@ -69,7 +70,7 @@ def keep(context: EvaluationContext, path: Path, points: int = 1000) -> Arrays:
             arrays["confusion"] = _confusion(features.labels, predicted, len(names))
     scales = [float(x.double().square().mean().sqrt()) for x in (features.h, pairs.z[0])]
     arrays |= {"scale": np.array(scales), "spectrum_h": _spectrum(features.h), "spectrum_z": _spectrum(pairs.z[0])}
-    arrays |= _pointwise(context, points)
+    arrays |= _named(context, features.index[:points]) | _pointwise(context, points)
     arrays |= _shown(context, len(arrays["index"]), arrays.get("paired"))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **cast(dict[str, Any], arrays))
@@ -87,6 +88,13 @@ def _space(h: Tensor) -> Arrays:
     left, values, _ = torch.linalg.svd(centred, full_matrices=False)
     components = (left[:, :KEPT] * values[:KEPT]).float().numpy()
     return {"h": components, "neighbours": nearest.numpy(), **two_dimensional(components)}
+
+
+def _named(context: EvaluationContext, rows: Tensor) -> Arrays:
+    """What the source calls the samples, where it calls them anything."""
+    name = getattr(context.data, "row_names", None)
+    names = [] if name is None else [name(context.split, row) for row in rows.tolist()]
+    return {"files": np.array(names)} if any(names) else {}
 
 
 def _confusion(labels: Tensor, predicted: Tensor, classes: int) -> np.ndarray:

@@ -146,6 +146,7 @@ def _data(charts: Sequence[Chart], arrays: Arrays, maps: Sequence[str]) -> str:
         "labels": None if labels is None else labels.tolist(),
         "classes": [str(name) for name in arrays.get("class_names", [])],
         "captions": [str(text) for text in arrays["captions"]] if "captions" in arrays else None,
+        "files": [str(name) for name in arrays["files"]] if "files" in arrays else None,
         "neighbours": arrays["neighbours"].tolist() if "neighbours" in arrays else None,
     }
     return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -271,7 +272,8 @@ def _pairs(arrays: Arrays) -> str:
             )
             name = str(arrays["class_names"][arrays["labels"][row]]) if "labels" in arrays else ""
             words = f"{_text(name)}<br>{arrays['pointwise'][row]:+.2f} nats"
-            cards.append(f'<div class="card"><div class="pair">{views}</div>{words}</div>')
+            named = f' title="{_text(str(arrays["files"][row]))}"' if "files" in arrays else ""
+            cards.append(f'<div class="card"{named}><div class="pair">{views}</div>{words}</div>')
         parts.append(f'<h3>{title}</h3><div class="strip">{"".join(cards)}</div>')
     return (
         "<p>The two views of a sample, by their pointwise mutual information in z: log p(x, y) / (p(x) p(y)), "

@@ -222,6 +222,18 @@ def from_folder(folder, in_memory, size=24, **changes):
     return ready(source=ImageFolder(str(folder), in_memory=in_memory), **options)
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_every_row_of_a_split_is_traced_to_its_file(folder, in_memory):
+    (folder / "train" / "cat" / "05.png").write_bytes(b"broken")
+    module = from_folder(folder, in_memory, test_limit=9)
+    for split in ("train", "val", "test"):
+        samples = getattr(module, split)
+        for row in range(len(samples)):
+            file = module.row_names(split, row)
+            pixels = torch.from_numpy(np.array(Image.open(file).convert("RGB"))).permute(2, 0, 1)
+            assert torch.equal(module.read(split, torch.tensor([row])).images[0], pixels)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_crops_made_in_workers_are_those_made_in_memory(folder, workers):
     memory, files = (from_folder(folder, kept, size=12, num_workers=workers) for kept in (True, False))

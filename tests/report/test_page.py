@@ -31,6 +31,7 @@ def samples(n=40, side=8, classes=("cat", "</script><b>dog", "owl"), seed=0):
         "neighbours": (np.arange(n)[:, None] + np.arange(1, 7)) % n,
         "labels": np.arange(n) % len(classes),
         "class_names": np.array(classes),
+        "files": np.array([f"folder/<b>{i}.jpg" for i in range(n)]),
         "thumbnails": rng.integers(0, 255, (n, side, side, 3), dtype=np.uint8),
         "confusion": np.array([[8, 2, 0], [1, 9, 0], [0, 5, 5]]),
         "spectrum_h": np.array([4.0, 2.0, 1.0]),
@@ -230,6 +231,7 @@ def test_in_a_browser_hover_filter_and_keyboard_work_and_nothing_is_asked_of_the
     tip = browser.find_element(By.ID, "tip")
     eventually(tip.is_displayed)
     assert re.match(r"sample 1\d\d, ", tip.text.strip())
+    assert re.search(r"folder/<b>\d+\.jpg", tip.text)
     assert "data:image" in run("return getComputedStyle(document.querySelector('#tip .thumb')).backgroundImage")
     ActionChains(browser).send_keys(Keys.ENTER).perform()
     eventually(lambda: len(browser.find_elements(By.CSS_SELECTOR, "#near .thumb")) == 7)

@@ -115,7 +115,7 @@ class ImageFiles:
         if len(self) and (self.into_memory is True or (self.into_memory == "auto" and self._fits())):
             try:
                 pixels, errors = self._into_memory()
-                return TensorImages(pixels), errors
+                return TensorImages(pixels, self.paths), errors
             except _OtherShape as odd:
                 if self.into_memory is True:
                     raise ValueError(

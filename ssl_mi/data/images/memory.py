@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from ssl_mi.data.contracts import Crops
+from ssl_mi.data.images.index import Paths
 
 
 class TensorImages:
@@ -13,20 +16,24 @@ class TensorImages:
 
     Args:
         pixels: uint8 `[N, C, H, W]`.
+        paths: The files that they come from, N of them; None where there are no files.
 
     Raises:
-        ValueError: Another type or number of dimensions.
+        ValueError: Another type or number of dimensions, or another number of paths.
     """
 
     in_memory = True
 
-    def __init__(self, pixels: Tensor) -> None:
+    def __init__(self, pixels: Tensor, paths: Sequence[str] | None = None) -> None:
         if pixels.dtype != torch.uint8 or pixels.ndim != 4:
             raise ValueError(
                 f"images must be uint8 [N, C, H, W], not {pixels.dtype} {list(pixels.shape)}: for floats in [0, 1] "
                 "pass (255 * images).round().byte(), channels first"
             )
+        if paths is not None and len(paths) != len(pixels):
+            raise ValueError(f"{len(pixels)} images but {len(paths)} paths: give one path an image, or none")
         self.pixels = pixels
+        self.paths = paths if paths is None or isinstance(paths, Paths) else Paths(paths)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -42,7 +49,7 @@ class TensorImages:
 
     def take(self, rows: Tensor) -> TensorImages:
         """The images `rows` (int64 `[n]`), in that order."""
-        return TensorImages(self.pixels[rows])
+        return TensorImages(self.pixels[rows], None if self.paths is None else self.paths.take(rows.numpy()))
 
     def read(self, rows: Tensor, size: int) -> Tensor:
         """uint8 `[n, C, H, W]`: the images as they are; `size` is for images of many sizes."""

@@ -46,7 +46,9 @@
     tip.replaceChildren();
     if (page.sheet) tip.append(thumb(row, 112), document.createElement("br"));
     tip.append(described(row));
-    if (page.captions) tip.append(document.createElement("br"), page.captions[row]);
+    const file = page.files ? page.files[row] : "";
+    if (file) tip.append(document.createElement("br"), file);
+    if (page.captions && !file.includes(page.captions[row])) tip.append(document.createElement("br"), page.captions[row]);
     tip.hidden = false;
     const width = tip.offsetWidth, height = tip.offsetHeight;
     tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - width - 4)) + "px";
