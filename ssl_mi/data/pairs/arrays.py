@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ssl_mi.data.pairs.blocks import Blocks, TensorBlock
-from ssl_mi.data.pairs.module import PairedData, label_codes, replace_samples
+from ssl_mi.data.pairs.module import PairedData, group_names, label_codes, replace_samples
 from ssl_mi.data.pairs.tables import Matrix, Table, is_spec, read_matrix, read_table, split_spec
 from ssl_mi.data.pairs.views import PairViews
 from ssl_mi.data.sets import SampleSet
@@ -118,7 +118,7 @@ class ArrayData(PairedData):
             )
         labels = _beside(self.labels_from, "data.labels", matrices[0].table, counts[0])
         groups = _beside(self.groups_from, "data.groups", matrices[0].table, counts[0])
-        return matrices, labels, None if groups is None else groups.astype(str)
+        return matrices, labels, None if groups is None else group_names(f"data.groups={self.groups_from}", groups)
 
     def _without_missing(self, matrix: Matrix, key: str) -> np.ndarray:
         gaps = np.isnan(matrix.values)
@@ -201,10 +201,6 @@ def _beside(spec: str | None, key: str, table: Table | None, n: int) -> np.ndarr
         values = _one_column(spec, key)
     if len(values) != n:
         raise ValueError(f"{key}={spec} has {len(values)} values for {n} rows")
-    if values.dtype == object:
-        gaps = [i for i, value in enumerate(values) if value is None or str(value).strip() == ""]
-        if gaps:
-            raise ValueError(f"{key}={spec}: {len(gaps)} values are missing, the first in row {gaps[0]}")
     return values
 
 

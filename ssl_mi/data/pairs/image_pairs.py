@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from ssl_mi.data.pairs import images as files
 from ssl_mi.data.pairs.blocks import Blocks
 from ssl_mi.data.pairs.images import Reading
-from ssl_mi.data.pairs.module import PairedData, label_codes
+from ssl_mi.data.pairs.module import PairedData, group_names, label_codes
 from ssl_mi.data.pairs.tables import is_spec, read_table, split_spec
 from ssl_mi.data.pairs.views import PairViews
 from ssl_mi.data.sets import SampleSet
@@ -136,8 +136,11 @@ class ImagePairData(PairedData):
             for column, key in ((self.x, "data.x"), (self.y, "data.y"))
         )
         labels = None if self.labels_from is None else table.column(self.labels_from, "data.labels")
-        groups = None if self.groups_from is None else table.column(self.groups_from, "data.groups").astype(str)
-        return _Listed(path.name, x, y, x, labels, files.grouped_by(x) if groups is None else groups)
+        if self.groups_from is None:
+            groups = files.grouped_by(x)
+        else:
+            groups = group_names(f"data.groups={self.groups_from}", table.column(self.groups_from, "data.groups"))
+        return _Listed(path.name, x, y, x, labels, groups)
 
     def _of_folders(self) -> _Listed:
         if is_spec(self.x):

@@ -15,7 +15,7 @@ from ssl_mi.data.known.captions import Caption
 from ssl_mi.data.pairs import images as files
 from ssl_mi.data.pairs.blocks import Blocks, TensorBlock, TextBlock
 from ssl_mi.data.pairs.images import Reading
-from ssl_mi.data.pairs.module import PairedData, label_codes, replace_samples
+from ssl_mi.data.pairs.module import PairedData, group_names, label_codes, replace_samples
 from ssl_mi.data.pairs.tables import read_table, split_spec
 from ssl_mi.data.pairs.tokens import Tokenizer
 from ssl_mi.data.pairs.views import PairViews
@@ -113,8 +113,10 @@ class ImageTextData(PairedData):
         paths = files.column_files(table, self.image, self.root, "data.image")
         labels = None if self.labels_from is None else table.column(self.labels_from, "data.labels")
         codes, classes = label_codes(f"data.labels={self.labels_from}", labels)
-        named = None if self.groups_from is None else table.column(self.groups_from, "data.groups").astype(str)
-        groups = files.grouped_by(paths) if named is None else named
+        if self.groups_from is None:
+            groups = files.grouped_by(paths)
+        else:
+            groups = group_names(f"data.groups={self.groups_from}", table.column(self.groups_from, "data.groups"))
         side = int(self.size)
         (block,), rows, skipped = files.decoded([files.block_of(paths, side, self.reading)])
         files.check_sizes([block], side, self.upscale)

@@ -255,6 +255,7 @@ def label_codes(name: str, values: Sequence[Any] | np.ndarray | None) -> tuple[T
     if values is None:
         return None, ()
     array = np.asarray(values)
+    _refuse_missing(name, array)
     if array.dtype.kind == "f":
         odd = ~(np.isfinite(array) & (array == np.round(array)))
         if odd.any():
@@ -263,11 +264,8 @@ def label_codes(name: str, values: Sequence[Any] | np.ndarray | None) -> tuple[T
                 f"{array[odd.argmax()]}); labels are classes: leave those rows out, or set data.labels=null"
             )
         array = array.astype(np.int64)
-    words = array.astype(str)
-    empty = np.char.strip(words) == ""
-    if empty.any():
-        raise ValueError(f"{name}: {int(empty.sum())} labels are empty (the first in row {int(empty.argmax())})")
-    classes, codes = np.unique(array, return_inverse=True)
+    # Words and numbers in one column cannot be sorted; as words they can.
+    classes, codes = np.unique(array.astype(str) if array.dtype == object else array, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"{name}: every label is '{classes[0]}', and a probe needs two classes: set data.labels=null")
     if len(classes) > max(2, len(array) // 2):
@@ -276,6 +274,36 @@ def label_codes(name: str, values: Sequence[Any] | np.ndarray | None) -> tuple[T
             "another column, or set data.labels=null"
         )
     return torch.from_numpy(codes.reshape(-1).astype(np.int64)), tuple(str(c) for c in classes)
+
+
+def group_names(name: str, values: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """The group of each row as a word, `[N]`.
+
+    Args:
+        name: What the values are, for messages.
+        values: Integers or words, `[N]`.
+
+    Raises:
+        ValueError: Missing values: the rows of no group would be one group.
+    """
+    array = np.asarray(values)
+    _refuse_missing(name, array)
+    return array.astype(str)
+
+
+def _refuse_missing(name: str, values: np.ndarray) -> None:
+    """ValueError where some of the values are None, NaN or empty."""
+    if values.dtype == object:
+        missing = np.array([v is None or v != v or not str(v).strip() for v in values], dtype=bool)
+    elif values.dtype.kind == "f":
+        missing = np.isnan(values)
+    else:
+        missing = np.char.strip(values.astype(str)) == ""
+    if missing.any():
+        raise ValueError(
+            f"{name}: {int(missing.sum())} of {len(values)} values are missing or empty, the first in row "
+            f"{int(missing.argmax())}: leave those rows out, or set {name.partition('=')[0]}=null"
+        )
 
 
 def replace_samples(samples: SampleSet, blocks: Any) -> SampleSet:

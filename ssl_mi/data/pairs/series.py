@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ssl_mi.data.pairs.blocks import Blocks, WindowBlock
-from ssl_mi.data.pairs.module import PairedData, label_codes, replace_samples
+from ssl_mi.data.pairs.module import PairedData, group_names, label_codes, replace_samples
 from ssl_mi.data.pairs.tables import is_spec, read_matrix, read_table, split_spec
 from ssl_mi.data.pairs.views import PairViews
 from ssl_mi.data.sets import SampleSet
@@ -226,7 +226,7 @@ class SeriesData(PairedData):
         classes = None if label in (None, "folder") or table is None else table.column(str(label), "data.labels")
         if self.recording is None or table is None:
             return [Recording(path.name, values, path.parent.name, None if classes is None else classes[0])]
-        of = table.column(self.recording, "data.recording").astype(str)
+        of = group_names(f"data.recording={self.recording}", table.column(self.recording, "data.recording"))
         found = []
         for name in dict.fromkeys(of):
             steps = of == name

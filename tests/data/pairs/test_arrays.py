@@ -161,3 +161,18 @@ def test_what_cannot_work_is_refused_in_one_line_that_names_it(folder, case):
     with pytest.raises((ValueError, OSError), match=message) as error:
         made(**options)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("hole", [None, float("nan"), " "])
+@pytest.mark.parametrize("key", ["labels", "groups"])
+def test_a_missing_label_or_group_is_refused_and_never_a_class_of_its_own(folder, key, hole):
+    lines = [json.dumps({"a": i, "b": hole if i == 7 else f"k{i % 3}"}) for i in range(N)]
+    (folder / "holes.jsonl").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=rf"data\.{key}.*: 1 of 120 values are missing or empty, the first in row 7"):
+        made(x="holes.jsonl:a", y="holes.jsonl:a", **{key: "b"})
+
+
+def test_labels_of_numbers_and_words_are_classes(folder):
+    lines = [json.dumps({"a": i, "b": i % 2 if i % 3 else "other"}) for i in range(N)]
+    (folder / "mixed.jsonl").write_text("\n".join(lines))
+    assert made(x="mixed.jsonl:a", y="mixed.jsonl:a", labels="b").class_names == ("0", "1", "other")
