@@ -34,6 +34,7 @@ from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
 
 KEY = "evaluation.evaluations.capture"
+NOTHING = 1e-6  # nats: below it I(V1; V2) is 0 up to rounding, and there is no ratio
 
 
 @dataclass
@@ -131,7 +132,7 @@ class Capture(Evaluation):
         if self.estimator is not None:  # its numbers are not to be mixed with those of the default one
             by, of = in_words(estimator_name(self.estimator)), f"_{estimator_name(self.estimator)}"
         rows = [true, self._measurement(context, f"mi_z{of}_nats", f"I(Z_X; Z_Y), {by}", z, "captured_nats")]
-        if known.nats > 0:
+        if known.nats > NOTHING:
             rows.append(self._ratio(context, known.nats, z))
         if context.final:
             h = self._estimate(context, *pairs.h)

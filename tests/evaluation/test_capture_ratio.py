@@ -76,8 +76,9 @@ def test_data_that_do_not_say_what_they_hold_are_passed_over(data):
     Capture().check(SimpleNamespace(known=None, val=[], test=[]))
 
 
-def test_views_that_share_nothing_have_no_ratio(data):
-    data.known.nats = 0.0
+@pytest.mark.parametrize("nats", [0.0, 1e-12])
+def test_views_that_share_nothing_have_no_ratio(data, nats):
+    data.known.nats = nats
     rows = standins.rows_of(Capture(), standins.bench(data, split="val"))
     assert set(rows) == {"mi_views_nats", "mi_z_nats"}
 
