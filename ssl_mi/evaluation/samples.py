@@ -87,7 +87,10 @@ def _space(h: Tensor) -> Arrays:
     centred = (unit - unit.mean(0)).double()
     left, values, _ = torch.linalg.svd(centred, full_matrices=False)
     components = (left[:, :KEPT] * values[:KEPT]).float().numpy()
-    return {"h": components, "neighbours": nearest.numpy(), **two_dimensional(components)}
+    threads = torch.get_num_threads()
+    maps = two_dimensional(components)
+    torch.set_num_threads(threads)  # numba, below UMAP, sets those of the whole process
+    return {"h": components, "neighbours": nearest.numpy(), **maps}
 
 
 def _named(context: EvaluationContext, rows: Tensor) -> Arrays:

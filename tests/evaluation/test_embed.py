@@ -175,3 +175,13 @@ def test_pairs_are_the_same_at_every_epoch_so_that_epochs_can_be_compared(data):
     assert torch.equal(one.index, other.index)
     assert torch.equal(one.z[0], other.z[0])
     assert torch.equal(one.z[1], other.z[1])
+
+
+@pytest.mark.slow
+def test_maps_of_umap_leave_the_threads_of_torch_alone():
+    pytest.importorskip("umap")
+    from ssl_mi.evaluation.samples import _space
+
+    before = torch.get_num_threads()
+    assert "umap" in _space(torch.randn(60, 5, generator=torch.Generator().manual_seed(0)))
+    assert torch.get_num_threads() == before
