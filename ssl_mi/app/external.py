@@ -15,17 +15,9 @@ from torch import nn
 from ssl_mi import atomic
 from ssl_mi.app.api import Table
 from ssl_mi.app.encoder import LoadedEncoder, load
-from ssl_mi.app.external_data import (
-    EvaluatedImages,
-    FeatureData,
-    FeatureTable,
-    array_of,
-    features_of,
-    images_for,
-    labels_of,
-    view_words,
-)
 from ssl_mi.app.external_encoders import encoder_of, modes_kept
+from ssl_mi.app.external_features import FeatureData, FeatureTable, array_of, features_of, labels_of
+from ssl_mi.app.external_images import EvaluatedImages, images_for, view_words
 from ssl_mi.evaluation import external
 from ssl_mi.evaluation.context import Evaluation
 from ssl_mi.evaluation.measurement import Measurement, write_csv
