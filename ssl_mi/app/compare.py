@@ -21,6 +21,7 @@ examples
 
 --out writes comparison.md, .csv (every quantity), .tex (booktabs), and the figure as .pdf and .svg."""
 
+NAME = 19  # letters of a group in a table of 80 columns
 FORMATS = ("terminal", "markdown", "csv", "latex")
 
 
@@ -71,7 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _reference(found: Comparison, name: str | None) -> Group | None:
     """The group that differences are to; None where there is one only."""
     if name is None:
-        return found.groups[0] if len(found.groups) > 1 else None
+        measured = [group for group in found.groups if group.measured]
+        return measured[0] if len(measured) > 1 else None
     exact = [group for group in found.groups if group.name == name]
     matching = exact or [group for group in found.groups if name in group.name]
     if len(matching) != 1:
@@ -86,26 +88,27 @@ def _print(found: Comparison, quantities: list[Quantity], reference: Group | Non
     from rich.text import Text
 
     from ssl_mi.app.closing import print_table
-    from ssl_mi.app.comparison_tables import main_table, sentences
+    from ssl_mi.app.comparison_tables import labels, main_table, sentences
 
     console = Console(markup=False, emoji=False, highlight=False)
+    called = dict(zip((group.name for group in found.groups), labels(found, NAME), strict=True))
+    for name, label in called.items():
+        if name != label:
+            console.print(f"{label} {name}", soft_wrap=True)
     for quantity in quantities:
         header, lines = main_table(found, [quantity], reference)
         if not lines:
             continue
-        console.print(Text(lines[0][1], style="bold"), soft_wrap=True)
-        last = ["minus the first (95%)" if reference is found.groups[0] else "minus the reference"][: len(header) - 6]
-        short = ["", "n", "mean", "sd", "95% interval", *last]
-        print_table(console, short, [[_cut(line[0]), *line[2:]] for line in lines])
         console.print()
+        console.print(Text(lines[0][1], style="bold"), soft_wrap=True)
+        last = [] if reference is None else [f"minus {called[reference.name]} (95%)"]
+        short = ["", "n", "mean", "sd", "95% interval", *last]
+        print_table(console, short, [[called[line[0]], *line[2:]] for line in lines])
+    console.print()
     if reference is not None:
-        console.print(f"Differences are to {reference.name}, paired by seed.", soft_wrap=True)
+        console.print(f"Differences are to {called[reference.name]}, paired by seed.", soft_wrap=True)
     for text in sentences(found):
         console.print(text, soft_wrap=True)
-
-
-def _cut(name: str, width: int = 19) -> str:
-    return name if len(name) <= width else f"{name[: width - 1]}\u2026"
 
 
 def _write(found: Comparison, quantities: list[Quantity], reference: Group | None, folder: Path) -> list[Path]:

@@ -21,6 +21,8 @@ from ssl_mi.report.summary import COMPLETE
 
 NAN = math.nan
 DRAWS = 2000  # of the bootstrap
+FEWEST = 5  # runs or groups that it draws from
+LONGEST = 48  # letters of a value in the name of a group
 MI, PROBE = ("captured_nats", "ksg_nats"), "linear_probe"
 
 
@@ -71,7 +73,7 @@ class Association(NamedTuple):
 
     Attributes:
         tau: NaN below 3 runs, or where a quantity is the same in all of them.
-        low, high: The interval; NaN below 4 units.
+        low, high: The interval; NaN below 5 units, and where all of them have one order.
         n: Runs.
         units: What was drawn with replacement: "groups" or "runs".
     """
@@ -173,6 +175,7 @@ def kendall(groups: Sequence[Sequence[tuple[float, float]]], seed: int = 0) -> A
     """Kendall's tau-b over all points, with a percentile bootstrap interval.
 
     Runs of one configuration resemble each other: of five groups or more whole groups are drawn, of fewer single runs.
+    Below five runs, and where all have one order, which resampling cannot question, there is no interval.
 
     Args:
         groups: Points (x, y) of each group.
@@ -183,18 +186,20 @@ def kendall(groups: Sequence[Sequence[tuple[float, float]]], seed: int = 0) -> A
     # of[i]: which unit point i is of.
     of = np.repeat(np.arange(len(filled)), [len(group) for group in filled])
     name = "groups"
-    if len(filled) < 5:
+    if len(filled) < FEWEST:
         of, name = np.arange(len(points)), "runs"
     if len(points) < 3 or not np.ptp(points, axis=0).all():
         return Association(NAN, NAN, NAN, len(points), name)
     tau = float(_tau(points, np.ones((1, len(points))))[0])
     units = int(of.max()) + 1
-    if units < 4:
+    if units < FEWEST:
         return Association(tau, NAN, NAN, len(points), name)
     drawn = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=DRAWS)
     taus = _tau(points, drawn[:, of].astype(float))
     taus = taus[np.isfinite(taus)]
     low, high = np.quantile(taus, [0.025, 0.975]) if len(taus) >= DRAWS // 2 else (NAN, NAN)
+    if low == high:  # units all of one order resample to that order: no interval, and no certainty
+        low = high = NAN
     return Association(tau, float(low), float(high), len(points), name)
 
 
@@ -269,8 +274,8 @@ def _remarks(runs: Sequence[Found], ended: Sequence[Found]) -> list[str]:
     machines = {str(run.document.get("machine", "")) for run in ended}
     remarks = [f"{run.folder} is left out: {run.why}" for run in runs if not run.document]
     remarks += [f"{run.folder} {run.state}, and enters no mean: {run.why}" for run in ended if run.state != COMPLETE]
-    remarks += [f"the runs are of {len(commits)} states of the code"] if len(commits) > 1 else []
-    return remarks + ([f"the runs are from {len(machines)} kinds of machines"] if len(machines) > 1 else [])
+    remarks += [f"The runs are of {len(commits)} states of the code"] if len(commits) > 1 else []
+    return remarks + ([f"The runs are from {len(machines)} kinds of machines"] if len(machines) > 1 else [])
 
 
 def configuration(run: Found) -> dict[str, str]:
@@ -335,7 +340,8 @@ def _repeated(key: str, column: Sequence[str | None], columns: Mapping[str, Sequ
 def _word(key: str, value: str | None) -> str:
     if key.endswith("._target_"):
         return f"{key.removesuffix('._target_')}={str(value).rpartition('.')[2]}"
-    return f"{key}={value}"
+    text = str(value)
+    return f"{key}={text}" if len(text) <= LONGEST else f"{key}={text[: LONGEST - 1]}\u2026"
 
 
 def _quantities(runs: Sequence[Found]) -> list[Quantity]:

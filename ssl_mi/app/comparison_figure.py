@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKS = "osD^v<>pP*Xh"
+WIDTH = 44  # letters of a line of a group's name
 PANELS = 3  # quantities, at most, that have one
 
 
@@ -39,7 +41,8 @@ def draw(found: Comparison, quantities: Sequence[Quantity], paths: Sequence[Path
     panels = len(shown) + points
     if not panels:
         return []
-    height = max(2.8, 0.9 + 0.32 * len(found.groups))
+    lines = sum(max(2, len(textwrap.wrap(group.name, WIDTH))) for group in found.groups)
+    height = max(2.8, 0.9 + 0.16 * lines)
     figure = Figure(figsize=(3.4 * panels + 1.2, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = list(figure.subplots(1, panels, squeeze=False)[0])
@@ -63,8 +66,8 @@ def _dots(axis: Axes, found: Comparison, quantity: Quantity, names: bool) -> Non
         axis.plot(values, np.full(len(values), i), ".", color=colour, alpha=0.5, ms=5)
         arms = None if np.isnan(summary.low) else [[summary.mean - summary.low], [summary.high - summary.mean]]
         axis.errorbar(summary.mean, i, xerr=arms, fmt=MARKS[i % len(MARKS)], color=colour, capsize=3, ms=6)
-    labels = [group.name for group in found.groups] if names else [""] * len(found.groups)
-    axis.set_yticks(range(len(found.groups)), labels, fontsize=8)
+    called = ["\n".join(textwrap.wrap(group.name, WIDTH)) for group in found.groups]
+    axis.set_yticks(range(len(found.groups)), called if names else [""] * len(called), fontsize=8)
     axis.set(xlabel=quantity.name, ylim=(len(found.groups) - 0.5, -0.5))
     axis.grid(axis="x", lw=0.4)
 

@@ -80,6 +80,17 @@ def with_interval(summary: Summary) -> str:
     return f"{summary.mean:+.3f} ({summary.low:+.3f} .. {summary.high:+.3f})"
 
 
+def labels(found: Comparison, width: int) -> list[str]:
+    """What to call the groups where there is little room: their names, or numbers where a name is too long.
+
+    Args:
+        found: What is shown.
+        width: The most letters of a name.
+    """
+    names = [group.name for group in found.groups]
+    return names if max(map(len, names)) <= width else [f"[{i}]" for i in range(1, len(names) + 1)]
+
+
 def association_line(found: Comparison, association: Association) -> str:
     """A sentence on the mutual information and the linear probe over all runs; "" where there are too few."""
     if math.isnan(association.tau):
@@ -97,14 +108,15 @@ def sentences(found: Comparison) -> list[str]:
         found: What is shown.
     """
     seeds = sorted({seed for group in found.groups for seed in group.measured})
-    told = [f"{len(found.groups)} groups, seeds {', '.join(map(str, seeds)) or 'none'}."]
+    count = len(found.groups)
+    told = [f"{count} group{'s' if count > 1 else ''}, seeds {', '.join(map(str, seeds)) or 'none'}."]
     told += (
         ["A group of one seed has no interval: run more seeds."]
         if any(len(g.measured) == 1 for g in found.groups)
         else []
     )
     told.append(association_line(found, found.association(found.information(), PROBE)))
-    return [text for text in [*told, *(f"{remark[:1].upper()}{remark[1:]}." for remark in found.remarks)] if text]
+    return [text for text in [*told, *(f"{remark}." for remark in found.remarks)] if text]  # they begin with a path
 
 
 def markdown(found: Comparison, quantities: Sequence[Quantity], reference: Group | None) -> str:

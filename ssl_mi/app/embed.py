@@ -59,12 +59,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Encode, say what was written, and return the exit status."""
+    from ssl_mi.app.devices import on_device
     from ssl_mi.app.encoder import load
     from ssl_mi.app.startup import clear_errors
 
     with clear_errors():
         check_out(arguments.out, arguments.z, arguments.batch_size)
-        encoder = load(arguments.run, arguments.which, arguments.view, trust=arguments.trust).to(arguments.device)
+        encoder = load(arguments.run, arguments.which, arguments.view, trust=arguments.trust)
+        encoder = on_device(encoder, arguments.device)
         found = embed(encoder, arguments.images, arguments.out, arguments.batch_size, arguments.z)
     print(f"{len(found.h)} images encoded, h of {found.h.shape[1]} columns: {arguments.out}")
     if found.unreadable:

@@ -23,8 +23,9 @@ what
                          disk or in --weights FILE; --untrained without
   package:make_encoder   an import path: an nn.Module, or what makes one; its attributes size, mean and std, or --size,
                          --mean and --std, say how images reach it
-  features.npy           [n, d], with --labels labels.npy; a fifth of the rows is held out, or --splits FILE of words
-                         train, val, test; --paired FILE has features of a second view of each row
+  features.npy           [n, d], with --labels labels.npy (integers or strings: classes; floats: targets of a
+                         regression); a fifth of the rows is held out, or --splits FILE of words train, val, test;
+                         --paired FILE has features of a second view of each row
   table.parquet          or .csv, .npz, with columns h (or a column a feature), label, split, file, h2, as far as there
 
 data
@@ -55,6 +56,7 @@ exit status
   0  measured      1  failed: the reason on stderr      2  wrong usage"""
 
 ENCODER = ("which", "view", "trust", "untrained", "size", "mean", "std", "weights")
+LIMITS = ("limit", "val_limit", "test_limit")
 FEATURES = {"labels": "", "splits_file": "row_splits", "paired": "paired"}
 SUFFIXES = (".npy", ".parquet", ".csv", ".npz")
 
@@ -74,7 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--twin", action="store_true", help="beside each encoder the same network untrained")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="with N splits: means and their intervals")
     parser.add_argument("--pool", action="store_true", help="the WHATs are seeds of one method: one column of means")
-    parser.add_argument("--labels", metavar="FILE", help="of features: integers or strings, .npy")
+    parser.add_argument("--labels", metavar="FILE", help="of features, .npy: integers or strings; floats: targets")
     parser.add_argument("--splits", dest="splits_file", metavar="FILE", help="of features: train, val, test, .npy")
     parser.add_argument("--paired", metavar="FILE", help="of features: those of a second view of each row, .npy")
     parser.add_argument("--untrained", action="store_true", help="the network with random weights")
@@ -94,9 +96,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the table, write it where asked, and return the exit status."""
-    from ssl_mi.app.external import EvaluatedTogether, pooled, unmeasured
+    from ssl_mi.app.external import EvaluatedTogether, pooled
     from ssl_mi.app.startup import clear_errors
 
+    _check_usage(arguments)
     with clear_errors():
         found = []
         for what in arguments.what:
@@ -112,8 +115,8 @@ def run(arguments: argparse.Namespace) -> int:
             for row in one.rows:
                 if row.note:
                     print(f"  {f'[{i}] ' if len(found) > 1 else ''}{row.metric}: {row.note}")
-        if missing := unmeasured(row for one in found for row in one.rows):
-            print(missing)
+        for line in dict.fromkeys(line for one in found for line in one.left_out):
+            print(line)
         if arguments.out is None:
             print("nothing was written: --out DIR keeps the tables")
         else:
@@ -122,24 +125,38 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check_usage(arguments: argparse.Namespace) -> None:
+    """Refuse, as wrong usage, arguments that would have no effect."""
+    of_features = [Path(what).suffix in SUFFIXES for what in arguments.what]
+    if all(of_features):
+        if arguments.data is not None:
+            arguments.wrong_usage("features have no images: give --labels, not --data")
+        names = (*ENCODER, *LIMITS, "augmentation", "twin", "by_order")
+        if given := [name for name in names if getattr(arguments, name) not in (None, False, 0)]:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            arguments.wrong_usage(f"{flags}: of encoders; features are taken as they are")
+    if not any(of_features):
+        for name in FEATURES:
+            if getattr(arguments, name) is not None:
+                arguments.wrong_usage(f"--{name.removesuffix('_file')} are of features.npy; images have theirs")
+    if arguments.pool and len(set(arguments.what)) < 2:
+        arguments.wrong_usage("--pool takes the mean over several WHATs: name two or more, each once")
+    if arguments.by_order and arguments.weights is None:
+        arguments.wrong_usage("--by-order says how --weights are matched: give --weights FILE")
+
+
 def _each(what: str, arguments: argparse.Namespace) -> Iterator[Any]:
     """One WHAT, and its untrained twin where that was asked for."""
     from ssl_mi.app.external import evaluate
 
     features = Path(what).suffix in SUFFIXES
-    if features and arguments.data is not None and len(arguments.what) == 1:
-        arguments.wrong_usage("features have no images: give --labels, not --data")
-    if not features and all(Path(other).suffix not in SUFFIXES for other in arguments.what):
-        for name in FEATURES:
-            if getattr(arguments, name) is not None:
-                arguments.wrong_usage(f"--{name.removesuffix('_file')} are of features.npy; images have theirs")
     common = {name: getattr(arguments, name) for name in ("measure", "seed", "device")}
     common |= {"splits": arguments.repeat}
     if features:
         given = {key: getattr(arguments, name) for name, key in FEATURES.items() if key}
         yield evaluate(what, arguments.labels, **common, **given)
         return
-    common |= {name: getattr(arguments, name) for name in ("limit", "val_limit", "test_limit", "augmentation")}
+    common |= {name: getattr(arguments, name) for name in (*LIMITS, "augmentation")}
     settings = {name: getattr(arguments, name) for name in ENCODER}
     if arguments.weights is not None and arguments.by_order:
         settings["weights"] = {"path": arguments.weights, "match": "order"}

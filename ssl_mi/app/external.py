@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
@@ -14,18 +14,11 @@ from torch import nn
 
 from ssl_mi import atomic
 from ssl_mi.app.api import Table
+from ssl_mi.app.devices import on_device
 from ssl_mi.app.encoder import LoadedEncoder, load
-from ssl_mi.app.external_data import (
-    EvaluatedImages,
-    FeatureData,
-    FeatureTable,
-    array_of,
-    features_of,
-    images_for,
-    labels_of,
-    view_words,
-)
 from ssl_mi.app.external_encoders import encoder_of, modes_kept
+from ssl_mi.app.external_features import FeatureData, FeatureTable, array_of, features_of, labels_of
+from ssl_mi.app.external_images import EvaluatedImages, images_for, view_words
 from ssl_mi.evaluation import external
 from ssl_mi.evaluation.context import Evaluation
 from ssl_mi.evaluation.measurement import Measurement, write_csv
@@ -42,12 +35,14 @@ class Evaluated:
         data: On what, in words.
         rows: The measurements: metric, value, interval, baseline, ceiling, p, n, note.
         tables: Lists beside them, by name: pairs of views with their pointwise MI, the spectrum, a confusion matrix.
+        left_out: What the data did not allow, in words.
     """
 
     what: str
     data: str
     rows: Sequence[Measurement] = field(repr=False)
     tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict, repr=False)
+    left_out: Sequence[str] = ()
 
     @property
     def table(self) -> Table:
@@ -203,6 +198,7 @@ def evaluate(
     Raises:
         ValueError: If there is no such thing, or the data cannot be measured, with the remedy.
     """
+    check_seed(seed)
     common = {"measure": measure, "augmentation": augmentation, "device": device}
     common["limits"] = {"limit": limit, "val_limit": val_limit, "test_limit": test_limit}
     if splits < 1:
@@ -213,6 +209,12 @@ def evaluate(
         repeats = [_evaluated(what, data, seed=seed + i, **common, **settings) for i in range(splits)]
         found.append(repeats[0] if splits == 1 else pooled(repeats, "splits"))
     return EvaluatedTogether(tuple(found)) if several else found[0]
+
+
+def check_seed(seed: int) -> None:
+    """Raise ValueError for what cannot seed a draw."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed}: a whole number from 0 to {2**32 - 1}")
 
 
 def pooled(repeats: Sequence[Evaluated], of: str) -> Evaluated:
@@ -247,21 +249,31 @@ def _evaluated(
 ) -> Evaluated:
     table = features_of(what)
     if table is not None:
+        if given := [name for name, value in limits.items() if value is not None]:
+            raise ValueError(f"{', '.join(given)} are of images: cut the features and their labels")
+        on_device(torch.empty(0), device)  # features need none, and a wrong one is a mistake
         found = _feature_data(table, data, seed, **settings)
         chosen = external.chosen_measures(measure, views=found.paired, images=False)
+        evaluations = external.measurable(chosen, found, seed, asked=_asked(measure))
         module = external.External(nn.Identity())
-        return _measured(module, found, chosen, seed, f"features {list(table.features.shape)}", found.describe())
+        return _measured(module, found, evaluations, table.describe(), found.describe())
     with modes_kept(what):
         encoder = encoder_of(what, seed=seed, **settings)
         chosen = external.chosen_measures(measure, views=True, images=True)
         images = images_for(encoder, data, seed, limits, augmentation)
+        evaluations = external.measurable(chosen, images, seed, asked=_asked(measure))
     module = _module_of(encoder, what, settings, device)
     words = images.describe()
     if set(chosen) & set(external.OF_VIEWS):
         words += f"; views: {view_words(encoder, augmentation)}"
-    return _measured(
-        module, images, chosen, seed, str(encoder.provenance["what"]), words, int(encoder.provenance.get("epoch") or 0)
-    )
+    where = encoder.provenance
+    return _measured(module, images, evaluations, str(where["what"]), words, int(where.get("epoch") or 0))
+
+
+def _asked(measure: str | Sequence[str]) -> list[str]:
+    """The measures that were named one by one, and not by "default" or "all"."""
+    words = measure.split(",") if isinstance(measure, str) else measure
+    return [word.strip() for word in words]
 
 
 def _module_of(encoder: LoadedEncoder, what: Any, settings: Mapping[str, Any], device: str) -> external.External:
@@ -273,25 +285,24 @@ def _module_of(encoder: LoadedEncoder, what: Any, settings: Mapping[str, Any], d
         other = load(what, view=1, **kept)
         second = (other.encoder, other.projector)
     module = external.External(encoder.encoder, encoder.view if len(towers) > 1 else -1, encoder.projector, second)
-    return module.to(device)
+    return on_device(module, device)
 
 
 def _measured(
     module: external.External,
     data: FeatureData | EvaluatedImages,
-    chosen: Sequence[str],
-    seed: int,
+    measurable: tuple[Sequence[Evaluation], Sequence[str]],
     what: str,
     words: str,
     epoch: int = 0,
 ) -> Evaluated:
-    evaluations = [one for name in chosen for one in external.MEASURES[name](seed)]
+    evaluations, left_out = measurable
     rows = external.evaluate(module, data, evaluations, epoch)
     tables: dict[str, Sequence[Mapping[str, Any]]] = {}
     for one in evaluations:
         tables |= one.tables()
         tables |= _confusion(one, data)
-    return Evaluated(what, words, rows, tables)
+    return Evaluated(what, words, rows, tables, tuple(left_out))
 
 
 def _confusion(evaluation: Evaluation, data: Any) -> dict[str, Sequence[Mapping[str, Any]]]:
@@ -322,10 +333,3 @@ def _feature_data(
         paired=other.features if isinstance(other, FeatureTable) else other,
         names=table.names,
     )
-
-
-def unmeasured(rows: Iterable[Measurement]) -> str:
-    """What was left out for want of labels, in a line; "" where nothing was."""
-    if any(row.evaluation == "probes" for row in rows):
-        return ""
-    return "there are no labels: probes and I(h; label) are left out"

@@ -91,10 +91,16 @@ def holds_a_run(folder: str | Path) -> bool:
     return (Path(folder) / "report.json").exists() or bool(in_folder(folder))
 
 
-def remove_run(folder: str | Path) -> None:
-    """Remove the report and the checkpoints of an earlier run, which the next one in this folder replaces."""
+def remove_run(folder: str | Path, kept: Path | None = None) -> None:
+    """Remove the report and the checkpoints of an earlier run, which the next one in this folder replaces.
+
+    Args:
+        folder: Of the run.
+        kept: A checkpoint that is the next run's already.
+    """
     for path in [Path(folder) / "report.json", *(Path(folder) / CHECKPOINTS).glob("*.ckpt")]:
-        path.unlink(missing_ok=True)
+        if path != kept:
+            path.unlink(missing_ok=True)
 
 
 def started_again() -> bool:

@@ -63,7 +63,10 @@ class Run:
         config: Any = OmegaConf.to_container(cfg, resolve=True)
         bar = progress_bar(cfg.progress)
         self.history = History(lines=bar is None and cfg.progress != "none")
-        announce = LambdaCallback(on_fit_start=lambda trainer, module: self._print_facts())
+        announce = LambdaCallback(
+            on_fit_start=lambda trainer, module: self._print_facts(),
+            on_train_start=lambda trainer, module: self._remove_overwritten(),
+        )
         self.provenance = Provenance(config, self.command)
         checkpoint = build(cfg, "checkpoint")
         self.stop = StopOnSignal(getattr(checkpoint, "dirpath", None) or self.folder / resuming.CHECKPOINTS)
@@ -209,9 +212,7 @@ class Run:
             self._close(ended)
 
     def _prepare_folder(self) -> None:
-        """Remove what an earlier run left: what was being written when it was killed, what this run overwrites."""
-        if self.cfg.overwrite and (self.resumed is None or self.resumed.run != self.folder.absolute()):
-            resuming.remove_run(self.folder)
+        """Remove what an earlier run was writing when it was killed."""
         self.log.read(self.trainer)
         folders = {self.folder, self.folder / resuming.CHECKPOINTS}
         folders |= {Path(c.dirpath) for c in self.trainer.checkpoint_callbacks if getattr(c, "dirpath", None)}
@@ -222,6 +223,13 @@ class Run:
         if self.resumed is not None and self.resumed.run != self.folder.absolute():
             # This run's from the first moment: it may be stopped before it writes one, or have only to be evaluated.
             atomic.write(self.folder / resuming.CHECKPOINTS / "last.ckpt", self.resumed.path.read_bytes())
+
+    def _remove_overwritten(self) -> None:
+        """Remove the run that this one overwrites, now that this one has started: a failed start leaves it."""
+        own = self.resumed is not None and self.resumed.run == self.folder.absolute()
+        if first_process() and self.cfg.overwrite and not own:
+            kept = self.folder / resuming.CHECKPOINTS / "last.ckpt" if self.resumed is not None else None
+            resuming.remove_run(self.folder, kept)
 
     def _print_facts(self) -> None:
         from ssl_mi.app.closing import print_facts

@@ -192,6 +192,8 @@ MEASURES: dict[str, Callable[[int], Sequence[Evaluation]]] = {
 DEFAULT = ("linear", "knn", "few_labels", "regression", "geometry", "labels", "views", "pointwise")
 OF_VIEWS = ("views", "flow", "pointwise", "strength")  # need two views of each sample
 OF_IMAGES = ("finetune", "strength")  # need the samples themselves
+OF_CLASSES = ("linear", "knn", "few_labels", "sgd", "finetune")  # need labels
+OF_NUMBERS = ("regression",)  # need a factor that is a number
 
 
 def chosen_measures(measure: str | Sequence[str], views: bool, images: bool) -> list[str]:
@@ -219,6 +221,53 @@ def chosen_measures(measure: str | Sequence[str], views: bool, images: bool) -> 
         else:
             found.append(word)
     return list(dict.fromkeys(found))
+
+
+def measurable(
+    names: Sequence[str], data: EvaluationData, seed: int, asked: Sequence[str] = ()
+) -> tuple[list[Evaluation], list[str]]:
+    """The evaluations that these data allow, and in words what was left out.
+
+    Args:
+        names: Of `MEASURES`.
+        data: With test, validation and labelled samples.
+        seed: Of the evaluations.
+        asked: The names that must not be left out.
+
+    Raises:
+        ValueError: If nothing can be measured, or not what was asked for.
+    """
+    found: list[Evaluation] = []
+    reasons: dict[str, list[str]] = {}
+    for name in names:
+        made = MEASURES[name](seed)
+        try:
+            _check_known(name, data)
+            for evaluation in made:
+                evaluation.check(data)
+        except ValueError as error:
+            if name in asked:
+                raise ValueError(f"measure={name}: {error}") from error
+            reasons.setdefault(str(error), []).append(name)
+        else:
+            found += made
+    left = [f"{', '.join(some)} left out: {reason}" for reason, some in reasons.items()]
+    if not found:
+        raise ValueError("; ".join(left) or "nothing is measured: name some measures")
+    return found, left
+
+
+def _check_known(name: str, data: EvaluationData) -> None:
+    """Raise ValueError where the labels or factors that a measure needs are not there."""
+    labels, factors = data.labelled.labels, data.labelled.factors.values()
+    if name in (*OF_CLASSES, "labels") and labels is not None and len(labels.unique()) == 1 and not factors:
+        raise ValueError("all labels are the same: there is no class to tell from it")
+    if name in OF_CLASSES and labels is None:
+        raise ValueError("there are no labels of classes")
+    if name in OF_NUMBERS and not any(x.is_floating_point() and x.ndim == 1 for x in factors):
+        raise ValueError("there are no targets that are numbers: labels as floats, or factors of the data")
+    if name == "labels" and labels is None and not factors:
+        raise ValueError("there are no labels of classes")
 
 
 def evaluate(module: Any, data: EvaluationData, evaluations: Sequence[Evaluation], epoch: int = 0) -> list[Measurement]:

@@ -95,7 +95,11 @@ def test_one_seed_has_no_interval():
 
 def test_kendalls_tau_is_one_where_both_rise_and_its_interval_holds_it():
     rising = [[(float(i), i**2 / 7)] for i in range(12)]
-    assert kendall(rising)[:3] == pytest.approx((1.0, 1.0, 1.0))
+    assert kendall(rising).tau == 1
+    assert math.isnan(kendall(rising).low)  # every resample rises too, which is no certainty
+    nearly = [*rising, [(12.0, 10.0)], [(13.0, 30.0)]]
+    assert kendall(nearly).low < kendall(nearly).tau < 1 == kendall(nearly).high
+    assert math.isnan(kendall([[(0.0, 1.0), (1.0, 0.0), (2.0, 2.0), (3.0, 1.5)]]).low)  # four runs
     rng = np.random.default_rng(0)
     noise = kendall([[tuple(point)] for point in rng.standard_normal((40, 2))])
     assert noise.low < 0 < noise.high
@@ -122,6 +126,23 @@ def test_tables_and_a_vector_figure_are_written_where_asked_and_nowhere_else(run
     tex = (folder / "comparison.tex").read_text()
     assert all(word in tex for word in ("\\toprule", "\\midrule", "\\bottomrule", "$2.000 \\pm 2.484$"))
     assert (folder / "comparison.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_groups_with_long_names_are_told_apart_in_the_terminal(runs, capsys):
+    for place in list(runs.iterdir()):
+        text = (place / "report.json").read_text()
+        rate = 0.001 if place.name.endswith("0") else 0.0005
+        (place / "report.json").write_text(text.replace("lr: 0.001", f"lr: {rate}"))
+    run(runs / "first", 0, 9.0, 0.5, lr=1e6, losses=(3.0, 5e8))
+    assert main(["compare", str(runs / "first"), str(runs)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    legend = [line for line in lines if re.match(r"\[\d\] objective", line)]
+    assert len(legend) == 5
+    assert len(set(legend)) == 5
+    assert {line.split()[0] for line in lines if re.match(r"\[\d\]  ", line)} == {"[2]", "[3]", "[4]", "[5]"}
+    # What differences are to has runs of its own, and what is said begins with the path as it is.
+    assert any(line.startswith("Differences are to [2]") for line in lines)
+    assert any(line.startswith(f"{runs}/first diverged") for line in lines)
 
 
 def test_latex_prints_names_as_they_are():

@@ -73,6 +73,76 @@ def test_labels_may_be_words_and_must_match():
         ssl_mi.evaluate(np.where(np.arange(600)[:, None] == 3, np.nan, features), words)
 
 
+def test_targets_that_are_numbers_have_an_r2():
+    features, _ = clusters()
+    target = features @ np.array([1.0, -2.0, 0.0, 0.5, 0.0])
+    found = ssl_mi.evaluate(features, target)
+    assert by_metric(found.rows)["r2_target"].value == pytest.approx(1, abs=1e-3)  # a linear function of the features
+    assert by_metric(found.rows)["mi_h_target_nats"].value > 1
+    assert "linear, knn, few_labels left out: there are no labels of classes" in found.left_out
+    both = ssl_mi.evaluate(features, np.stack([target, -target], 1), measure="regression")
+    assert {row.metric for row in both.rows} == {"r2_target_1", "r2_target_2"}
+    with pytest.raises(ValueError, match="1 of 600 labels are NaN"):
+        ssl_mi.evaluate(features, np.where(np.arange(600) == 3, np.nan, target))
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["a,b,label", *["1,2,x", "3,4,y"] * 20, "5,,x"], "column 'b' has numbers, but '' in line 42"),
+        (["a,b,label", *["1,2,x", "3,4,y"] * 20, "5,6,"], "column label is empty in 1 of 41 rows"),
+        (["a,b,label", *["1,2,x", "3,NA,y"] * 20], "column 'b' has numbers, but 'NA' in line 3 and 19 more"),
+    ],
+)
+def test_a_table_with_holes_is_refused_and_no_column_is_dropped(lines, words, tmp_path):
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=words):
+        ssl_mi.evaluate(tmp_path / "t.csv")
+
+
+def test_a_table_says_which_columns_are_features(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [f"{a},{b},n{i}" for i, (a, b) in enumerate(rng.normal(size=(80, 2)))]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,name", *rows]))
+    found = ssl_mi.evaluate(tmp_path / "t.csv").what
+    assert found == "features [80, 2] of columns a, b; columns without numbers are left out: name"
+
+
+def test_what_few_rows_do_not_allow_is_left_out_by_name_unless_it_was_asked_for():
+    features, labels = clusters(n=90)
+    found = ssl_mi.evaluate(features, labels)
+    assert {row.metric for row in found.rows} >= {"linear_probe_accuracy", "rankme_clean_h"}
+    assert any(line.startswith("labels left out: val samples: 7") for line in found.left_out)
+    with pytest.raises(ValueError, match="measure=labels: val samples: 7"):
+        ssl_mi.evaluate(features, labels, measure="linear,labels")
+    assert all(row.evaluation == "geometry" for row in ssl_mi.evaluate(features, 0 * labels).rows)
+    for one in ("linear", "regression"):
+        with pytest.raises(ValueError, match=f"measure={one}: "):
+            ssl_mi.evaluate(features, measure=one)
+
+
+def test_features_that_cannot_be_judged_are_refused():
+    features, labels = clusters(n=90)
+    for bad, words in (
+        (features * 1e20, "divide them by a constant"),
+        (features + 1j, "real numbers"),
+        (features.astype(str), "real numbers"),
+        (np.ma.masked_array(features, features > 2), "mask would be lost"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ssl_mi.evaluate(bad, labels)
+    for settings in ({"limit": 3}, {"device": "tpu9"}, {"seed": -1}, {"size": 32}):
+        with pytest.raises(ValueError, match=next(iter(settings))):
+            ssl_mi.evaluate(features, labels, **settings)
+
+
+@pytest.mark.parametrize("words", [["--size", "32"], ["--limit", "9"], ["--twin"], ["--pool"], ["--by-order"]])
+def test_arguments_without_an_effect_on_features_are_wrong_usage(words, tmp_path):
+    np.save(tmp_path / "f.npy", clusters()[0])
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", str(tmp_path / "f.npy"), *words])
+
+
 def test_a_module_of_ones_own_needs_no_out_dim():
     found = ssl_mi.evaluate(Flat(), "digits", size=16, measure="linear")
     assert found.what.startswith("Flat: size 16, mean")

@@ -303,3 +303,14 @@ def test_a_misspelt_part_ends_train_py_at_once(override, message):
     assert next(line for line in lines if line.startswith("error:")).startswith(f"error: {message}")
     assert "Traceback" not in done.stderr
     assert "| torch\n" not in done.stderr.replace("|   ", "| ")
+
+
+def test_a_start_that_fails_leaves_the_run_that_it_would_have_overwritten(run):
+    folder = run().folder
+    checkpoint = (folder / "checkpoints" / "last.ckpt").read_bytes()
+    with pytest.raises(ValueError, match="schedule.warmup_epochs=50"):
+        run("overwrite=true", "schedule.warmup_epochs=50")
+    assert (folder / "checkpoints" / "last.ckpt").read_bytes() == checkpoint
+    assert (folder / "report.json").is_file()
+    assert run("overwrite=true", "seed=5").folder == folder
+    assert (folder / "checkpoints" / "last.ckpt").read_bytes() != checkpoint
