@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ssl_mi.data.images.decoding import File
 from ssl_mi.data.pairs import images as files
 from ssl_mi.data.pairs.blocks import Blocks
 from ssl_mi.data.pairs.images import Reading
@@ -31,8 +32,8 @@ class _Listed(NamedTuple):
     """Image files of both sides, with what is known of each pair."""
 
     name: str
-    x: list[str]
-    y: list[str]
+    x: list[File]
+    y: list[File]
     names: list[str]
     labels: Any
     groups: np.ndarray | None
@@ -137,7 +138,7 @@ class ImagePairData(PairedData):
         )
         labels = None if self.labels_from is None else table.column(self.labels_from, "data.labels")
         groups = None if self.groups_from is None else table.column(self.groups_from, "data.groups").astype(str)
-        return _Listed(path.name, x, y, x, labels, files.grouped_by(x) if groups is None else groups)
+        return _Listed(path.name, x, y, list(map(str, x)), labels, files.grouped_by(x) if groups is None else groups)
 
     def _of_folders(self) -> _Listed:
         if is_spec(self.x):

@@ -204,4 +204,9 @@ def _captions(values: np.ndarray, column: str, path: Path) -> Captions:
             f"data.text: {len(empty)} of {len(values)} captions in column '{column}' of {path.name} are empty, the "
             f"first in row {empty[0]}: leave those rows out"
         )
+    if odd := [row for row, value in enumerate(values) if not isinstance(value, str)]:
+        raise ValueError(
+            f"data.text: column '{column}' of {path.name} holds {type(values[odd[0]]).__name__} in row {odd[0]} "
+            f"({str(values[odd[0]])[:40]}), and captions are text: name another column"
+        )
     return [str(value) for value in values]

@@ -255,6 +255,11 @@ def label_codes(name: str, values: Sequence[Any] | np.ndarray | None) -> tuple[T
     if values is None:
         return None, ()
     array = np.asarray(values)
+    if array.dtype == object and (gaps := [row for row, value in enumerate(array) if value is None]):
+        raise ValueError(
+            f"{name}: {len(gaps)} labels are missing (the first in row {gaps[0]}): leave those rows out, or set "
+            "data.labels=null"
+        )
     if array.dtype.kind == "f":
         odd = ~(np.isfinite(array) & (array == np.round(array)))
         if odd.any():
