@@ -23,7 +23,8 @@ from ssl_mi.data.streams.order import number_of, shuffled, stretches
 from ssl_mi.data.streams.shards import expanded
 
 pytestmark = [  # Lightning's own
-    pytest.mark.filterwarnings(f"ignore:.*{text}.*") for text in ("LeafSpec", "Checkpoint directory", "The dirpath has changed", "many workers")
+    pytest.mark.filterwarnings(f"ignore:.*{text}.*")
+    for text in ("LeafSpec", "Checkpoint directory", "The dirpath has changed", "many workers")
 ]
 
 COUNTS = (17, 5, 22, 12)  # samples of the shards: 56

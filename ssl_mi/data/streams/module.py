@@ -250,7 +250,7 @@ class StreamData(ImageModule):
 
     # Batches
 
-    def train_dataloader(self) -> StreamLoader:  # type: ignore[override]  # as EpochLoader, without rows
+    def train_dataloader(self) -> StreamLoader:
         """The training batches of this process, as sources."""
         self._split("train")
         assert self.reading is not None
