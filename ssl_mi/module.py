@@ -306,6 +306,11 @@ class SelfSupervised(Resumable):
     def _check_data(self, data: Any) -> None:
         """Refuse data that the parts cannot train on, before the first evaluation."""
         self.objective.check(len(data.train))
+        if "index" in self.objective.requires and not getattr(data, "numbered", True):
+            raise ValueError(
+                f"{self.objective.name} remembers every image by its row, and a stream has no rows: choose another "
+                "objective, or data that are read by row"
+            )
         batch = data.views(next(iter(data.batches("train", batch_size=2))), 0)
         for name in self.objective.requires:
             if getattr(batch, name, ...) is None:

@@ -22,14 +22,17 @@ log = logging.getLogger(__name__)
 AUTO = "auto"
 # Data whose views and networks are those of experiment/pairs, and the key that names their files.
 PAIRS = {"arrays": "data.x", "image_pairs": "data.x", "image_text": "data.table", "series": "data.x"}
-SIZES = (224, 192, 160, 128, 96, 64, 48, 32)  # of views, for images of many sizes
+# Data of photographs, and the key that names their files.
+PHOTOS = {"image_folder": "data.root", "huggingface": "data.path", "webdataset": "data.shards"}
+PHOTOS |= {"huggingface_stream": "data.path"}
+_BRACES = re.compile(r"^(data\.\w*shards)=([^'\"\[]*\{\d+\.\.\d+\}.*)$")
 LARGE = 96  # pixels: from here on a network starts with a large stride
 
 
 def with_data_defaults(overrides: Sequence[str]) -> list[str]:
     """The overrides, after those that follow from `data=...` where neither they nor an experiment choose.
 
-    A folder of images has the views of photographs and not those of drawn shapes, and gives the run its name. Pairs
+    Images from files have the views of photographs and not those of drawn shapes, and give the run its name. Pairs
     have the views and networks of their kind's experiment.
 
     Args:
@@ -53,13 +56,19 @@ def with_data_defaults(overrides: Sequence[str]) -> list[str]:
         # The experiment has an example, which whoever names no files has not asked for.
         files = PAIRS[told["data"]]
         return [chosen, *([] if files in told else [f"{files}='???'"]), *overrides]
-    if told.get("data") != "image_folder" or "experiment" in told:
+    if told.get("data") not in PHOTOS:
         return list(overrides)
+    # `a-{000..012}.tar` is a name here, and braces mean something else to Hydra.
+    overrides = [_BRACES.sub(lambda m: f"{m[1]}={quoted(m[2])}", text) for text in overrides]
+    if "experiment" in told:
+        return overrides
     added = []
-    root = told.get("data.root", "").strip("'\"")
+    root = told.get(PHOTOS[told["data"]], "").strip("'\"")
     if root not in ("", "null") and "augmentation" not in told:
         added.append("augmentation=simclr_blur")
-    name = re.sub(r"[^\w.-]+", "_", Path(root).expanduser().absolute().name) if root not in ("", "null") else ""
+    place = Path(root.strip("[]").split(",")[0]).expanduser().absolute()
+    place = place.parent if place.suffix == ".tar" else place
+    name = re.sub(r"[^\w.-]+", "_", place.name) if root not in ("", "null") else ""
     if name and "name" not in told:
         added.append(f"name={quoted(name)}")
     return [*added, *overrides]
@@ -94,9 +103,7 @@ def settle(cfg: DictConfig) -> None:
 
 
 def settle_size(cfg: DictConfig) -> None:
-    """Replace `data.size=auto` by the size that suits the images: the largest of `SIZES` that none of them is below.
-
-    Images of one size below the largest of `SIZES` keep theirs.
+    """Replace `data.size=auto` by the size that suits the images of `data.sets` (`suitable_side`).
 
     Args:
         cfg: The composed page.
@@ -106,17 +113,12 @@ def settle_size(cfg: DictConfig) -> None:
     """
     from hydra.utils import instantiate
 
+    from ssl_mi.data.images.files import suitable_side
+
     if cfg.get("data") is None or cfg.data.get("size") != AUTO or "sets" not in cfg.data:
         return
     look = getattr(instantiate(cfg.data.sets, _convert_="all"), "survey", None)
-    found = None if look is None else look()
-    shortest = None if found is None else found.shortest
-    if found is None or shortest is None:
-        size = SIZES[-1]
-    elif found.one_size is not None and shortest <= SIZES[0]:
-        size = shortest
-    else:
-        size = next((size for size in SIZES if size <= shortest), shortest)
+    size = suitable_side(None if look is None else look())
     with open_dict(cfg):
         cfg.data.size = size
 

@@ -1,7 +1,7 @@
 """Data: sources of images, augmentations that make views of them, and the batches of a run.
 
-Sub-modules: `known`, views whose mutual information is known; `pairs`, any two measurements of one thing. Names are
-imported on first use.
+Sub-modules: `known`, views whose mutual information is known; `pairs`, any two measurements of one thing;
+`streams`, sets that are read a shard at a time. Names are imported on first use.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from ssl_mi import _lazy
 
 if TYPE_CHECKING:
-    from ssl_mi.data import known, pairs
+    from ssl_mi.data import known, pairs, streams
     from ssl_mi.data.batch import Batch, Source
     from ssl_mi.data.draws import Draws
+    from ssl_mi.data.huggingface import HuggingFaceData, HuggingFaceImages
     from ssl_mi.data.images.augmentations import Augmentation, View, local_size
     from ssl_mi.data.images.colour import Chrominance, ColorJitter, Grayscale, Luminance, Solarize
     from ssl_mi.data.images.digits import Digits
@@ -31,6 +32,7 @@ __all__ = [  # noqa: RUF022 - grouped
     # sources of images
     "Digits",
     "EmbeddedShapes",
+    "HuggingFaceImages",
     "ImageArrays",
     "ImageFolder",
     "ImageSet",
@@ -42,6 +44,7 @@ __all__ = [  # noqa: RUF022 - grouped
     # splits and batches
     "Batch",
     "DataModule",
+    "HuggingFaceData",
     "ImageData",
     "Source",
     # views
@@ -64,6 +67,8 @@ __all__ = [  # noqa: RUF022 - grouped
     "known",
     # any two measurements of one thing
     "pairs",
+    # sets that are read a shard at a time
+    "streams",
 ]
 
 __getattr__, __dir__ = _lazy.attach(
@@ -74,6 +79,7 @@ __getattr__, __dir__ = _lazy.attach(
         "images.colour": ("Chrominance", "ColorJitter", "Grayscale", "Luminance", "Solarize"),
         "images.digits": ("Digits",),
         "draws": ("Draws",),
+        "huggingface": ("HuggingFaceData", "HuggingFaceImages"),
         "images.folder": ("ImageFolder",),
         "images.geometry": ("GaussianBlur", "HorizontalFlip", "RandomResizedCrop", "Rotation", "WrapShift"),
         "images.image_arrays": ("ImageArrays",),
@@ -84,5 +90,5 @@ __getattr__, __dir__ = _lazy.attach(
         "images.shapes": ("EmbeddedShapes", "draw_shapes"),
         "images.torchvision_sets": ("TorchvisionSet",),
     },
-    ("known", "pairs"),
+    ("known", "pairs", "streams"),
 )

@@ -73,6 +73,9 @@ class Data(Protocol):
         batch_size: Samples per step, over all processes.
         seed: Fixes the splits, the order of the batches, and every view.
         known: I(V1; V2) where the data know it, else None.
+
+    An optional `numbered` (True where it is left out) is False for a stream, whose training sources have no rows: their
+    `index` are numbers of the samples' keys, and `batches("train")` gives samples that probes are fitted on.
     """
 
     train: Any

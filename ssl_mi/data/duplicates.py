@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from ssl_mi.data.contracts import Images
+from ssl_mi.data.images.decoding import File
+from ssl_mi.data.images.encoded import EncodedImage, EncodedImages
 from ssl_mi.data.images.memory import TensorImages
 
 MOST = 100_000  # images of a split that are compared; beyond that nothing is looked for
@@ -29,7 +32,11 @@ def shared_images(train: Images, held_out: Images) -> int | None:
         known = set(_of_pixels(train))
         return sum(key in known for key in _of_pixels(held_out))
     paths = [getattr(images, "paths", None) for images in (train, held_out)]
-    return None if paths[0] is None or paths[1] is None else _shared_files(paths[0], paths[1])
+    if paths[0] is None or paths[1] is None:
+        return None
+    if any(isinstance(some, EncodedImages) for some in paths):  # whose size is not known before they are read
+        return _shared_encoded(paths[0], paths[1])
+    return _shared_files(paths[0], paths[1])
 
 
 def describe(found: Mapping[str, int | None]) -> str:
@@ -64,6 +71,23 @@ def _shared_files(train: Sequence[str], held_out: Sequence[str]) -> int | None:
         return None
     known = {size: {_content(path) for path in by_size[size]} for size in sizes}
     return sum(_content(path) in known[size] for path, size in candidates)
+
+
+def _shared_encoded(train: Iterable[File], held_out: Iterable[File]) -> int | None:
+    keys: list[list[bytes]] = [[], []]
+    read = 0
+    for split, images in zip(keys, (train, held_out), strict=True):
+        for image in images:
+            try:
+                content = image.read() if isinstance(image, EncodedImage) else Path(image).read_bytes()
+            except (OSError, ValueError):  # named when it is decoded
+                continue
+            read += len(content)
+            if read > _HASHED_GB * 1e9:
+                return None
+            split.append(_key(content))
+    known = set(keys[0])
+    return sum(key in known for key in keys[1])
 
 
 def _size(path: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -95,7 +95,7 @@ class DataModule(pl.LightningDataModule):
 
     # Training
 
-    def train_dataloader(self) -> EpochLoader:
+    def train_dataloader(self) -> Iterable[Any]:
         """The training batches of this process, as sources; each epoch in an order of its own."""
         train = self._split("train")
         rank, world = this_process()

@@ -11,6 +11,7 @@ from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.text import TextEncoder
 from ssl_mi.networks.timm import TimmEncoder
 from ssl_mi.networks.towers import Embeddings, Independent, Siamese, Tower
+from ssl_mi.networks.transformers import TransformersEncoder
 from ssl_mi.networks.vit import ViT
 from ssl_mi.networks.weights import start_from
 
@@ -24,6 +25,7 @@ __all__ = [  # noqa: RUF022 - grouped
     "TableMLP",
     "TextEncoder",
     "TimmEncoder",
+    "TransformersEncoder",
     "TorchvisionEncoder",
     "ViT",
     "measured",

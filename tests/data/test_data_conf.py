@@ -7,11 +7,13 @@ import pytest
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
+from ssl_mi.app.config_checks import parameters_of
 from ssl_mi.data.modules import ImageData
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 PAIRS = ["arrays", "image_pairs", "image_text", "series"]  # whose sources are the data modules themselves
-FILES = sorted(path for path in CONF.glob("*.yaml") if path.stem not in PAIRS)
+SOURCES = [*PAIRS, "huggingface", "huggingface_stream", "webdataset"]
+FILES = sorted(path for path in CONF.glob("*.yaml") if path.stem not in SOURCES)
 VIEWS = {
     "_target_": "ssl_mi.data.images.augmentations.Augmentation",
     "views": [{"_target_": "ssl_mi.data.images.augmentations.View", "ops": [], "count": 2}],
@@ -42,10 +44,10 @@ def test_every_key_is_an_argument_and_every_number_is_written_down(path):
     assert module.augmentation.size == config.data.size
 
 
-@pytest.mark.parametrize("name", PAIRS)
-def test_every_key_of_pairs_is_an_argument_and_every_number_is_written_down(name):
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_key_of_pairs_and_streams_is_an_argument_and_every_number_is_written_down(name):
     config = OmegaConf.load(CONF / f"{name}.yaml")
-    assert set(inspect.signature(get_class(config._target_)).parameters) == set(config) - {"_target_"}
+    assert set(parameters_of(config._target_, "data").names) == set(config) - {"_target_"}
 
 
 def test_the_whole_list_is_there():
@@ -54,6 +56,8 @@ def test_the_whole_list_is_there():
         "cifar10",
         "cifar100",
         "digits",
+        "huggingface",
+        "huggingface_stream",
         "image_folder",
         "image_pairs",
         "image_text",
@@ -61,6 +65,7 @@ def test_the_whole_list_is_there():
         "shapes",
         "sprites",
         "stl10",
+        "webdataset",
     ]
 
 

@@ -16,6 +16,7 @@ Files of more than `max_megapixels` are refused by their header. What is no regu
 from __future__ import annotations
 
 import importlib.util
+import io
 import math
 import os
 import stat
@@ -27,9 +28,13 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
+from ssl_mi.data.images.encoded import EncodedImage
+
 # What a file is called decides whether it is looked at; what it holds decides how it is decoded.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".npy")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
+
+File = str | EncodedImage  # what is decoded: a file by its path, or what is encoded inside something larger
 
 MOST_MEGAPIXELS = 178.0  # beyond it Pillow refuses
 _ORIENTATION, _TURNED = 0x0112, range(5, 9)  # EXIF: values that swap height and width
@@ -73,6 +78,7 @@ class Decoder:
         bits: In use in pixels of more than 8 bits, the same for all files of a set; a brighter pixel is an error. None:
             as many as the image at hand uses.
         max_megapixels: 10^6 pixels; a larger image is an error.
+        key: Where the configuration has these settings, for messages.
 
     Raises:
         ValueError: Numbers out of range.
@@ -82,39 +88,40 @@ class Decoder:
     levels: tuple[float, float] | None = None
     bits: int | None = None
     max_megapixels: float = 100.0
+    key: str = "data.sets"
 
     def __post_init__(self) -> None:
         if isinstance(self.channels, bool) or not isinstance(self.channels, int) or self.channels < 1:
-            raise ValueError(f"data.sets.channels={self.channels}: use 1 (grey), 3 (RGB) or as many as the files have")
+            raise ValueError(f"{self.key}.channels={self.channels}: use 1 (grey), 3 (RGB) or as many as the files have")
         if self.levels is not None:
             low_high = tuple(self.levels)
             numbers = all(isinstance(x, int | float) and math.isfinite(x) for x in low_high)
             if len(low_high) != 2 or not numbers or not low_high[0] < low_high[1]:
                 raise ValueError(
-                    f"data.sets.levels={self.levels}: give the values of black and white, as [0, 4095], or null"
+                    f"{self.key}.levels={self.levels}: give the values of black and white, as [0, 4095], or null"
                 )
             object.__setattr__(self, "levels", (float(low_high[0]), float(low_high[1])))
         if not 0 < self.max_megapixels <= MOST_MEGAPIXELS:
             raise ValueError(
-                f"data.sets.max_megapixels={self.max_megapixels} must be above 0 and at most {MOST_MEGAPIXELS:g}"
+                f"{self.key}.max_megapixels={self.max_megapixels} must be above 0 and at most {MOST_MEGAPIXELS:g}"
             )
 
-    def __call__(self, path: str) -> np.ndarray:
+    def __call__(self, path: File) -> np.ndarray:
         """The pixels, uint8 `[h, w, channels]`.
 
         Raises:
             UnreadableImage: If they cannot be had.
         """
-        with _named(path):
+        with _named(path, self.key):
             raw = self.raw(path)
             pixels = self._as_channels(self._as_bytes(raw.pixels), raw.alpha)
             return np.array(pixels) if isinstance(raw.pixels, np.memmap) else pixels
 
-    def raw(self, path: str) -> Raw:
+    def raw(self, path: File) -> Raw:
         """The pixels as the file holds them; decoders raise whatever they like on damaged files."""
-        with _opened(path) as file:
+        with opened(path) as file:
             if _is_npy(file):
-                return Raw(self._array(path))
+                return Raw(self._array(file))
             if _needs_tifffile(file):
                 return self._tiff(file)
             with Image.open(file, formats=FORMATS) as image:
@@ -124,15 +131,15 @@ class Decoder:
                     return _deep_png(file, rawmode)
                 return Raw(*_pillow(image))
 
-    def size(self, path: str) -> tuple[int, int]:
+    def size(self, path: File) -> tuple[int, int]:
         """(height, width) from the header of the file.
 
         Raises:
             UnreadableImage: If the header shows that the file cannot be used.
         """
-        with _named(path), _opened(path) as file:
+        with _named(path, self.key), opened(path) as file:
             if _is_npy(file):
-                return self._array(path).shape[:2]
+                return self._array(file).shape[:2]
             if _needs_tifffile(file):
                 height, width = _tiff_shape(file)
                 self._check_size(width, height)
@@ -142,9 +149,9 @@ class Decoder:
                 turned = "exif" in image.info and image.getexif().get(_ORIENTATION) in _TURNED
                 return (image.width, image.height) if turned else (image.height, image.width)
 
-    def frames(self, path: str) -> int:
+    def frames(self, path: File) -> int:
         """How many frames or pages a file has, of which the first is used."""
-        with _named(path), _opened(path) as file:
+        with _named(path, self.key), opened(path) as file:
             if _is_npy(file) or _needs_tifffile(file):
                 return 1
             with Image.open(file, formats=FORMATS) as image:
@@ -158,7 +165,7 @@ class Decoder:
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self.max_megapixels * 1e6:
             raise ValueError(
-                f"it has {width} x {height} pixels, more than data.sets.max_megapixels={self.max_megapixels:g}: "
+                f"it has {width} x {height} pixels, more than {self.key}.max_megapixels={self.max_megapixels:g}: "
                 "make it smaller, or raise that"
             )
         if width * height == 0:
@@ -179,14 +186,14 @@ class Decoder:
             return scaled.clip(0, 255).round().astype(np.uint8)
         if pixels.dtype.kind == "f" or low < 0 or high >= 2**16:
             raise ValueError(
-                f"its pixels ({pixels.dtype}, {low:g} to {high:g}) have no known range: set data.sets.levels to the "
+                f"its pixels ({pixels.dtype}, {low:g} to {high:g}) have no known range: set {self.key}.levels to the "
                 "values of black and white"
             )
         bits = bits_in_use(int(high)) if self.bits is None else self.bits
         if high >= 2**bits:
             raise ValueError(
                 f"its pixels go up to {high}, and those of the files that were looked at first need {bits} bits, up "
-                f"to {2**bits - 1}: set data.sets.levels=[0, {2 ** bits_in_use(int(high)) - 1}]"
+                f"to {2**bits - 1}: set {self.key}.levels=[0, {2 ** bits_in_use(int(high)) - 1}]"
             )
         return (pixels >> (bits - 8)).astype(np.uint8)
 
@@ -202,14 +209,16 @@ class Decoder:
             return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))[..., None]
         what = _MEANING.get(found, "")
         raise ValueError(
-            f"it has {found} channel{'s' * (found != 1)}{f' ({what})' * bool(what)} and data.sets.channels={wanted}: "
-            f"with data.sets.channels={found} set data.mean and data.std of {found} numbers, and "
+            f"it has {found} channel{'s' * (found != 1)}{f' ({what})' * bool(what)} and {self.key}.channels={wanted}: "
+            f"with {self.key}.channels={found} set data.mean and data.std of {found} numbers, and "
             f"encoder.in_channels={found}"
         )
 
-    def _array(self, path: str) -> np.ndarray:
+    def _array(self, file: BinaryIO) -> np.ndarray:
         """The array of a .npy file as `[h, w, c]`, read when it is used."""
-        array = np.load(path, mmap_mode="r", allow_pickle=False)  # a header that claims too much fails here
+        # A header that claims too much fails here. What is in memory already has no name to be mapped by.
+        name = getattr(file, "name", None)
+        array = np.load(name or file, mmap_mode="r" if name else None, allow_pickle=False)
         if array.dtype.kind not in "buif":
             raise ValueError(f"it holds values of type {array.dtype}; images are numbers")
         if array.ndim == 2:
@@ -244,11 +253,11 @@ class Decoder:
         return Raw(pixels, alpha)
 
 
-def decode(path: str, decoder: Decoder | None = None) -> np.ndarray:
+def decode(path: File, decoder: Decoder | None = None) -> np.ndarray:
     """One image file as uint8 `[h, w, channels]`, RGB unless the decoder has other channels.
 
     Args:
-        path: The file.
+        path: The file, or an encoded image.
         decoder: How; None for RGB, where each image of more than 8 bits is scaled by the bits that it uses.
 
     Raises:
@@ -269,7 +278,7 @@ def shown(path: str | os.PathLike[str]) -> str:
 
 
 @contextmanager
-def _named(path: str) -> Iterator[None]:
+def _named(path: File, key: str) -> Iterator[None]:
     """Turn whatever is raised inside into UnreadableImage, with the file and the remedy."""
     try:
         yield
@@ -279,26 +288,30 @@ def _named(path: str) -> Iterator[None]:
         why = _cause(error, path)
         raise UnreadableImage(
             f"cannot decode {shown(path)}: {why}. Replace or remove the file, or leave such files out, and count "
-            "them, with data.sets.on_error=skip",
+            f"them, with {key}.on_error=skip",
             shown(path),
             why,
         ) from error
 
 
-def _cause(error: Exception, path: str) -> str:
+def _cause(error: Exception, path: File) -> str:
     if isinstance(error, FileNotFoundError):
         return "it is not there any more"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     if isinstance(error, Image.UnidentifiedImageError):
-        empty = os.path.getsize(path) == 0
+        with opened(path) as file:
+            empty = not file.read(1)
         return "the file is empty" if empty else f"its content is none of {', '.join(FORMATS)}"
     return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[BinaryIO]:
+def opened(path: File) -> Iterator[BinaryIO]:
     """A regular file, open for reading. Anything else might never answer, so it is opened without waiting."""
+    if isinstance(path, EncodedImage):
+        yield io.BytesIO(path.read())
+        return
     with open(path, "rb", opener=_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("it is no regular file")

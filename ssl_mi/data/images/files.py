@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from ssl_mi.data.contracts import Crops, Images, UnreadableRows
-from ssl_mi.data.images.decoding import Decoder, UnreadableImage, bits_in_use, decode, shown
+from ssl_mi.data.images.decoding import Decoder, File, UnreadableImage, bits_in_use, decode, opened, shown
 from ssl_mi.data.images.index import Paths
 from ssl_mi.data.images.memory import TensorImages
 from ssl_mi.data.sampler import this_process
@@ -32,6 +32,7 @@ from ssl_mi.data.sampler import this_process
 log = logging.getLogger(__name__)
 
 MOST_HEADERS = 100_000  # files of a set of which every header is read before a run; of a larger set a sample is
+SIDES = (224, 192, 160, 128, 96, 64, 48, 32)  # of views, for images of many sizes
 MOST_LOST = 0.1  # of the files: where more of them fail while they are read, the run ends
 
 _SAMPLE = 64  # files that are looked at to learn what a set is like
@@ -44,7 +45,7 @@ class ImageFiles:
     """Image files in a fixed order, decoded when read. A `contracts.Images`.
 
     Args:
-        paths: The files.
+        paths: The files, or encoded images with a `take`.
         in_memory: True: `decoded()` gives one tensor; False: it leaves them in files; "auto": a tensor when all
             have one size and together take at most `memory_gb`.
         memory_gb: 10^9 bytes.
@@ -57,13 +58,13 @@ class ImageFiles:
 
     def __init__(
         self,
-        paths: Sequence[str],
+        paths: Sequence[File],
         in_memory: bool | str = "auto",
         memory_gb: float = 4.0,
         on_error: str = "error",
         decoder: Decoder | None = None,
     ) -> None:
-        self.paths = paths if isinstance(paths, Paths) else Paths(paths)
+        self.paths: Any = paths if hasattr(paths, "take") else Paths(map(str, paths))
         self.into_memory, self.memory_gb, self.on_error = in_memory, memory_gb, on_error
         self.decoder = Decoder() if decoder is None else decoder
         self._shape: tuple[int, int, int] | None = None
@@ -119,7 +120,7 @@ class ImageFiles:
             except _OtherShape as odd:
                 if self.into_memory is True:
                     raise ValueError(
-                        f"{odd}; images of many sizes cannot be one tensor: use data.sets.in_memory=false"
+                        f"{odd}; images of many sizes cannot be one tensor: use {self.decoder.key}.in_memory=false"
                     ) from None
                 log.info("%s; these images stay in files", odd)
                 self._shape = None
@@ -265,7 +266,7 @@ class Survey(NamedTuple):
     notes: tuple[str, ...]
 
 
-def survey(paths: Sequence[str], decoder: Decoder) -> Survey:
+def survey(paths: Sequence[File], decoder: Decoder) -> Survey:
     """Look at some files of a set, spread over it.
 
     Args:
@@ -289,18 +290,33 @@ def survey(paths: Sequence[str], decoder: Decoder) -> Survey:
     notes = []
     if 8 < bits <= 16 and decoder.levels is None:
         notes.append(
-            f"pixels of more than 8 bits, of which {bits} are in use: {2**bits - 1} becomes white (data.sets.levels "
-            "chooses other levels)"
+            f"pixels of more than 8 bits, of which {bits} are in use: {2**bits - 1} becomes white "
+            f"({decoder.key}.levels chooses other levels)"
         )
     if alpha and decoder.channels in (1, 3):
         notes.append(
             f"{alpha} of {len(sample)} files that were looked at have transparency, which is dropped "
-            f"(data.sets.channels={decoder.channels + 1} keeps it)"
+            f"({decoder.key}.channels={decoder.channels + 1} keeps it)"
         )
     if frames:
         notes.append(f"{frames} of {len(sample)} files that were looked at hold several frames: the first is used")
     deep = bits if 8 < bits <= 16 else None
     return Survey(min(map(min, sizes), default=None), sizes[0] if len(set(sizes)) == 1 else None, deep, tuple(notes))
+
+
+def suitable_side(found: Survey | None) -> int:
+    """The side of a view that suits images, in pixels: the largest of `SIDES` that none of them is below.
+
+    Images of one size below the largest of `SIDES` keep theirs.
+
+    Args:
+        found: What they are like; None where that is not known.
+    """
+    if found is None or found.shortest is None:
+        return SIDES[-1]
+    if found.one_size is not None and found.shortest <= SIDES[0]:
+        return found.shortest
+    return next((side for side in SIDES if side <= found.shortest), found.shortest)
 
 
 def few(paths: Sequence[str], n: int = 5) -> str:
@@ -314,16 +330,16 @@ def _reasons(errors: Iterable[UnreadableImage]) -> str:
     return few([f"{error.path} ({error.why})" for error in errors], 3)
 
 
-def _spread(paths: Sequence[str]) -> Sequence[str]:
+def _spread(paths: Sequence[File]) -> Sequence[File]:
     return paths[:: max(1, len(paths) // _SAMPLE)]
 
 
-def _is_plain(path: str) -> bool:
-    with open(path, "rb") as file:
+def _is_plain(path: File) -> bool:
+    with opened(path) as file:
         return file.read(3) in _PLAIN
 
 
-def _sizes(paths: Iterable[str], decoder: Decoder) -> Iterator[tuple[int, int]]:
+def _sizes(paths: Iterable[File], decoder: Decoder) -> Iterator[tuple[int, int]]:
     """(height, width) from the headers; files whose header has none are passed over."""
     for path in paths:
         try:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ssl_mi.data.images.decoding import File
 from ssl_mi.data.pairs import images as files
 from ssl_mi.data.pairs.blocks import Blocks
 from ssl_mi.data.pairs.images import Reading
@@ -31,8 +32,8 @@ class _Listed(NamedTuple):
     """Image files of both sides, with what is known of each pair."""
 
     name: str
-    x: list[str]
-    y: list[str]
+    x: list[File]
+    y: list[File]
     names: list[str]
     labels: Any
     groups: np.ndarray | None
@@ -140,7 +141,7 @@ class ImagePairData(PairedData):
             groups = files.grouped_by(x)
         else:
             groups = group_names(f"data.groups={self.groups_from}", table.column(self.groups_from, "data.groups"))
-        return _Listed(path.name, x, y, x, labels, groups)
+        return _Listed(path.name, x, y, list(map(str, x)), labels, groups)
 
     def _of_folders(self) -> _Listed:
         if is_spec(self.x):

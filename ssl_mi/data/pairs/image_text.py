@@ -24,6 +24,7 @@ from ssl_mi.data.sets import SampleSet
 log = logging.getLogger(__name__)
 
 EXAMPLE, EXAMPLES = "example", 2400
+AUTO, VOCABULARY = "auto", 2048
 Captions = list[str]
 
 
@@ -45,7 +46,8 @@ class ImageTextData(PairedData):
         labels: A column of classes, for probes and zero-shot classification; None without.
         groups: A column of what rows have in common; None for the image.
         tokenizer: A tokenizer.json; None trains one.
-        vocabulary: The most tokens of one that is trained; at least as many as a loaded one has.
+        vocabulary: The most tokens of one that is trained; at least as many as a loaded one has. "auto" in a
+            configuration: those of a loaded one.
         length: Tokens of a sentence; longer ones are cut, and counted.
         prompts: Sentences about a class for zero-shot classification, `{}` is its name.
         in_memory, memory_gb, on_error: See `ImageFiles`.
@@ -71,7 +73,7 @@ class ImageTextData(PairedData):
         labels: str | None = None,
         groups: str | None = None,
         tokenizer: str | None = None,
-        vocabulary: int = 2048,
+        vocabulary: int | str = 2048,
         length: int = 32,
         prompts: Sequence[str] = ("{}",),
         in_memory: bool | str = "auto",
@@ -84,7 +86,11 @@ class ImageTextData(PairedData):
         seed: int = 0,
     ) -> None:
         super().__init__(augmentation, batch_size, val_fraction, test_fraction, limit, seed)
-        if vocabulary < 3 or length < 1:
+        if (
+            (isinstance(vocabulary, str) and vocabulary != AUTO)
+            or length < 1
+            or (vocabulary != AUTO and vocabulary < 3)
+        ):
             raise ValueError(f"data.vocabulary={vocabulary} and data.length={length}: 3 and 1 are the least")
         if odd := [prompt for prompt in prompts if "{}" not in prompt]:
             raise ValueError(f"data.prompts: '{odd[0]}' has no {{}}, where the name of the class goes")
@@ -97,11 +103,15 @@ class ImageTextData(PairedData):
         self.tokenizer: Tokenizer | None = None
 
     def survey(self) -> dict[str, Any]:
-        """The size of the views."""
+        """The size of the views, and the tokens of a tokenizer that is loaded."""
+        own = None if self.tokenizer_from is None else len(Tokenizer.loaded(self.tokenizer_from))
+        return {"size": self._suitable_size(), "vocabulary": VOCABULARY if own is None else own}
+
+    def _suitable_size(self) -> int:
         if self.table == EXAMPLE:
-            return {"size": 32}
+            return 32
         table = read_table(split_spec(self.table, "data.table")[0], "data.table")
-        return {"size": files.suitable_size(files.column_files(table, self.image, self.root, "data.image"))}
+        return files.suitable_size(files.column_files(table, self.image, self.root, "data.image"))
 
     def load(self) -> tuple[SampleSet, np.ndarray | None]:
         """Images, decoded where they fit into memory, and captions."""
@@ -140,10 +150,11 @@ class ImageTextData(PairedData):
         pictures, text = samples.samples.blocks
         captions: Captions = text.texts
         if self.tokenizer_from is None:
-            self.tokenizer = Tokenizer.trained([captions[i] for i in sorted(train.tolist())], self.vocabulary)
+            most = VOCABULARY if isinstance(self.vocabulary, str) else self.vocabulary
+            self.tokenizer = Tokenizer.trained([captions[i] for i in sorted(train.tolist())], most)
         else:
             self.tokenizer = Tokenizer.loaded(self.tokenizer_from)
-        if len(self.tokenizer) > self.vocabulary:
+        if not isinstance(self.vocabulary, str) and len(self.tokenizer) > self.vocabulary:
             raise ValueError(
                 f"data.vocabulary={self.vocabulary} is less than the {len(self.tokenizer)} tokens of "
                 f"{self.tokenizer_from or 'the letters of the captions'}: set data.vocabulary={len(self.tokenizer)}"
@@ -205,5 +216,10 @@ def _captions(values: np.ndarray, column: str, path: Path) -> Captions:
         raise ValueError(
             f"data.text: {len(empty)} of {len(values)} captions in column '{column}' of {path.name} are empty, the "
             f"first in row {empty[0]}: leave those rows out"
+        )
+    if odd := [row for row, value in enumerate(values) if not isinstance(value, str)]:
+        raise ValueError(
+            f"data.text: column '{column}' of {path.name} holds {type(values[odd[0]]).__name__} in row {odd[0]} "
+            f"({str(values[odd[0]])[:40]}), and captions are text: name another column"
         )
     return [str(value) for value in values]

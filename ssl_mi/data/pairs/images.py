@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ssl_mi.data.contracts import Images
-from ssl_mi.data.images.decoding import EXTENSIONS, Decoder
+from ssl_mi.data.images.decoding import EXTENSIONS, Decoder, File
+from ssl_mi.data.images.encoded import EncodedImage, EncodedImages, encoded_bytes
 from ssl_mi.data.images.files import ImageFiles
 from ssl_mi.data.images.memory import TensorImages
 from ssl_mi.data.known.views import KnownViews, Pairs
@@ -79,34 +82,51 @@ def drawn(known: KnownViews, n: int, seed: int) -> Drawn:
     return Drawn(views, torch.cat(labels).long(), known.class_names)
 
 
-def existing(paths: Sequence[Any], folder: Path, key: str, of: str) -> list[str]:
-    """The files that a column names, all of which are there.
+def existing(cells: Sequence[Any], folder: Path, key: str, of: str) -> list[File]:
+    """The images that a column names, all of which are there, or holds.
 
     Args:
-        paths: As they are written; those that are not absolute are relative to `folder`.
+        cells: Names of files; those that are not absolute are relative to `folder`. Or the images themselves, encoded.
         folder: Where they are.
         key: Of the configuration, for messages.
         of: What names them, for messages.
 
     Raises:
         FileNotFoundError: If some are not there, with their number and the first.
-        ValueError: On an empty entry.
+        ValueError: On an empty entry, and on one that is no image.
     """
-    empty = [row for row, path in enumerate(paths) if path is None or not str(path).strip()]
+    empty = [row for row, cell in enumerate(cells) if cell is None or (isinstance(cell, str) and not cell.strip())]
     if empty:
         raise ValueError(f"{key}: {len(empty)} entries of {of} are empty, the first in row {empty[0]}")
-    found = [str(folder / Path(str(path).strip()).expanduser()) for path in paths]
-    missing = [row for row, path in enumerate(found) if not os.path.isfile(path)]
+    found = [_image_of(cell, folder, f"{of}, row {row}") for row, cell in enumerate(cells)]
+    if odd := [row for row, file in enumerate(found) if file is None]:
+        raise ValueError(
+            f"{key}: {len(odd)} entries of {of} are neither names of files nor images, the first in row {odd[0]}: "
+            f"{str(cells[odd[0]])[:40]}"
+        )
+    files = [file for file in found if file is not None]
+    missing = [row for row, file in enumerate(files) if isinstance(file, str) and not os.path.isfile(file)]
     if missing:
         raise FileNotFoundError(
-            f"{key}: {len(missing)} of {len(found)} images that {of} names do not exist, the first in row "
-            f"{missing[0]}: {found[missing[0]]}; names are relative to data.root={folder}"
+            f"{key}: {len(missing)} of {len(files)} images that {of} names do not exist, the first in row "
+            f"{missing[0]}: {files[missing[0]]}; names are relative to data.root={folder}"
         )
-    return found
+    return files
 
 
-def column_files(table: Table, column: str, root: str | None, key: str) -> list[str]:
-    """The image files that a column of a table names.
+def _image_of(cell: Any, folder: Path, name: str) -> File | None:
+    """The image in a cell of a table; None where it is none."""
+    if isinstance(cell, EncodedImage):
+        return cell
+    if isinstance(cell, str | os.PathLike):
+        return str(folder / Path(str(cell).strip()).expanduser())
+    if isinstance(cell, bytes | list | np.ndarray) or (isinstance(cell, dict) and {"bytes", "path"} & set(cell)):
+        return EncodedImage(str(folder / name), partial(encoded_bytes, cell, folder))
+    return None
+
+
+def column_files(table: Table, column: str, root: str | None, key: str) -> list[File]:
+    """The images that a column of a table names or holds.
 
     Args:
         table: The table.
@@ -145,7 +165,7 @@ def images_below(folder: str, key: str) -> dict[str, str]:
     return found
 
 
-def block_of(paths: Sequence[str], size: int, reading: Reading) -> tuple[ImageFiles, int]:
+def block_of(paths: Sequence[File], size: int, reading: Reading) -> tuple[ImageFiles, int]:
     """Image files, and the side of the squares that they are read as.
 
     Args:
@@ -153,7 +173,9 @@ def block_of(paths: Sequence[str], size: int, reading: Reading) -> tuple[ImageFi
         size: Side of a view, in pixels.
         reading: How they are read.
     """
-    files = ImageFiles(paths, reading.in_memory, reading.memory_gb, reading.on_error, Decoder())
+    some = any(isinstance(path, EncodedImage) for path in paths)
+    of: Any = EncodedImages(list(paths).__getitem__, np.arange(len(paths))) if some else paths
+    files = ImageFiles(of, reading.in_memory, reading.memory_gb, reading.on_error, Decoder())
     return files, round(size * _MARGIN)
 
 
@@ -201,7 +223,7 @@ def check_sizes(blocks: Sequence[ImageBlock], size: int, upscale: bool) -> None:
             )
 
 
-def suitable_size(paths: Sequence[str]) -> int:
+def suitable_size(paths: Sequence[File]) -> int:
     """The side of a view for these images: the shortest side of a sample, at most `LARGEST` pixels.
 
     Args:
@@ -227,10 +249,18 @@ def example_images(views: Sequence[Tensor]) -> list[ImageBlock]:
     return [ImageBlock(TensorImages(view), view.shape[-1]) for view in views]
 
 
-def grouped_by(names: Sequence[str]) -> np.ndarray | None:
-    """The names as groups where some occur more than once, else None.
+def grouped_by(files: Sequence[File]) -> np.ndarray | None:
+    """The images as groups where some occur more than once, else None: by their names, or by what they hold.
 
     Args:
-        names: One per sample.
+        files: One per sample.
     """
+    names = [_content(file) if isinstance(file, EncodedImage) else file for file in files]
     return None if len(set(names)) == len(names) else np.asarray(names, dtype=str)
+
+
+def _content(image: EncodedImage) -> str:
+    try:
+        return hashlib.blake2b(image.read(), digest_size=16).hexdigest()
+    except (OSError, ValueError):  # named when it is decoded
+        return image.name

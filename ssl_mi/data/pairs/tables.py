@@ -1,4 +1,4 @@
-"""Tables in files: .csv, .tsv, .parquet, .jsonl and .npy, without pandas.
+"""Tables in files: .csv, .tsv, .parquet, .jsonl and .npy, without pandas; and sets of Hugging Face `datasets`.
 
 `FILE` names all columns, `FILE:a|b|rna_*` some of them; `*` and `?` stand for letters, and a comma is as good as `|`.
 """
@@ -9,15 +9,17 @@ import csv
 import fnmatch
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ssl_mi import _nearest as nearest
+from ssl_mi.data.huggingface import Columns, is_saved
 
-SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".npy")
+SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".npy", ".arrow")
 _SPEC = re.compile(rf"^(.*(?:{'|'.join(re.escape(s) for s in SUFFIXES)}))(?::(.*))?$", re.IGNORECASE)
 
 
@@ -30,7 +32,7 @@ class Table(NamedTuple):
     """
 
     path: Path
-    columns: dict[str, np.ndarray]
+    columns: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
@@ -80,27 +82,42 @@ def is_spec(text: str) -> bool:
     Args:
         text: `FILE`, `FILE:columns` or something else, such as the name of a column.
     """
-    return _SPEC.match(text) is not None
+    return _SPEC.match(text) is not None or _saved_folder(text) is not None
 
 
 def split_spec(spec: str, key: str) -> tuple[Path, str | None]:
     """`FILE` or `FILE:columns` -> the file, and what stands behind the colon.
 
     Args:
-        spec: As it was written.
+        spec: As it was written. FILE may be a folder that `save_to_disk` of Hugging Face `datasets` wrote.
         key: Of the configuration, for the message.
 
     Raises:
         ValueError: On a file of another kind.
         FileNotFoundError: If there is no such file.
     """
+    if (folder := _saved_folder(str(spec))) is not None:
+        return folder
     match = _SPEC.match(str(spec))
     if match is None:
-        raise ValueError(f"{key}={spec}: a file is expected whose name ends in {', '.join(SUFFIXES)}")
+        raise ValueError(
+            f"{key}={spec}: a file is expected whose name ends in {', '.join(SUFFIXES)}, or a folder that save_to_disk "
+            "of the datasets package wrote"
+        )
     path = Path(match[1]).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"{key}={spec}: there is no file {path.absolute()}")
     return path, match[2] or None
+
+
+def _saved_folder(spec: str) -> tuple[Path, str | None] | None:
+    """A folder of `save_to_disk` and what stands behind the colon; None where the text names none."""
+    before, _, behind = spec.rpartition(":")
+    for place, columns in ((spec, None), (before, behind or None)):
+        path = Path(place).expanduser()
+        if place and path.is_dir() and is_saved(path):
+            return path, columns
+    return None
 
 
 def read_table(path: Path, key: str) -> Table:
@@ -108,13 +125,19 @@ def read_table(path: Path, key: str) -> Table:
 
     Args:
         path: A .csv or .tsv with names in its first line (or numbers only: columns are then called 0, 1, ...), a
-            .parquet, or a .jsonl with an object a line.
+            .parquet, a .jsonl with an object a line, or a split of Hugging Face `datasets`.
         key: Of the configuration, for messages.
 
     Raises:
         ValueError: If the file cannot be read as a table, or has no rows.
     """
-    reader = {".csv": _csv, ".tsv": _csv, ".parquet": _parquet, ".jsonl": _jsonl}.get(path.suffix.lower())
+    readers: dict[str, Callable[[Path], Mapping[str, np.ndarray]]] = {
+        ".csv": _csv,
+        ".tsv": _csv,
+        ".parquet": _parquet,
+        ".jsonl": _jsonl,
+    }
+    reader = partial(Columns, key=key) if is_saved(path) else readers.get(path.suffix.lower())
     if reader is None:
         raise ValueError(f"{key}={path}: {path.suffix or 'a file without a suffix'} is no table with named columns; "
                          "give a .csv, .tsv, .parquet or .jsonl")  # fmt: skip
@@ -149,7 +172,17 @@ def _parquet(path: Path) -> dict[str, np.ndarray]:
     except ImportError:
         raise ValueError(f'{path}: a .parquet file is read by pyarrow: pip install "ssl_mi[parquet]"') from None
     table = parquet.read_table(path)
-    return {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
+    columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
+    for name, words in _class_names(table.schema.metadata).items():
+        numbers = table.column(name).to_pylist()
+        columns[name] = np.array([None if i is None or i < 0 else words[i] for i in numbers], dtype=object)
+    return columns
+
+
+def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
+    """Column -> names of its classes, as Hugging Face `datasets` write them beside a parquet table."""
+    features = json.loads((metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    return {name: of["names"] for name, of in features.items() if isinstance(of, dict) and "names" in of}
 
 
 def _jsonl(path: Path) -> dict[str, np.ndarray]:
@@ -208,8 +241,13 @@ def read_matrix(spec: str, key: str, without: Sequence[str] = ()) -> Matrix:
     names = table.names_like(wanted, key, without)
     if not names:
         raise ValueError(f"{key}={spec}: no columns are left")
-    values = np.column_stack([_numbers(table.column(name, key), name, path, key) for name in names])
-    return Matrix(_no_infinity(values, names, path, key), names, table)
+    parts = [_vectors(table.column(name, key), name, path, key) for name in names]
+    values = np.hstack(parts)
+    # A column of vectors counts as many columns as they have entries.
+    each = [[name] if part.shape[1] == 1 else [f"{name}[{i}]" for i in range(part.shape[1])]
+            for name, part in zip(names, parts, strict=True)]  # fmt: skip
+    named = [name for some in each for name in some]
+    return Matrix(_no_infinity(values, named, path, key), named, table)
 
 
 def _array(path: Path, key: str) -> np.ndarray:
@@ -222,6 +260,24 @@ def _array(path: Path, key: str) -> np.ndarray:
             f"{key}={path}: {array.dtype} {list(array.shape)}; an array of numbers [n, d] is needed, rows are samples"
         )
     return array.reshape(len(array), -1).astype(np.float64)
+
+
+def _vectors(values: np.ndarray, name: str, path: Path, key: str) -> np.ndarray:
+    """float64 `[n, d]`: numbers as one column, lists of d numbers as d columns."""
+    lists = [isinstance(value, list | tuple | np.ndarray) for value in values]
+    if not any(lists):
+        return _numbers(values, name, path, key)[:, None]
+    if not all(lists):
+        row = lists.index(False)
+        raise ValueError(f"{key}: column '{name}' of {path.name} holds vectors, but '{values[row]}' in row {row}")
+    lengths = np.array([np.size(value) for value in values])
+    if odd := np.flatnonzero(lengths != lengths[0]).tolist():
+        raise ValueError(
+            f"{key}: column '{name}' of {path.name} holds vectors of {lengths[0]} numbers, but of {lengths[odd[0]]} in "
+            f"row {odd[0]}"
+        )
+    flat = np.array([part for value in values for part in np.ravel(np.asarray(value, dtype=object))], dtype=object)
+    return _numbers(flat, name, path, key).reshape(len(values), -1)
 
 
 def _numbers(values: np.ndarray, name: str, path: Path, key: str) -> np.ndarray:

@@ -31,6 +31,9 @@ class Tokenizer:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        # A file may say how sentences are padded and cut; here `ids` does both.
+        backend.no_padding()
+        backend.no_truncation()
         first, second = (str(backend.id_to_token(i)).lower().strip("[]<>|") for i in (0, 1))
         self.shift = 0 if (first, second) == ("pad", "unk") else 2
 
