@@ -5,8 +5,8 @@ With s the scores of y, mean 0 and variance 1, the periodogram
     P(ω) = |Σ_i s_i exp(-i ω x_i)|² / n
 
 is about exponential with mean 1 at any ω where x and y share nothing, and n R² / 2 where a wave explains a share R² of
-the variance of y. A wave has one length in one coordinate only: x is tried in its own units, as ranks, as normal scores
-and through powers and the logarithm (`coordinates`).
+the variance of y. A wave has one length in one coordinate only: x is tried in its own units and through powers and the
+logarithm (`coordinates`). Not as ranks: those of n rows are up to 1 / 2√n off, which is more than a short wave.
 
 Waves whose length changes from place to place in all of these (a chirp) are looked for in short stretches of the rows
 (`unresolved`), in each of which they have one length. They are named, not estimated. What is no wave anywhere (a
@@ -42,36 +42,24 @@ PARTS = 50  # of the rows along a wave that was found
 SIGMAS = 8.0  # of the sum over stretches, beyond chance
 MEAN_OF_LARGEST, VARIANCE_OF_LARGEST = 0.5772, 1.6449  # of F exponential variables, the first less log F
 
-Coordinate = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (a column, its normal scores) -> the column otherwise
+Coordinate = Callable[[np.ndarray], np.ndarray]  # of one column
 
-
-def _ranks(raw: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    from scipy.special import ndtr
-
-    return ndtr(scores)
-
-
-ANY_SIGN: dict[str, Coordinate] = {
-    "itself": lambda raw, scores: raw,
-    "ranks": _ranks,
-    "scores": lambda raw, scores: scores,
-    "square": lambda raw, scores: raw**2,
-}
-POSITIVE: dict[str, Coordinate] = {
-    "logarithm": lambda raw, scores: np.log(np.abs(raw)),
-    "root": lambda raw, scores: np.sqrt(np.abs(raw)),
-    "reciprocal": lambda raw, scores: 1 / raw,
+ANY_SIGN: dict[str, Coordinate] = {"itself": lambda raw: raw, "square": np.square}
+ONE_SIGN: dict[str, Coordinate] = {
+    "logarithm": lambda raw: np.log(np.abs(raw)),
+    "root": lambda raw: np.sqrt(np.abs(raw)),
+    "reciprocal": lambda raw: 1 / raw,
 }
 BOTH_SIGNS: dict[str, Coordinate] = {
-    "root": lambda raw, scores: np.sign(raw) * np.sqrt(np.abs(raw)),
-    "signed square": lambda raw, scores: raw * np.abs(raw),
+    "root": lambda raw: np.sign(raw) * np.sqrt(np.abs(raw)),
+    "signed square": lambda raw: raw * np.abs(raw),
 }
 
 
 def coordinates(raw: np.ndarray) -> dict[str, Coordinate]:
     """Those in which a column [n] is looked at: name -> coordinate."""
     one_sign = raw.min() > 0 or raw.max() < 0
-    return {**ANY_SIGN, **(POSITIVE if one_sign else BOTH_SIGNS)}
+    return {**ANY_SIGN, **(ONE_SIGN if one_sign else BOTH_SIGNS)}
 
 
 class Wave(NamedTuple):
@@ -107,16 +95,14 @@ class Line:
     of_x: bool
     significant: bool
 
-    def __call__(self, raw: np.ndarray, scores: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, raw: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The wave of its side, and the column that moves with it: float64 [n, 1] each.
 
         Args:
             raw: the side that has the wave, float64 [n, d].
-            scores: its normal scores.
-            other: those of the other side, float64 [n, d'].
+            other: normal scores of the other side, float64 [n, d'].
         """
-        column = self.wave.column
-        place = self.wave.coordinate(raw[:, [column]], scores[:, [column]])
+        place = self.wave.coordinate(raw[:, [self.wave.column]])
         return np.cos(self.wave.omega * place - self.wave.phase), other[:, [self.wave.other]]
 
 
@@ -147,7 +133,7 @@ class Lines:
             scores_x: their normal scores.
             scores_y: those of y.
         """
-        both = [line(x, scores_x, scores_y) if line.of_x else line(y, scores_y, scores_x)[::-1] for line in self.lines]
+        both = [line(x, scores_y) if line.of_x else line(y, scores_x)[::-1] for line in self.lines]
         u, v = (np.concatenate(side, 1) for side in zip(*both, strict=True))
         return u, v
 
@@ -168,7 +154,7 @@ def significant(
     lines: list[Line] = []
     left_x, left_y = scores_x, scores_y
     while len(lines) < most:
-        line = strongest(x, y, left_x, left_y, scores_x, scores_y)
+        line = strongest(x, y, left_x, left_y)
         if not (line.significant or (anyway and not lines)):
             break
         lines.append(line)
@@ -179,9 +165,7 @@ def significant(
     return Lines(tuple(lines)) if lines else None
 
 
-def strongest(
-    x: np.ndarray, y: np.ndarray, left_x: np.ndarray, left_y: np.ndarray, scores_x: np.ndarray, scores_y: np.ndarray
-) -> Line:
+def strongest(x: np.ndarray, y: np.ndarray, left_x: np.ndarray, left_y: np.ndarray) -> Line:
     """The wave with the most power, in either side.
 
     Args:
@@ -189,25 +173,23 @@ def strongest(
         y: float64 [n, dy], likewise.
         left_x: their normal scores, or what is left of them.
         left_y: those of y, likewise.
-        scores_x: normal scores of x.
-        scores_y: those of y.
     """
-    (of_x, long_x), (of_y, long_y) = _peaks(x, scores_x, left_y), _peaks(y, scores_y, left_x)
+    (of_x, long_x), (of_y, long_y) = _peaks(x, left_y), _peaks(y, left_x)
     peaks = of_x + of_y
     if not peaks:
         nothing = Wave(0, ANY_SIGN["itself"], 0, 0.0, 0.0, 0.0, 0.0)
         return Line(nothing, True, False)
     best = max(peaks, key=lambda peak: peak.power)
     in_x = best in of_x
-    wave = _refined(*((x, scores_x, left_y) if in_x else (y, scores_y, left_x)), best)
+    wave = _refined(*((x, left_y) if in_x else (y, left_x)), best)
     # On a grid (counts, with noise below one) long waves show once more as short ones, with less power.
-    tried = len(peaks) * max(scores_x.shape[1], scores_y.shape[1]) * FINER * BINS // 8
+    tried = len(peaks) * FINER * BINS // 8
     least = max(np.log(tried / CHANCE), long_x, long_y)
     # Refined by less than a wave, it may still be a long one where there is no short one.
     return Line(wave, in_x, bool(best.power > 0 and wave.power > least and wave.share > SMALLEST_SHARE))
 
 
-def _peaks(raw: np.ndarray, scores: np.ndarray, others: np.ndarray) -> tuple[list[_Peak], float]:
+def _peaks(raw: np.ndarray, others: np.ndarray) -> tuple[list[_Peak], float]:
     """The short wave with the most power in each coordinate of each column, and the largest power of a long one.
 
     Columns whose values repeat are left out.
@@ -217,7 +199,7 @@ def _peaks(raw: np.ndarray, scores: np.ndarray, others: np.ndarray) -> tuple[lis
         if not _continuous(raw[:, column]):
             continue
         for coordinate in coordinates(raw[:, column]).values():
-            place = coordinate(raw[:, column], scores[:, column])
+            place = coordinate(raw[:, column])
             inside, start, width = _range(place)
             bins = np.minimum(((place[inside] - start) / width * BINS).astype(np.int64), BINS - 1)
             for other in range(others.shape[1]):
@@ -241,10 +223,10 @@ def _range(raw: np.ndarray) -> tuple[np.ndarray, float, float]:
     return np.flatnonzero((raw >= start) & (raw <= stop)), float(start), max(float(stop - start), 1e-300)
 
 
-def _refined(raw: np.ndarray, own: np.ndarray, scores: np.ndarray, peak: _Peak) -> Wave:
+def _refined(raw: np.ndarray, scores: np.ndarray, peak: _Peak) -> Wave:
     """The best frequency near that of the peak, by sums over the rows themselves."""
     column, other = peak.column, peak.other
-    place = peak.coordinate(raw[:, column], own[:, column])
+    place = peak.coordinate(raw[:, column])
     inside, start, width = _range(place)
     omegas = 2 * np.pi / width * (peak.waves + np.linspace(-1, 1, REFINED) / FINER)
     sums = np.exp(-1j * (place[inside, None] - start) * omegas).T @ scores[inside, other]

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.special import ndtr
 
 from ssl_mi.information.distributions.families import NoisyCurve
 from ssl_mi.information.distributions.suites import find_task
@@ -194,7 +193,7 @@ def test_waves_too_fine_for_neighbours_are_found_on_the_side_that_has_them(turne
         lambda x: 100 * x,  # of a log-normal x: its logarithm
         lambda x: 200 * np.exp(x / 2),  # the root
         lambda x: 50 / np.exp(-x),  # x itself
-        lambda x: 400 * ndtr(x),  # ranks
+        lambda x: 20 * np.exp(2 * x),  # the square
     ],
 )
 def test_waves_of_one_length_in_some_coordinate_are_found(phase):
