@@ -122,6 +122,7 @@ PROVOKED = [
     ("linear-only", lambda: quick(WIDE_X, WIDE_Y)),
     ("bias-correction", lambda: quick(WIDE_X, WIDE_Y)),
     ("subsample", many_rows),
+    ("fine-waves", lambda: quick(X[:, 0], np.sin(100 * X[:, 0] + 30 * X[:, 0] ** 2))),
     ("learned-by-heart", lambda: infonce(WIDE_X, WIDE_Y, "separable", training=Training(max_steps=200))),
     ("below-neighbours", lambda: infonce(X[:, 0], X[:, 0] ** 2, "separable", training=Training(max_steps=1))),
 ]

@@ -63,11 +63,12 @@ def normal_scores(values: np.ndarray, rng: np.random.Generator | None = None) ->
     from scipy.special import ndtri
     from scipy.stats import rankdata
 
-    if rng is None:
-        ranks = rankdata(values, axis=0)
-    else:
-        ranks = np.empty_like(values)
-        for column in range(values.shape[1]):
-            order = np.lexsort((rng.random(len(values)), values[:, column]))
-            ranks[order, column] = np.arange(1, len(values) + 1)
-    return ndtri(ranks / (len(values) + 1))
+    n = len(values)
+    scores = np.empty(values.shape)
+    of_rank = ndtri(np.arange(1, n + 1) / (n + 1))
+    for column, of in enumerate(values.T):
+        order = np.argsort(of) if rng is None else np.lexsort((rng.random(n), of))
+        scores[order, column] = of_rank
+        if rng is None and (np.diff(of[order]) == 0).any():
+            scores[:, column] = ndtri(rankdata(of) / (n + 1))
+    return scores

@@ -226,10 +226,9 @@ def _initial(linear: np.ndarray, generator: torch.Generator) -> dict[str, Tensor
 
 def _pointwise_infonce(scores: np.ndarray) -> np.ndarray:
     """T(i, i) - log mean exp T over row i and over column i, averaged: scores [b, b] -> float64 [b], nats."""
-    from scipy.special import logsumexp
-
-    both = (logsumexp(scores, 0) + logsumexp(scores, 1)) / 2
-    return scores.diagonal() - both + math.log(len(scores))
+    table = torch.from_numpy(scores)
+    both = (table.logsumexp(0) + table.logsumexp(1)) / 2
+    return (table.diagonal() - both).numpy() + math.log(len(scores))
 
 
 def _infonce(f: Ensemble, g: Ensemble, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -309,8 +308,11 @@ def _batches(
     x: Tensor, y: Tensor, batch_size: int | None, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless rows drawn for each member: x [members, n, dx], y [members, n, dy] -> [members, batch, d]."""
-    every = torch.arange(len(x))[:, None]
-    size = min(batch_size or x.shape[1], x.shape[1])
+    members, n = x.shape[:2]
+    size = min(batch_size or n, n)
+    first = n * torch.arange(members)[:, None]  # row of each member where all lie end to end
+    flat_x, flat_y = (side.reshape(members * n, -1) for side in (x, y))
     while True:
-        rows = torch.randint(x.shape[1], (len(x), size), generator=generator)
-        yield x[every, rows], y[every, rows]
+        rows = (torch.randint(n, (members, size), generator=generator) + first).reshape(-1)
+        of_x, of_y = (flat.index_select(0, rows).reshape(members, size, -1) for flat in (flat_x, flat_y))
+        yield of_x, of_y

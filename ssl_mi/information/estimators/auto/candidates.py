@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -17,12 +18,13 @@ from ssl_mi.information.core.linalg import normal_scores
 from ssl_mi.information.estimators.auto.bias import NO_BIAS, Bias, OverK, bias_of, ksg_over_k, variance
 from ssl_mi.information.estimators.auto.families import Fit, cca, cell_ratio, families, symbols, thresholds
 from ssl_mi.information.estimators.auto.left_out import left_out
-from ssl_mi.information.estimators.auto.waves import strongest
+from ssl_mi.information.estimators.auto.waves import significant
 from ssl_mi.information.estimators.gaussian import gaussian_nats
 from ssl_mi.information.estimators.ksg import ksg_pointwise
 from ssl_mi.information.inference.dependence import Rows
 
 LOCAL_ROWS = 2000  # enough to see that a column is a function of others
+LOCAL_COLUMNS = 20  # likewise: the embedding of a surface shows in the first of them
 LEFT_OUT_ROWS = 4000  # enough to see what a projection leaves out
 SMALLEST_TAIL = 0.02  # nats beyond the fourth dimension that are worth a formula
 SELECT_ROWS = 10_000  # of a half, that candidates are fitted and compared on; enough to choose by
@@ -150,6 +152,18 @@ class Candidate:
     def on(self, rows: np.ndarray) -> Candidate:
         """The same projection of other rows."""
         return self if rows is self.rows else replace(self, rows=rows)
+
+    def expecting(
+        self, shortfall: float = 0.0, unmeasured: float = 0.0, tail: float = 0.0, tail_columns: int = 0
+    ) -> Self:
+        """The same on the same rows, what was computed of it kept, with other expectations."""
+        found = replace(
+            self, shortfall=shortfall or self.shortfall, unmeasured=unmeasured, tail=tail, tail_columns=tail_columns
+        )
+        for name in ("sides", "dependent", "pointwise", "over_k", "bias"):
+            if name in self.__dict__:
+                found.__dict__[name] = self.__dict__[name]
+        return found
 
 
 class Signs(Candidate):
@@ -302,36 +316,37 @@ def _signs(samples: Samples, half: int) -> Signs:
 
     found = Signs("signs", project, samples.selecting[half], samples.k, samples.seed, samples.among)
     promised = found.on(samples.selecting[1 - half])
-    return replace(found, shortfall=max(0.0, promised.score - found.score))
+    return found.expecting(shortfall=max(0.0, promised.score - found.score))
 
 
 def _waves(samples: Samples) -> list[Candidate]:
-    """The strongest fine wave, where the first half shows one for sure: the second is tested, and must not decide."""
+    """The strongest fine waves, where the first half shows one for sure: the second is tested, and must not decide."""
     if samples.raw is None:
         return []
     first, second = samples.selecting
-    found = _wave_on(samples, second, 1, first)
-    return [] if found is None else [other for other in (_wave_on(samples, first, 0, second, True), found) if other]
+    on_second = _waves_on(samples, second, 1, first)
+    return [*_waves_on(samples, first, 0, second, True), *on_second] if on_second else []
 
 
-def _wave_on(
+def _waves_on(
     samples: Samples, rows: np.ndarray, half: int, fitted_on: np.ndarray, anyway: bool = False
-) -> Candidate | None:
-    """The strongest wave of the rows fitted on, on others; None where chance may have made it, unless `anyway`."""
+) -> list[Candidate]:
+    """One wave of the rows fitted on, two, and so on; nothing where chance may have made the first, unless `anyway`."""
     assert samples.raw is not None
     x, y = samples.raw
-    line = strongest(x[fitted_on], y[fitted_on], samples.x[fitted_on], samples.y[fitted_on])
-    if not (line.significant or anyway):
-        return None
+    at = fitted_on
+    lines = significant(x[at], y[at], samples.x[at], samples.y[at], min(MAX_DIMS, *samples.dims), anyway)
+    if lines is None:
+        return []
 
     def project(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if line.of_x:
-            u, v = line(x[chosen], samples.y[chosen])
-        else:
-            v, u = line(y[chosen], samples.x[chosen])
+        u, v = lines(x[chosen], y[chosen], samples.x[chosen], samples.y[chosen])
         return normal_scores(u), normal_scores(v)
 
-    return Candidate("waves", project, rows, samples.k, samples.seed + half, samples.among)
+    return [
+        Candidate("waves", _First(r, project), rows, samples.k, samples.seed + half, samples.among)
+        for r in range(1, len(lines.lines) + 1)
+    ]
 
 
 def learned_candidates(samples: Samples) -> Found:
@@ -356,7 +371,7 @@ def _bound(of_rows: Callable[[np.ndarray, np.ndarray], np.ndarray], samples: Sam
 
     found = Bound("infonce", project, samples.selecting[half], samples.k, samples.seed, samples.among)
     promised = found.on(samples.selecting[1 - half])
-    return replace(found, shortfall=max(0.0, promised.score - found.score))
+    return found.expecting(shortfall=max(0.0, promised.score - found.score))
 
 
 def _by_name(found: list[Candidate]) -> Found:
@@ -411,9 +426,10 @@ def _with_tail(candidate: Candidate, u: np.ndarray, v: np.ndarray, kept: np.ndar
     head, tail = kept[:reach].sum(), float(kept[reach:].sum())
     if not (tail > SMALLEST_TAIL and independent(u, reach) and independent(v, reach)):
         return [candidate]
-    found = [replace(candidate, unmeasured=tail)]
-    if abs(head - candidate.value) < max(0.05, 0.05 * head):
-        found.append(replace(candidate, tail=tail, tail_columns=u.shape[1]))
+    formula_holds = abs(head - candidate.value) < max(0.05, 0.05 * head)
+    found = [candidate.expecting(unmeasured=tail)]
+    if formula_holds:
+        found.append(candidate.expecting(tail=tail, tail_columns=u.shape[1]))
     return found
 
 
@@ -423,7 +439,7 @@ def independent(u: np.ndarray, reach: int) -> bool:
     The embedding of a curve or a surface has many uncorrelated columns, all of them functions of a few numbers: their
     nats must not be added up.
     """
-    u = np.ascontiguousarray(u[:LOCAL_ROWS])
+    u = np.ascontiguousarray(u[:LOCAL_ROWS, : reach + LOCAL_COLUMNS])
     shared = [ksg_pointwise(u[:, :reach], u[:, [c]], 3).mean() for c in range(reach, u.shape[1])]
     # Noise of such an estimate is about 0.03 nats; a function of the rest shares tenths of nats.
     return max(shared) < 0.12 and float(np.mean(shared)) < 0.03

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_mi.information.distributions.families import NoisyCurve
 from ssl_mi.information.distributions.suites import find_task
 from ssl_mi.information.estimators.auto import candidates
 from ssl_mi.information.estimators.auto.bias import local_dimension
@@ -22,6 +23,10 @@ def gaussian(n, rho, d, seed=0):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, d))
     return x, rho * x + math.sqrt(1 - rho**2) * rng.standard_normal((n, d))
+
+
+def codes(estimate):
+    return {warning.code for warning in estimate.warnings}
 
 
 def quick(x, y, **settings):
@@ -180,6 +185,40 @@ def test_waves_too_fine_for_neighbours_are_found_on_the_side_that_has_them(turne
     assert estimate.value == pytest.approx(truth, abs=0.08)
     assert estimate.kind == "lower bound"
     assert estimate.p_value == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        lambda x: 100 * x,  # of a log-normal x: its logarithm
+        lambda x: 200 * np.exp(x / 2),  # the root
+        lambda x: 50 / np.exp(-x),  # x itself
+        lambda x: 20 * np.exp(2 * x),  # the square
+    ],
+)
+def test_waves_of_one_length_in_some_coordinate_are_found(phase):
+    rng = np.random.default_rng(6)
+    scores = rng.standard_normal((1000, 1))
+    estimate = quick(np.exp(scores), np.sin(phase(scores)) + 0.1 * rng.standard_normal((1000, 1)))
+    assert estimate.value == pytest.approx(1.70, abs=0.15)  # as for a uniform phase
+    assert "fine-waves" not in codes(estimate)
+
+
+def test_waves_whose_length_changes_are_named():
+    rng = np.random.default_rng(7)
+    x, noise = rng.standard_normal((2, 2000))
+    assert "fine-waves" in codes(quick(x, np.sin(100 * x + 30 * x**2) + 0.1 * noise))
+    for plain in (x, np.sign(x), np.sin(8 * x), np.zeros(2000)):
+        assert "fine-waves" not in codes(quick(x, plain + 0.3 * noise))
+
+
+def test_two_waves_are_found_side_by_side():
+    rng = np.random.default_rng(8)
+    x, noise = rng.standard_normal((2, 3000, 2))
+    one = NoisyCurve(lambda x: np.sin(30 * x), lambda x: 0.3 + 0.0 * x).mi
+    estimate = quick(x, np.sin(30 * x) + 0.3 * noise)
+    assert estimate.value == pytest.approx(2 * one, abs=0.12)
+    assert estimate.settings["chosen"].startswith("waves(2)")
 
 
 def test_no_wave_is_found_where_nothing_is_shared():
