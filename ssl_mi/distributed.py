@@ -89,6 +89,44 @@ def mean_over_processes(values: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: v + (m.to(v.dtype) - v.detach()) for (name, v), m in zip(values.items(), mean / size, strict=True)}
 
 
+class Processes:
+    """All processes as a `ssl_mi.objectives.share.Share`, which objectives use to share the pairs of a loss out.
+
+    Communication: an all-reduce for each sum and each largest number, forward only.
+    """
+
+    @property
+    def rank(self) -> int:
+        """The number of this process."""
+        return world()[0]
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return world()[1]
+
+    def sum(self, x: Tensor) -> Tensor:
+        """The sum over processes, without gradient.
+
+        Args:
+            x: This process's; of one shape everywhere.
+        """
+        return self._reduced(x, dist.ReduceOp.SUM)
+
+    def largest(self, x: Tensor) -> Tensor:
+        """The largest over processes, without gradient.
+
+        Args:
+            x: This process's; of one shape everywhere.
+        """
+        return self._reduced(x, dist.ReduceOp.MAX)
+
+    def _reduced(self, x: Tensor, how: Any) -> Tensor:
+        found = x.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(found, how)
+        return found
+
+
 def gather_objects(x: object) -> list[Any]:
     """One object from each process, in rank order. For evaluation: goes through pickle, no gradients."""
     size = world()[1]

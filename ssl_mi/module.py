@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ssl_mi.chunks import batch_norms, in_chunks
-from ssl_mi.distributed import gather, gather_views, mean_over_processes, synchronise_batch_norm, world
+from ssl_mi.distributed import Processes, gather, gather_views, mean_over_processes, synchronise_batch_norm, world
 from ssl_mi.optim import CompositeOptimizer, parameter_groups
 from ssl_mi.resume import Resumable
 from ssl_mi.schedules import run_length
@@ -489,13 +489,20 @@ class JointEmbedding(Taught):
             online_all = gather_views([z.float() for z in online])
             target_all = online_all if target is online else gather_views([z.float() for z in target])
             extra = self._extra_inputs(batch, {"maps": seen, "target_maps": taught})
-            rank, size = world()
-            if size == 1 or not self.objective.can_shard():
-                return self.objective(online_all, target_all, **extra)
-            # Each process scores its own rows against all columns.
-            n = len(online_all[0]) // size
-            own = self.objective(online_all, target_all, rows=slice(rank * n, (rank + 1) * n), **extra)
-            return own._replace(terms=mean_over_processes(own.terms), metrics=mean_over_processes(own.metrics))
+            part = self._part(len(online_all[0]))
+            found = self.objective(online_all, target_all, **part, **extra)
+            if not part:
+                return found
+            return found._replace(terms=mean_over_processes(found.terms), metrics=mean_over_processes(found.metrics))
+
+    def _part(self, n: int) -> dict[str, Any]:
+        """What of a loss over n images is this process's, as the objective takes it; nothing where it has no parts."""
+        rank, size = world()
+        if size > 1 and self.objective.can_share():
+            return {"share": Processes()}
+        if size > 1 and self.objective.can_shard():  # its own rows against all columns
+            return {"rows": slice(rank * n // size, (rank + 1) * n // size)}
+        return {}
 
     def _extra_inputs(self, batch: Any, maps_of: dict[str, Any]) -> dict[str, Any]:
         """What the objective requires beside embeddings, of all processes; maps_of: what towers returned, by name."""

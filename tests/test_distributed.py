@@ -12,6 +12,7 @@ from torch import nn
 
 from ssl_mi.data.batch import Batch
 from ssl_mi.distributed import (
+    Processes,
     SyncBatchNorm,
     gather,
     gather_objects,
@@ -32,6 +33,7 @@ from ssl_mi.objectives.masked import MaskedPixels
 
 N = 16  # images of the whole batch
 SHARDED = [name for name in OBJECTIVES if OBJECTIVES[name].make().can_shard()]
+SHARED = [name for name in OBJECTIVES if OBJECTIVES[name].make().can_share()]
 
 
 class Encoder(nn.Sequential):
@@ -63,14 +65,14 @@ def images(views: int) -> list[torch.Tensor]:
     return [torch.randn(N, 3, 6, 6, generator=generator, dtype=torch.float64) for _ in range(views)]
 
 
-def two_steps(model: nn.ModuleDict, name: str, rows: slice, shard: bool = False) -> dict[str, torch.Tensor]:
+def two_steps(model: nn.ModuleDict, name: str, mine: slice, part: dict) -> dict[str, torch.Tensor]:
     """Loss and gradients of the second step, whose queues, centres and averages the first one filled.
 
-    shard: the objective scores `rows` alone, against all columns.
+    part: what of the loss is this process's, as the objective takes it: `rows` or `share`.
     """
     row, objective = OBJECTIVES[name], model["objective"]
-    others = {k: gather(v[rows]) for k, v in beside(objective.requires, N).items()}
-    views = [v[rows] for v in images(row.views)]
+    others = {k: gather(v[mine]) for k, v in beside(objective.requires, N).items()}
+    views = [v[mine] for v in images(row.views)]
     for _ in range(2):
         model.zero_grad()
         seen = model["towers"](views)
@@ -81,8 +83,8 @@ def two_steps(model: nn.ModuleDict, name: str, rows: slice, shard: bool = False)
         target = gather_views(taught.z) if row.teacher else online
         if "target_maps" in objective.requires:
             others["target_maps"] = [[gather(m) for m in scales] for scales in taught.maps]
-        loss = objective(online, target, **others, **({"rows": rows} if shard else {}))
-        if shard:
+        loss = objective(online, target, **others, **part)
+        if part:
             loss = loss._replace(terms=mean_over_processes(loss.terms), metrics=mean_over_processes(loss.metrics))
         loss.total.backward()
     values = {"loss": loss.total.detach(), **loss.metrics}
@@ -155,28 +157,31 @@ def work(rank: int, size: int, port: int, results) -> None:
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
     assert world() == (rank, size)
     share = N // size
+    mine = slice(rank * share, (rank + 1) * share)
     for name in OBJECTIVES:
         model = parts(name)
         for part in ("towers", "teacher"):  # the objective holds the rows of all processes already
             synchronise_batch_norm(model[part], torch.device("cpu"))
-        found = two_steps(model, name, slice(rank * share, (rank + 1) * share))
+        found = two_steps(model, name, mine, {})
         for value in found.values():  # what DDP does with gradients; the loss must be the same everywhere
             dist.all_reduce(value)
             value /= size
         if rank == 0:
             results[name] = {k: v.numpy() for k, v in {**found, **state(model)}.items()}
-    for name in SHARDED:
+    divided = [(f"sharded {name}", name, {"rows": mine}) for name in SHARDED]
+    divided += [(f"shared {name}", name, {"share": Processes()}) for name in SHARED]
+    for called, name, part in divided:
         model = parts(name)
-        for part in ("towers", "teacher"):
-            synchronise_batch_norm(model[part], torch.device("cpu"))
-        found = two_steps(model, name, slice(rank * share, (rank + 1) * share), shard=True)
+        for network in ("towers", "teacher"):
+            synchronise_batch_norm(model[network], torch.device("cpu"))
+        found = two_steps(model, name, mine, part)
         own = found["loss"].clone()
         for value in found.values():
             dist.all_reduce(value)
             value /= size
         assert torch.equal(own, found["loss"])  # every process holds the loss of the whole batch
         if rank == 0:
-            results["sharded " + name] = {k: v.numpy() for k, v in {**found, **state(model)}.items()}
+            results[called] = {k: v.numpy() for k, v in {**found, **state(model)}.items()}
     for name, step in STEPS.items():
         found = step(slice(rank * share, (rank + 1) * share))
         for value in found.values():
@@ -202,15 +207,16 @@ def test_several_processes_have_the_loss_gradients_and_statistics_of_one(size):
         results = dict(results)
     for name in OBJECTIVES:
         model = parts(name)
-        expected = {**two_steps(model, name, slice(N)), **state(model)}
+        expected = {**two_steps(model, name, slice(N), {}), **state(model)}
         assert expected.keys() == results[name].keys()
         for key, value in expected.items():
             got = torch.from_numpy(results[name][key])
             # In float64, with synchronised batch norms and their running statistics.
             torch.testing.assert_close(got, value, rtol=1e-9, atol=1e-10, msg=lambda m, k=key, o=name: f"{o} {k}: {m}")
-            if name in SHARDED:
-                got = torch.from_numpy(results["sharded " + name][key])
-                assert (got - value).abs().max() <= 1e-10 * max(1.0, value.abs().max()), f"sharded {name} {key}"
+            for divided in (f"sharded {name}", f"shared {name}"):
+                if divided in results:
+                    got = torch.from_numpy(results[divided][key])
+                    assert (got - value).abs().max() <= 1e-10 * max(1.0, value.abs().max()), f"{divided} {key}"
 
     for name, step in {**STEPS, "chunks": joint}.items():
         for key, value in step(slice(N)).items():
@@ -234,6 +240,9 @@ def test_what_is_a_mean_over_rows_is_shared_out_and_nothing_else():
         "supcon",
     ]
     assert by_rows == SHARDED
+    by_pairs = ["simclr", "infonce", "infomax", "clip", "cmc", "mine", "dcl", "dclw", "supcon"]
+    assert set(by_pairs) < set(SHARED)
+    assert not {"moco", "moco_v3", "siglip", "byol", "vicreg", "barlow_twins"} & set(SHARED)
 
 
 @pytest.mark.parametrize("name", SHARDED)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssl_mi.objectives.objective import HeldOutBound, Loss, Objective
 from ssl_mi.objectives.queue import Queue
+from ssl_mi.objectives.share import Share, own_rows
 
 
 class Sum(Objective):
@@ -86,6 +87,7 @@ class Sum(Objective):
         metrics: dict[str, Tensor] = {}
         for name, part in self._named():
             own = {key: value for key, value in beside.items() if key in part.requires or key == "rows"}
+            own |= self._part(part, beside.get("share"), len(online[0]))
             loss = part(online, online if part.teacher == "unused" else target, **own)
             one = len(loss.terms) == 1
             terms |= {name if one else f"{name}_{key}": self.weights[name] * x for key, x in loss.terms.items()}
@@ -98,6 +100,18 @@ class Sum(Objective):
 
     def can_shard(self) -> bool:
         return all(part.can_shard() for _, part in self._named())
+
+    def can_share(self) -> bool:
+        return any(part.can_share() or part.can_shard() for _, part in self._named())
+
+    @staticmethod
+    def _part(part: Objective, share: Share | None, n: int) -> dict[str, Any]:
+        """A part's share of the work in the form that it takes; one that takes none computes its loss whole."""
+        if share is None:
+            return {}
+        if part.can_share():
+            return {"share": share}
+        return {"rows": own_rows(share, n)} if part.can_shard() else {}
 
     def check(self, images: int) -> None:
         for _, part in self._named():

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_mi.objectives.objective import Loss, Objective, mean_of, need_views, view_pairs
+from ssl_mi.objectives.share import Share, own_rows, total
 from ssl_mi.objectives.tiles import KEPT, ends, exact, log_sums, log_sums_of_views, row_products
 
 
@@ -61,19 +62,24 @@ class DCL(Objective):
     def can_shard(self) -> bool:
         return True
 
-    def forward(self, online: list[Tensor], target: list[Tensor], rows: slice | None = None) -> Loss:
-        met = [(normalize(x, dim=1), normalize(y, dim=1)) for x, y in view_pairs(online, target)]
-        return Loss({self.name: mean_of([self._loss(x, y, rows) for x, y in met])}, {})
+    def can_share(self) -> bool:
+        return True
 
-    def _loss(self, x: Tensor, y: Tensor, rows: slice | None) -> Tensor:
+    def forward(
+        self, online: list[Tensor], target: list[Tensor], rows: slice | None = None, share: Share | None = None
+    ) -> Loss:
+        met = [(normalize(x, dim=1), normalize(y, dim=1)) for x, y in view_pairs(online, target)]
+        return Loss({self.name: mean_of([self._loss(x, y, rows, share) for x, y in met])}, {})
+
+    def _loss(self, x: Tensor, y: Tensor, rows: slice | None, share: Share | None) -> Tensor:
         n = x.shape[0]
         own = (x * y).sum(1)
         if self.weight_width is not None:
             own = (2 - n * torch.softmax(own.detach() / self.weight_width, 0)) * own
-        if rows is not None or (2 * n) ** 2 > KEPT:
+        if rows is not None or share is not None or (2 * n) ** 2 > KEPT:
             z = torch.cat([x, y]) / math.sqrt(self.temperature)
             first, last = ends(rows, n)
-            logs = log_sums_of_views(z, z, 2, None if rows is None else (first, last))
+            logs = log_sums_of_views(z, z, 2, None if rows is None else (first, last), share=share)
             return logs.mean() - own[first:last].mean() / self.temperature
         z = torch.cat([x, y])
         scores = z @ z.T / self.temperature
@@ -133,8 +139,16 @@ class SupCon(Objective):
     def can_shard(self) -> bool:
         return True
 
+    def can_share(self) -> bool:
+        return True
+
     def forward(
-        self, online: list[Tensor], target: list[Tensor], labels: Tensor | None, rows: slice | None = None
+        self,
+        online: list[Tensor],
+        target: list[Tensor],
+        labels: Tensor | None,
+        rows: slice | None = None,
+        share: Share | None = None,
     ) -> Loss:
         need_views(online)
         if labels is None:
@@ -142,8 +156,8 @@ class SupCon(Objective):
         if target is not online:
             raise ValueError("SupCon has no use for a teacher: set teacher=none")
         z = normalize(torch.cat(online), dim=1)
-        if rows is not None or len(z) ** 2 > KEPT:
-            return Loss({self.name: self._tiled(z, labels, len(online), rows)}, {})
+        if rows is not None or share is not None or len(z) ** 2 > KEPT:
+            return Loss({self.name: self._tiled(z, labels, len(online), rows, share)}, {})
         labels = labels.repeat(len(online))
         itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
         scores = (z @ z.T / self.temperature).masked_fill(itself, -math.inf)
@@ -152,11 +166,11 @@ class SupCon(Objective):
         loss = -log_share.where(partners, 0).sum(1) / partners.sum(1)
         return Loss({self.name: loss.mean()}, {})
 
-    def _tiled(self, z: Tensor, labels: Tensor, views: int, rows: slice | None) -> Tensor:
+    def _tiled(self, z: Tensor, labels: Tensor, views: int, rows: slice | None, share: Share | None) -> Tensor:
         """The same without a matrix of scores: those of a row's partners sum up to one with the sum of its class."""
         z, n = z / math.sqrt(self.temperature), len(z) // views
         first, last = ends(rows, n)
-        logs = log_sums_of_views(z, z, views, None if rows is None else (first, last), of_image=False)
+        logs = log_sums_of_views(z, z, views, None if rows is None else (first, last), of_image=False, share=share)
         group = _groups(labels.repeat(views))
         size = torch.zeros_like(group).scatter_add_(0, group, torch.ones_like(group))
         sums = torch.zeros_like(z, dtype=exact(z)).index_add(0, group, z.to(exact(z))).to(z.dtype)
@@ -214,18 +228,23 @@ class SpectralContrastive(Objective):
         self.radius = radius
         self.build(dim)
 
-    def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
-        both = [self._terms(self._cut(x), self._cut(y)) for x, y in view_pairs(online, target)]
+    def can_share(self) -> bool:
+        return True
+
+    def forward(self, online: list[Tensor], target: list[Tensor], share: Share | None = None) -> Loss:
+        both = [self._terms(self._cut(x), self._cut(y), share) for x, y in view_pairs(online, target)]
         attract, repel = (mean_of(term) for term in zip(*both, strict=True))
         return Loss({"attraction": attract, "repulsion": repel}, {})
 
     @staticmethod
-    def _terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _terms(x: Tensor, y: Tensor, share: Share | None) -> tuple[Tensor, Tensor]:
         n, d = x.shape
         if n * n > KEPT and d < n:
             own = row_products(x, y)
+            some = slice(None) if share is None else own_rows(share, n)
+            moments = total(torch.stack([z[some].T @ z[some] for z in (x, y)]), share)
             # The sum of all <x_i, y_j>^2 is the inner product of the two matrices of second moments.
-            squares = ((x.T @ x) * (y.T @ y)).sum() - own.square().sum()
+            squares = (moments[0] * moments[1]).sum() - own.square().sum()
             return -2 * own.mean(), squares / (n * (n - 1))
         products = x @ y.T
         squares = products.square()
@@ -283,10 +302,13 @@ class AlignmentUniformity(Objective):
         self.alignment, self.uniformity, self.power, self.t = alignment, uniformity, power, t
         self.build(dim)
 
-    def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
+    def can_share(self) -> bool:
+        return self.t > 0
+
+    def forward(self, online: list[Tensor], target: list[Tensor], share: Share | None = None) -> Loss:
         met = [(normalize(x, dim=1), normalize(y, dim=1)) for x, y in view_pairs(online, target)]
         align = mean_of([self._align(x, y) for x, y in met])
-        uniform = mean_of([(self._uniform(x) + self._uniform(y)) / 2 for x, y in met])
+        uniform = mean_of([(self._uniform(x, share) + self._uniform(y, share)) / 2 for x, y in met])
         return Loss({"alignment": self.alignment * align, "uniformity": self.uniformity * uniform}, {})
 
     def _align(self, x: Tensor, y: Tensor) -> Tensor:
@@ -294,12 +316,12 @@ class AlignmentUniformity(Objective):
         # The root has no slope at 0. With power 2, the paper's, no root is taken.
         return (squares if self.power == 2 else squares.clamp(min=1e-24).pow(self.power / 2)).mean()
 
-    def _uniform(self, x: Tensor) -> Tensor:
+    def _uniform(self, x: Tensor, share: Share | None) -> Tensor:
         n = x.shape[0]
-        if n * n > KEPT and self.t > 0:
+        if (share is not None or n * n > KEPT) and self.t > 0:
             # -t |x - x'|^2 = <u, u'> - 2t, each unordered pair twice
             u = math.sqrt(2 * self.t) * x
-            return log_sums(u, u, (0,)).logsumexp(0) - 2 * self.t - math.log(n * (n - 1))
+            return log_sums(u, u, (0,), share).logsumexp(0) - 2 * self.t - math.log(n * (n - 1))
         i, j = torch.triu_indices(n, n, 1, device=x.device)
         squares = 2 - 2 * (x @ x.T)[i, j]
         return (-self.t * squares).logsumexp(0) - math.log(len(i))

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from ssl_mi.information.variational.bounds import Bound, InfoNCE
 from ssl_mi.information.variational.critics import Bilinear, built_critic, has_shortcut
-from ssl_mi.objectives.negatives import Negatives, OtherSamples
+from ssl_mi.objectives.negatives import Negatives, OtherSamples, Pairs
 from ssl_mi.objectives.objective import HeldOutBound, Loss, Objective, mean_of, ordered_pairs, view_pairs
 from ssl_mi.objectives.predictor import predicted
-from ssl_mi.objectives.tiles import KEPT
+from ssl_mi.objectives.share import Share, own_rows
+from ssl_mi.objectives.tiles import KEPT, cross_entropy, scores_and_log_sums
 
 
 class Infomax(Objective):
@@ -93,10 +94,17 @@ class Infomax(Objective):
     def can_shard(self) -> bool:
         return self.bound.rowwise and self.negatives.shards
 
-    def forward(self, online: list[Tensor], target: list[Tensor], rows: slice | None = None) -> Loss:
+    def can_share(self) -> bool:
+        # A subclass with another `forward` says so itself.
+        return self.negatives.halves and has_shortcut(self, "can_share", "forward", "can_shard")
+
+    def forward(
+        self, online: list[Tensor], target: list[Tensor], rows: slice | None = None, share: Share | None = None
+    ) -> Loss:
         met = self._met(online, target)
-        value = mean_of([self._bound(x, y, rows) for x, y in met])
-        loss = self.weight * self.bound.loss(value, self.negatives.count(online[0].shape[0]))
+        value = mean_of([self._bound(x, y, rows, share) for x, y in met])
+        loss = self.bound.loss(value, self.negatives.count(online[0].shape[0]))
+        loss = loss if self.weight == 1 else self.weight * loss
         if self.training:
             self.negatives.remember(target)
         read_as = "bound_nats" if self.negatives.not_a_bound is None else "score_nats"
@@ -110,13 +118,34 @@ class Infomax(Objective):
         queries = online if self.predictor is None else predicted(self.predictor, online)
         return ordered_pairs(queries, [key.detach() for key in target])
 
-    def _bound(self, x: Tensor, y: Tensor, rows: slice | None = None) -> Tensor:
+    def _bound(self, x: Tensor, y: Tensor, rows: slice | None = None, share: Share | None = None) -> Tensor:
         k = self.negatives.count(x.shape[0])
+        pairs = self._pairs(x, y) if rows is None else None
+        if pairs is not None:
+            return self._of_pairs(pairs, k, share)
+        if share is not None and self.can_shard():  # no factors to share the pairs of out: rows
+            rows = own_rows(share, len(x))
         sums = self._sums(x, y, rows)
         if sums is not None:
             return self.bound.from_log_sums(*sums, k)
         candidates = self.negatives.candidates if rows is None else partial(self.negatives.shard, rows=rows)
         return self.bound.from_logits(*candidates(self.critic, x, y), k)
+
+    def _pairs(self, x: Tensor, y: Tensor) -> Pairs | None:
+        """All scores as one product; None where the parts offer no such way."""
+        if not has_shortcut(self.negatives, "factored", "candidates", "shard", "log_sums"):
+            return None
+        if not has_shortcut(self.bound, "from_log_sums", "forward", "from_logits"):
+            return None
+        return self.negatives.factored(self.critic, x, y)
+
+    def _of_pairs(self, pairs: Pairs, k: int, share: Share | None) -> Tensor:
+        """The bound in the cheapest way that there is for it."""
+        if share is None and has_shortcut(self.bound, "from_cross_entropy", "forward", "from_logits", "from_log_sums"):
+            value = cross_entropy(*pairs)
+            if value is not None:
+                return self.bound.from_cross_entropy(value, k)
+        return self.bound.from_log_sums(*scores_and_log_sums(*pairs, share=share), k)
 
     def _sums(self, x: Tensor, y: Tensor, rows: slice | None = None) -> tuple[Tensor, Tensor] | None:
         """What the bound needs, without a matrix of scores; None where the parts offer no such way."""

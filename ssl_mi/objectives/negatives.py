@@ -3,12 +3,13 @@
 `candidates` is what a subclass defines: whole rows of scores [m, c], -inf where a column is no candidate of the row,
 and partner [m], the column of the true pair. `count(n)` is k, the number of negatives of a row. `forward` gives the
 same scores apart: joint [m], marginal [m, k]. `log_sums` gives joint [m] and the logarithms of the summed exponentials
-of the negatives [m] without a matrix of scores, where the critic is a product of two factors.
+of the negatives [m] without a matrix of scores, where the critic is a product of two factors, and `factored` the two.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,25 @@ from torch import Tensor, nn
 from ssl_mi.information.variational.bounds import split_candidates
 from ssl_mi.information.variational.critics import score_factors
 from ssl_mi.objectives.queue import Queue
-from ssl_mi.objectives.tiles import ends, log_sums, log_sums_both_ways, log_sums_of_views, row_products
+from ssl_mi.objectives.tiles import ends, log_sums, log_sums_of_views, of_views, row_products, scores_and_log_sums
+
+
+class Pairs(NamedTuple):
+    """All scores of a loss as one product of two matrices: the arguments of `tiles.scores_and_log_sums`.
+
+    Attributes:
+        left: [m, d].
+        right: [c, d]; `left` itself where scores are symmetric.
+        left_out: Diagonals that hold no negatives.
+        partners: Diagonals that hold true pairs: as many scores as there are rows, and columns where they count.
+        both: Whether columns look for their partners too.
+    """
+
+    left: Tensor
+    right: Tensor
+    left_out: tuple[int, ...]
+    partners: tuple[int, ...]
+    both: bool = False
 
 
 class Negatives(nn.Module):
@@ -31,6 +50,7 @@ class Negatives(nn.Module):
     directed = False
     not_a_bound: str | None = None
     shards = False  # whether there is a `shard`
+    halves = False  # whether a pair serves two rows, so that processes should share pairs out, and not rows
 
     def count(self, n: int) -> int:
         """Negatives of a row, in a batch of n pairs."""
@@ -57,6 +77,16 @@ class Negatives(nn.Module):
             scores and partner, as `candidates`.
         """
         raise NotImplementedError
+
+    def factored(self, critic: nn.Module, x: Tensor, y: Tensor) -> Pairs | None:
+        """All pairs of `candidates` as one product; None where there is none, as by default.
+
+        Args:
+            critic: Scores all pairs of its two arguments.
+            x: Embeddings of all pairs, [n, d].
+            y: Embeddings of all pairs, [n, d].
+        """
+        return None
 
     def log_sums(
         self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice | None = None
@@ -96,6 +126,7 @@ class OtherSamples(Negatives):
     """
 
     shards = True
+    halves = True
 
     def count(self, n: int) -> int:
         return n - 1
@@ -108,15 +139,17 @@ class OtherSamples(Negatives):
         scores = torch.cat([critic(x[rows], y), critic(x, y[rows]).T])
         return scores, _places(x)[rows].repeat(2)
 
+    def factored(self, critic: nn.Module, x: Tensor, y: Tensor) -> Pairs | None:
+        factors = score_factors(critic, x, y)
+        return None if factors is None else Pairs(*factors, (0,), (0, 0), both=True)
+
     def log_sums(
         self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice | None = None
     ) -> tuple[Tensor, Tensor] | None:
-        factors = score_factors(critic, x, y)
-        if factors is None:
-            return None
-        left, right = factors
-        if rows is None:
-            return row_products(left, right).repeat(2), torch.cat(log_sums_both_ways(left, right, (0,)))
+        pairs = self.factored(critic, x, y)
+        if pairs is None or rows is None:
+            return None if pairs is None else scores_and_log_sums(*pairs)
+        left, right = pairs.left, pairs.right
         first, last = ends(rows, len(x))
         mine = slice(first, last)
         sums = [log_sums(left[mine], right, (first,)), log_sums(right[mine], left, (first,))]
@@ -141,6 +174,7 @@ class OtherSamplesAndViews(Negatives):
     """
 
     shards = True
+    halves = True
 
     def count(self, n: int) -> int:
         return 2 * n - 2
@@ -156,18 +190,22 @@ class OtherSamplesAndViews(Negatives):
         scores = critic(torch.cat([x[rows], y[rows]]), torch.cat([x, y]))
         return scores.scatter(1, itself[:, None], -math.inf), partner
 
+    def factored(self, critic: nn.Module, x: Tensor, y: Tensor) -> Pairs | None:
+        n, z = len(x), torch.cat([x, y])
+        factors = score_factors(critic, z, z)
+        return None if factors is None else Pairs(*factors, of_views(n, 2), (n, -n))
+
     def log_sums(
         self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice | None = None
     ) -> tuple[Tensor, Tensor] | None:
-        n, z = len(x), torch.cat([x, y])
-        factors = score_factors(critic, z, z)
-        if factors is None:
-            return None
-        left, right = factors
+        pairs, n = self.factored(critic, x, y), len(x)
+        if pairs is None or rows is None:
+            return None if pairs is None else scores_and_log_sums(*pairs)
+        left, right = pairs.left, pairs.right
         first, last = ends(rows, n)
         views = slice(first, last), slice(n + first, n + last)
         joint = [row_products(left[a], right[b]) for a, b in ((views,) if left is right else (views, views[::-1]))]
-        sums = log_sums_of_views(left, right, 2, None if rows is None else (first, last))
+        sums = log_sums_of_views(left, right, 2, (first, last))
         return torch.cat(joint * (2 if left is right else 1)), sums
 
 
@@ -199,13 +237,17 @@ class OtherTargets(Negatives):
     def shard(self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         return critic(x[rows], y), _places(x)[rows]
 
+    def factored(self, critic: nn.Module, x: Tensor, y: Tensor) -> Pairs | None:
+        factors = score_factors(critic, x, y)
+        return None if factors is None else Pairs(*factors, (0,), (0,))
+
     def log_sums(
         self, critic: nn.Module, x: Tensor, y: Tensor, rows: slice | None = None
     ) -> tuple[Tensor, Tensor] | None:
-        factors = score_factors(critic, x, y)
-        if factors is None:
-            return None
-        left, right = factors
+        pairs = self.factored(critic, x, y)
+        if pairs is None or rows is None:
+            return None if pairs is None else scores_and_log_sums(*pairs)
+        left, right = pairs.left, pairs.right
         first, last = ends(rows, len(x))
         mine = slice(first, last)
         return row_products(left[mine], right[mine]), log_sums(left[mine], right, (first,))

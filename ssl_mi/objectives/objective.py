@@ -216,6 +216,14 @@ class Objective(nn.Module):
         """
         return False
 
+    def can_share(self) -> bool:
+        """Whether processes can share the pairs of a loss out, where a pair serves two rows and rows alone do it twice.
+
+        Then `forward` also takes `share`, a `ssl_mi.objectives.share.Share`: it returns the loss of all rows, in every
+        process, after an exchange of sums, with a gradient whose mean over processes is that of the whole batch.
+        """
+        return False
+
     def check(self, images: int) -> None:
         """Raise ValueError, naming the key to set, if training on `images` images cannot go well.
 
@@ -334,4 +342,4 @@ def sum_of(terms: Sequence[Tensor]) -> Tensor:
 
 def mean_of(terms: Sequence[Tensor]) -> Tensor:
     """The mean of one tensor or more of the same shape."""
-    return sum_of(terms) / len(terms)
+    return sum_of(terms) / len(terms) if len(terms) > 1 else terms[0]

@@ -6,11 +6,12 @@ from functools import partial
 import pytest
 import torch
 from largest import Largest
+from processes import together
 from torch import nn
 from torch.nn.functional import logsigmoid, normalize
 
 from ssl_mi.information import bounds
-from ssl_mi.information.variational.critics import Bilinear, Concat, Cosine, Projected, Separable
+from ssl_mi.information.variational.critics import Bilinear, Concat, Cosine, Projected, Separable, unit_rows
 from ssl_mi.objectives import (
     CLIP,
     DCL,
@@ -113,6 +114,7 @@ def plain(monkeypatch, objective, *args):
     with monkeypatch.context() as patch:
         use(patch, 1024, 2**20)
         patch.setattr(Infomax, "_sums", lambda *args: None)
+        patch.setattr(Infomax, "_pairs", lambda *args: None)
         return result(objective, *args)
 
 
@@ -146,6 +148,58 @@ def test_shards_in_tiles_have_together_value_and_gradients_of_the_batch(name, mo
         shards = [result(objective, *args, rows=slice(start, start + 6)) for start in (0, 6, 12)]
         means = [None if parts[0] is None else sum(parts) / 3 for parts in zip(*shards, strict=True)]
         close(means, expected)
+
+
+SHARED = [name for name in EVERY if EVERY[name]().can_share()]
+
+
+def test_symmetric_losses_share_their_pairs_out():
+    assert {"simclr", "infonce", "dv", "nwj", "dcl", "supcon", "alignment_uniformity", "spectral"} <= set(SHARED)
+    assert not {"moco", "moco_v3", "siglip"} & set(SHARED)  # a pair serves one row: rows share the work out
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("name", SHARED)
+def test_processes_that_share_pairs_have_value_and_gradients_of_the_batch(name, size, monkeypatch):
+    torch.manual_seed(0)
+    objective = EVERY[name]().double().eval()
+    args = given(objective, 18)
+    expected = plain(monkeypatch, objective, *args)
+    use(monkeypatch, 5, 0)
+    found = together(size, lambda share: result(objective, *args, share=share))
+    values = len(expected) - len(args[0]) - len(list(objective.parameters()))
+    for each in found:
+        close(each[:values], expected[:values])  # every process holds the loss of the batch
+    close([None if parts[0] is None else sum(parts) / size for parts in zip(*found, strict=True)], expected)
+
+
+@pytest.mark.parametrize("size", [2, 3, 8])
+@pytest.mark.parametrize("name", ["simclr", "clip, learned temperature", "alignment_uniformity"])
+def test_each_of_w_processes_scores_a_wth_of_the_pairs(name, size, monkeypatch):
+    n = 96
+    objective = EVERY[name]().eval()
+    online, _, _ = given(objective, n, views=2, dtype=torch.float32)
+    use(monkeypatch, 64, 0)
+    scored = []
+    original = tiles._Tiles.scores
+
+    def counted(self, i, j):
+        scored.append((self.share, (i[1] - i[0]) * (j[1] - j[0])))
+        return original(self, i, j)
+
+    monkeypatch.setattr(tiles._Tiles, "scores", counted)
+
+    def exchanged(share):
+        objective(online, share=share).total.backward()
+        return share, share.numbers
+
+    found = together(size, exchanged)
+    work = [sum(count for share, count in scored if share is one) for one, _ in found]
+    # Unordered pairs of 2n rows, or of n rows for each of two views, or all n x n; forward and backward.
+    pairs = {"simclr": (2 * n) ** 2 / 2, "clip, learned temperature": n * n, "alignment_uniformity": n * n}[name]
+    assert max(work) / (2 * pairs) == pytest.approx(1 / size, rel=0.3)  # tiles on the diagonal are scored whole
+    assert max(work) / min(work) < 1.2
+    assert all(numbers == 2 * 2 * n for _, numbers in found)  # a sum and a largest for each row, nothing n x n
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -206,6 +260,18 @@ def test_no_tensor_holds_a_number_for_each_pair(name, monkeypatch):
     with Largest() as largest:
         objective(online, target, **others).total.backward()
     assert largest.numbers <= 2 * 2 * 512 * DIM  # the plain form's matrix has 512^2 at least
+
+
+def test_a_temperature_that_is_learned_has_the_gradient_of_the_plain_form_and_a_second_one():
+    critic = Cosine(0.3, learned=True).double()
+    x = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
+
+    def scaled(rows, log_inverse):
+        return unit_rows(rows, log_inverse.exp())
+
+    inputs = (x, critic.log_inverse.detach().requires_grad_())
+    assert torch.autograd.gradcheck(scaled, inputs)
+    assert torch.autograd.gradgradcheck(scaled, inputs)
 
 
 @pytest.mark.parametrize("kept", [0, 2**20])

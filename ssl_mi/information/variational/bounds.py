@@ -167,6 +167,15 @@ class Bound(nn.Module):
         """
         raise NotImplementedError
 
+    def from_cross_entropy(self, value: Tensor, k: int) -> Tensor:
+        """The same from mean_i log(1 + sum_j e^(T_ij - T_ii)): for bounds that need no more of the scores.
+
+        Args:
+            value: a scalar, nats.
+            k: the number of negatives a row.
+        """
+        raise NotImplementedError
+
     def criterion(self, joint: Tensor, marginal: Tensor) -> Tensor:
         """What a critic is chosen by on validation rows, largest best; by default the bound itself.
 
@@ -262,6 +271,9 @@ class InfoNCE(Bound):
 
     def from_log_sums(self, joint: Tensor, log_sums: Tensor, k: int) -> Tensor:
         return math.log(k + 1) - softplus(log_sums - joint).mean()
+
+    def from_cross_entropy(self, value: Tensor, k: int) -> Tensor:
+        return math.log(k + 1) - value
 
 
 class _CrossEntropy(torch.autograd.Function):

@@ -309,6 +309,38 @@ class Bilinear(Critic):
         return x @ self.weight @ y.T
 
 
+class _UnitRows(torch.autograd.Function):
+    """u = s x / |x| for each row, its gradient s (g - u <u, g> / s^2) / |x| in a few operations."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
+        factor = scale / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min_(1e-12)
+        unit = x * factor
+        ctx.save_for_backward(x, scale, unit, factor)
+        return unit
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, scale, unit, factor = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a graph of the gradient is asked for
+            wanted = [t for t, needed in zip((x, scale), ctx.needs_input_grad, strict=True) if needed]
+            found = iter(torch.autograd.grad(normalize(x, dim=1) * scale, wanted, gradient, create_graph=True))
+            return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
+        along = (gradient * unit).sum(1, keepdim=True)
+        of_scale = along.sum() / scale if ctx.needs_input_grad[1] else None
+        return torch.addcmul(gradient, unit, along.div_(-scale.square())).mul_(factor), of_scale
+
+
+def unit_rows(x: Tensor, scale: Tensor) -> Tensor:
+    """`scale * normalize(x, dim=1)`, with a cheaper gradient.
+
+    Args:
+        x: [n, d].
+        scale: a scalar.
+    """
+    return _UnitRows.apply(x, scale)
+
+
 class Cosine(Critic):
     """Cosine similarity over a temperature: Chen et al. 2020 (arXiv:2002.05709).
 
@@ -370,9 +402,9 @@ class Cosine(Critic):
     def factors(self, x: Tensor, y: Tensor) -> Pair | None:
         inverse = self.inverse_temperature().to(x.dtype)
         if y is x:
-            both = normalize(x, dim=1) * inverse.sqrt()
+            both = unit_rows(x, inverse.sqrt())
             return both, both
-        return normalize(x, dim=1) * inverse, normalize(y, dim=1)
+        return unit_rows(x, inverse), normalize(y, dim=1)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         left = normalize(x, dim=1)
