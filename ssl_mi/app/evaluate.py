@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +102,15 @@ def run(arguments: argparse.Namespace) -> int:
     from ssl_mi.app.startup import clear_errors
 
     _check_usage(arguments)
-    with clear_errors():
+    with clear_errors(), _progress():
         found = []
         for what in arguments.what:
             for one in _each(what, arguments):
                 found.append(one)
                 if len(arguments.what) > 1 or arguments.twin:
                     print(f"measured: {one.what}", file=sys.stderr, flush=True)
+                    if arguments.out is not None and not arguments.pool:
+                        one.write(arguments.out / str(len(found)))  # what comes next may take an hour, and fail
         if arguments.pool and len(found) > 1:
             found = [pooled(found, "encoders")]
         shown = found[0] if len(found) == 1 else EvaluatedTogether(tuple(found))
@@ -123,6 +127,20 @@ def run(arguments: argparse.Namespace) -> int:
             for path in shown.write(arguments.out):
                 print(f"written: {path}")
     return 0
+
+
+@contextmanager
+def _progress() -> Iterator[None]:
+    """Say on the standard error output what is being measured, and how long each measure took."""
+    logger, handler = logging.getLogger("ssl_mi.evaluation.external"), logging.StreamHandler(sys.stderr)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _check_usage(arguments: argparse.Namespace) -> None:

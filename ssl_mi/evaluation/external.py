@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -27,6 +29,8 @@ from ssl_mi.evaluation.view_information import (
     ViewGeometry,
     flow_family,
 )
+
+log = logging.getLogger(__name__)
 
 
 class External(nn.Module):
@@ -286,8 +290,12 @@ def evaluate(module: Any, data: EvaluationData, evaluations: Sequence[Evaluation
         evaluation.check(data)
     context = EvaluationContext(module, data, "test", epoch)
     found: list[Measurement] = []
-    for evaluation in evaluations:
+    for place, evaluation in enumerate(evaluations, 1):
+        began = time.monotonic()
+        log.info("%s, %d of %d", type(evaluation).__name__, place, len(evaluations))
         evaluation.embed(context)
+        embedded = time.monotonic()
         with threadpool_limits(1, user_api="blas"):  # small decompositions are fastest on one thread
             found += evaluation.compute(context)
+        log.info("  %.0f s to encode, %.0f s to measure", embedded - began, time.monotonic() - embedded)
     return found

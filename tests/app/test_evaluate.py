@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -377,3 +378,14 @@ def test_what_cannot_be_made_or_reset_is_named(tmp_path, monkeypatch):
         ssl_mi.evaluate("bad:needs", "digits")
     with pytest.raises(ValueError, match=r"Own cannot be reset: Own\.w have no reset_parameters"):
         ssl_mi.evaluate("bad:Own", pictures(), untrained=True, size=16)
+
+
+def test_of_several_encoders_each_is_written_before_the_next_begins_and_progress_is_said(tmp_path, capsys):
+    np.save(tmp_path / "good.npy", np.random.default_rng(0).normal(size=(300, 4)))
+    np.save(tmp_path / "bad.npy", np.full((300, 4), np.nan))
+    words = ["evaluate", *(str(tmp_path / f"{name}.npy") for name in ("good", "bad")), "--measure", "geometry"]
+    with pytest.raises(SystemExit):
+        main([*words, "--out", str(tmp_path / "out")])
+    said = capsys.readouterr().err
+    assert re.search(r"Geometry, 1 of \d\n  \d+ s to encode, \d+ s to measure\n", said)
+    assert json.loads((tmp_path / "out" / "1" / "evaluation.json").read_text())["rows"]
