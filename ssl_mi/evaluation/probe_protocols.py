@@ -31,7 +31,7 @@ from ssl_mi.evaluation.probes import (
     votes_of,
     wilson,
 )
-from ssl_mi.evaluation.wide import narrow
+from ssl_mi.evaluation.wide import eigh, narrow
 
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)  # Student t, 1 to 10 degrees of freedom
 
@@ -403,7 +403,7 @@ def ridge(
     mean, scale, centre = x.mean(0), x.std(0, correction=0), y.mean()
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     a = (x - mean) / scale
-    variance, axes = torch.linalg.eigh(a.T @ a / len(a))
+    variance, axes = eigh(a.T @ a / len(a))
     along = axes.T @ (a.T @ (y - centre)) / len(a)
 
     def predictor(penalty: float) -> Callable[[Tensor], Tensor]:

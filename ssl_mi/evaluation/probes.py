@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy, linear, normalize
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Explanation, Plot
 from ssl_mi.evaluation.embed import Features
 from ssl_mi.evaluation.measurement import Measurement
-from ssl_mi.evaluation.wide import PIECE, WIDEST, Span, exact, narrow
+from ssl_mi.evaluation.wide import PIECE, WIDEST, Span, eigh, exact, narrow
 from ssl_mi.report.plots import draw_accuracies
 
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -244,7 +244,7 @@ def _prepared(x: Tensor) -> _Rotated | _Spanned | _Streamed:
 
 def _rotate(x: Tensor, mean: Tensor, scale: Tensor) -> _Rotated:
     x = (x - mean) / scale
-    variance, axes = torch.linalg.eigh(x.T @ x / len(x))
+    variance, axes = eigh(x.T @ x / len(x))
     return _Rotated(x @ axes, mean, scale, axes, variance.clamp_min(0))
 
 
@@ -255,11 +255,11 @@ def _streamed(x: Tensor, mean: Tensor, scale: Tensor) -> _Streamed:
         for piece in x.split(max(1, PIECE // d)):
             piece = (piece - mean) / scale
             gram += piece.T @ piece / n
-        variance, axes = torch.linalg.eigh(gram)
+        variance, axes = eigh(gram)
         return _Streamed(x, mean, scale, axes, variance.clamp_min(0), 0.0)
     # The principal axes of some of the rows: they need not be exact.
     some = (x[: max(64, min(WIDEST, n, COPIED // d))] - mean) / scale
-    squares, left = torch.linalg.eigh(some @ some.T)
+    squares, left = eigh(some @ some.T)
     kept = squares > 1e-6 * squares[-1]
     axes = some.T @ (left[:, kept] / squares[kept].sqrt())
     # Of a total variance of d, what the sample does not explain is spread over the other directions.

@@ -24,6 +24,21 @@ PIXELS = 32  # a side, of the images that are the baseline of the probes
 PIECE = 2**22  # numbers of a piece: 32 MiB in float64
 
 
+def eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, ascending, and eigenvectors of a symmetric matrix `[d, d]`.
+
+    In single precision LAPACK can fail on a matrix of which most rows are 0, that of features that mostly do not vary;
+    it is then decomposed in double precision.
+    """
+    try:
+        values, axes = torch.linalg.eigh(gram)
+    except torch.linalg.LinAlgError:
+        if gram.dtype == torch.float64:
+            raise
+        values, axes = torch.linalg.eigh(gram.double())
+    return values.to(gram.dtype), axes.to(gram.dtype)
+
+
 @dataclass(frozen=True)
 class Span:
     """The span of some rows, whose columns are shifted and scaled first: x -> (x - shift) * gain."""

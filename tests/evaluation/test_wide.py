@@ -221,3 +221,20 @@ def test_no_evaluation_takes_more_than_a_gibibyte_beside_its_features(tmp_path, 
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout.split()[-1]) < 1024
+
+
+def test_features_that_mostly_do_not_vary_have_a_probe(monkeypatch):
+    """Single precision fails on their covariance with some builds of LAPACK; here it always does."""
+    decompose = torch.linalg.eigh
+
+    def fragile(x):
+        if x.dtype == torch.float32:
+            raise torch.linalg.LinAlgError("did not converge")
+        return decompose(x)
+
+    monkeypatch.setattr(torch.linalg, "eigh", fragile)
+    labels = torch.arange(300) % 2
+    x = torch.zeros(300, 200)
+    x[:, 7] = labels + 0.1 * torch.randn(300, generator=torch.Generator().manual_seed(0))
+    classifier = probes.tuned_linear(x, labels, 2, [1e-4, 1e-2], seed=0)
+    assert (classifier(x).argmax(1) == labels).double().mean() > 0.99
