@@ -167,6 +167,7 @@ class Capture(Evaluation):
             kind=estimate.kind,
             n=estimate.n or 0,
             note="; ".join(map(str, [estimate.settings.get("chosen", estimate.estimator), *estimate.warnings])),
+            warnings="; ".join(map(str, estimate.warnings)),
             headline=headline,
         )
 

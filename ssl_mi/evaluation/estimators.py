@@ -6,6 +6,7 @@ import functools
 import inspect
 import numbers
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,44 @@ def neighbours(estimator: Estimator) -> int:
     except (KeyError, ValueError):
         return 1
     return k if isinstance(k, int) else 1
+
+
+def set_apart(estimator: Callable[..., Estimate]) -> Callable[..., Estimate]:
+    """The same nearest-neighbour estimator, for embeddings of which many rows are equal.
+
+    A network with dead units gives many samples one and the same embedding. Where the estimator warns of ties, it is
+    asked again with every value moved by noise of 1e-9 standard deviations of its column. Equal rows stay nearest to
+    each other, so what they tell is kept, I(X + U; Y) <= I(X; Y), and neighbours that are not there are not counted.
+
+    Args:
+        estimator: Of two arrays; its warnings have the code "ties" where rows are equal.
+    """
+
+    def estimate(x: ArrayLike, y: ArrayLike, **settings: Any) -> Estimate:
+        found = estimator(x, y, **settings)
+        codes = {caution.code for caution in found.warnings}
+        # Rows that were sampled with replacement are repeated once or twice; values that are few, many times.
+        few = "dropped-repeats" in codes and (found.n or 0) < len(np.asarray(x)) / 2
+        if "ties" not in codes and not few:
+            return found
+        rng = np.random.default_rng(0)
+        sides = {"x": np.asarray(x), "y": np.asarray(y)}
+        counts = {name: len(np.unique(side, axis=0)) for name, side in sides.items() if side.dtype.kind == "f"}
+        different = [f"{name} has {m} different rows of {len(sides[name])}" for name, m in counts.items()]
+        apart = estimator(_moved(x, rng), _moved(y, rng), **settings)
+        text = f"{' and '.join(different)}: equal rows are set apart by noise of 1e-9 standard deviations"
+        return replace(apart, warnings=(Caution("equal-rows", text), *apart.warnings))
+
+    estimate.__name__ = estimator_name(estimator)
+    return estimate
+
+
+def _moved(x: ArrayLike, rng: np.random.Generator) -> np.ndarray:
+    values = np.asarray(x)
+    if values.dtype.kind != "f":  # labels
+        return values
+    values = values.astype(np.float64)
+    return values + 1e-9 * values.std(axis=0) * rng.standard_normal(values.shape)
 
 
 def as_estimates(estimator: Estimator) -> Callable[..., Estimate]:

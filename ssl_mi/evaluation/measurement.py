@@ -43,6 +43,7 @@ class Measurement:
             measurement per moment and column.
         panel: The plot over epochs that shows it; "" for none.
         permutations: Re-pairings behind p, which is at least 1 / (1 + permutations); 0 where there is no p.
+        warnings: What the estimator warns of, in sentences; they are in `note` too.
     """
 
     evaluation: str
@@ -71,6 +72,7 @@ class Measurement:
     headline: str = ""
     panel: str = ""
     permutations: int = 0
+    warnings: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, as plain values."""

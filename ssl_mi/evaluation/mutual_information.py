@@ -38,6 +38,7 @@ from ssl_mi.evaluation.estimators import (
     in_words,
     neighbours,
     nothing_to_estimate,
+    set_apart,
 )
 from ssl_mi.evaluation.factors import OntoValues, can_be_estimated, halves, known_values, label_halves, rare_labels
 from ssl_mi.evaluation.measurement import Measurement
@@ -167,7 +168,8 @@ class MutualInformation(Evaluation):
             raise ValueError(
                 f"{split} samples: {n} to estimate mutual information on, k={k} neighbours in each of "
                 f"{max(folds, self.subsets)} parts need at least {needed}; "
-                f"hold out more (of a run: data.val_fraction, the limits of data and evaluation, or lower {KEY}.subsets)"
+                "hold out more (of a run: data.val_fraction, the limits of data and evaluation), or lower "
+                f"{KEY}.subsets"
             )
 
     def _limit(self, context: EvaluationContext) -> int | None:
@@ -179,7 +181,7 @@ class MutualInformation(Evaluation):
     # Between the views
 
     def _between_views(self, context: EvaluationContext, pairs: Pairs) -> Iterator[Measurement]:
-        estimator = partial(ksg, k=self.k) if self.estimator is None else self.estimator
+        estimator = set_apart(partial(ksg, k=self.k)) if self.estimator is None else self.estimator
         short = estimator_name(estimator)
         for space in SPACES if context.final else ("z",):
             x, y = getattr(pairs, space)
@@ -266,9 +268,11 @@ class MutualInformation(Evaluation):
             text = "0 by default: this needs two labels where the projection learns, and one that occurs twice"
             nothing = CrossFitted(nothing_to_estimate(n, Caution("too-few-labels", text)))
             return _Estimated(nothing, "h", (note,))
-        default = partial(mixed_ksg_ross if discrete else ksg, k=self.k)
+        default = set_apart(partial(mixed_ksg_ross if discrete else ksg, k=self.k))
         estimator = default if self.factor_estimator is None else self.factor_estimator
         found = self._estimate(context, OntoValues(self.factor_dim), estimator, sides, "h", labelled=discrete)
+        if discrete:
+            found = _at_most_the_entropy(found, torch.cat([values for *_, values in sides]))
         return found._replace(notes=(note,))
 
     # Estimates and measurements
@@ -334,6 +338,7 @@ class MutualInformation(Evaluation):
             kind=kind,
             n=estimate.n or 0,
             note="; ".join([f"{how} of {found.of}", *filter(None, found.notes), *map(str, estimate.warnings)]),
+            warnings="; ".join(map(str, estimate.warnings)),
             pairs=self._fingerprint(context) if parts else "",
             parts=parts,
             **columns,
@@ -382,6 +387,19 @@ def _plain_settings(projection: Projection | None) -> dict[str, Any]:
     """Its settings that are plain values; what else it holds has no lasting name."""
     settings = getattr(projection, "__dict__", {})
     return {name: x for name, x in settings.items() if isinstance(x, int | float | str | None)}
+
+
+def _at_most_the_entropy(found: _Estimated, values: Tensor) -> _Estimated:
+    """The same, with a warning where it is more than the values have: I(h; u) <= H(u)."""
+    estimate = found.result.estimate
+    shares = values.unique(dim=0, return_counts=True)[1] / len(values)
+    entropy = float(-(shares * shares.log()).sum())
+    if estimate.value <= entropy:
+        return found
+    text = f"{estimate.value:.3f} nats are more than the entropy {entropy:.3f} of the values: the estimate is wrong"
+    caution = Caution("above-entropy", text, {"value": estimate.value, "entropy": entropy})
+    estimate = replace(estimate, warnings=(caution, *estimate.warnings))
+    return found._replace(result=found.result._replace(estimate=estimate))
 
 
 def _varying(x: Tensor) -> Tensor:

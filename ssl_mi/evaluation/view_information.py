@@ -24,6 +24,7 @@ from ssl_mi.evaluation import embed
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext
 from ssl_mi.evaluation.contracts import Estimator, EvaluationData, Projection
 from ssl_mi.evaluation.embed import Pairs
+from ssl_mi.evaluation.estimators import set_apart
 from ssl_mi.evaluation.geometry import alignment, lidar, uniformity
 from ssl_mi.evaluation.measurement import Measurement
 from ssl_mi.evaluation.mutual_information import SPACES, MutualInformation
@@ -60,7 +61,7 @@ def families(k: int = 3, seed: int = 0) -> dict[str, Family]:
         seed: Of what is learned.
     """
     return {
-        "ksg": Family("KSG", partial(ksg, k=k), CCA(4)),
+        "ksg": Family("KSG", set_apart(partial(ksg, k=k)), CCA(4)),
         "copula": Family("Gaussian copula", copula_mi, CCA(8)),
         "infonce": Family("InfoNCE", partial(infonce, seed=seed), CCA(8), resampled=False),
     }
@@ -275,7 +276,7 @@ class StrengthSweep(Evaluation):
             pairs = {split: embed.pairs(context.module, data, split, 0, self.limit) for split in ("val", context.split)}
             inner = _Alone(projections={}, seed=self.seed)
             sides = [(*pairs["val"].h, *pairs[context.split].h)]
-            estimated = inner._estimate(context, CCA(4), partial(ksg, k=3), sides, "cca4")
+            estimated = inner._estimate(context, CCA(4), set_apart(partial(ksg, k=3)), sides, "cca4")
             row = inner._measurement(
                 context, f"mi_h_strength_{strength:g}_nats", f"I(H_X; H_Y), strength {strength:g}", estimated
             )

@@ -235,6 +235,8 @@ def _warnings_of(row: Row) -> Iterator[str]:
     ceiling = _float(row.get("ceiling"))
     if row["metric"].startswith("mi_") and value > 0.8 * ceiling > 0:
         yield f"{quantity}: {value:.2f} is near its ceiling of {ceiling:.2f}; the truth may be well above."
+    if row.get("warnings"):
+        yield f"{quantity}: {row['warnings']}."
     if _has(row, "p_value") and row["p_value"] > 0.05:
         yield f"{quantity} ({value:.3f}) cannot be told from independence (p = {row['p_value']:.2f})."
     if row["metric"] == "effective_rank_z" and _has(row, "ceiling") and value < max(2.0, 0.02 * row["ceiling"]):

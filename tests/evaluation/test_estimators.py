@@ -7,13 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import standins
+import torch
 from hydra.utils import instantiate
 
 from ssl_mi.evaluation.capture_ratio import Capture
-from ssl_mi.evaluation.estimators import as_estimates, estimator_name
-from ssl_mi.evaluation.mutual_information import MutualInformation
-from ssl_mi.information import Training, ksg, mutual_information, neural_mi
+from ssl_mi.evaluation.estimators import as_estimates, estimator_name, set_apart
+from ssl_mi.evaluation.mutual_information import MutualInformation, _at_most_the_entropy, _Estimated
+from ssl_mi.information import Training, discrete_mi, ksg, mixed_ksg_ross, mutual_information, neural_mi
 from ssl_mi.information.core.estimate import Estimate
+from ssl_mi.information.inference.cross_fitting import CrossFitted
 from ssl_mi.information.projections.linear import CCA
 
 NATS = standins.GaussianViews().truth
@@ -154,3 +156,42 @@ def test_a_result_that_is_no_number_is_named():
 
     with pytest.raises(TypeError, match="gaussians returned tuple: an estimator returns an Estimate or a number"):
         as_estimates(gaussians)(np.zeros((3, 1)), np.zeros((3, 1)))
+
+
+def atoms(n, seed):
+    """The number of an atom for each of n rows, and 60 places in four dimensions."""
+    rng = np.random.default_rng(seed)
+    return np.minimum(rng.geometric(0.08, n), 59), rng.normal(size=(60, 4))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equal_rows_that_share_nothing_are_estimated_as_nothing(seed):
+    (i, at), (j, bt) = atoms(800, seed), atoms(800, seed + 100)
+    labels = np.random.default_rng(seed).integers(0, 10, 800)
+    bare = ksg(at[i], bt[j], k=3)
+    views, known = set_apart(partial(ksg, k=3))(at[i], bt[j]), set_apart(partial(mixed_ksg_ross, k=3))(at[i], labels)
+    assert bare.value > 0.3  # what this is for
+    assert abs(views.value) < 0.1
+    assert abs(known.value) < 0.1
+    assert views.warnings[0].code == known.warnings[0].code == "equal-rows"
+
+
+def test_equal_rows_keep_what_they_tell():
+    (i, at), bt = atoms(2000, 0), atoms(1, 1)[1]
+    entropy = discrete_mi(i, i).value
+    assert set_apart(partial(mixed_ksg_ross, k=3))(at[i], i).value == pytest.approx(entropy, abs=0.15)
+    assert set_apart(partial(ksg, k=3))(at[i], bt[i]).value > 0.9 * entropy
+
+
+def test_rows_that_differ_are_left_as_they_are():
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    assert set_apart(partial(ksg, k=3))(x, x + 1) == ksg(x, x + 1, k=3)
+
+
+def test_more_than_the_entropy_of_the_labels_is_named():
+    found = _Estimated(CrossFitted(Estimate(1.0)), "h")
+    labels = torch.tensor([0, 1] * 20)
+    (caution,) = _at_most_the_entropy(found, labels).result.estimate.warnings
+    assert caution.code == "above-entropy"
+    assert caution.numbers["entropy"] == pytest.approx(math.log(2))
+    assert _at_most_the_entropy(found, torch.arange(40)) is found
