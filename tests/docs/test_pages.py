@@ -312,7 +312,7 @@ def test_the_site_has_every_page():
     assert listed == pages | notebooks
 
 
-@pytest.mark.parametrize("name", ["good_views", "tighter_bounds", "augmentations", "label_free"])
+@pytest.mark.parametrize("name", ["good_views", "tighter_bounds", "augmentations", "label_free", "objectives"])
 def test_the_page_of_a_study_is_made_of_its_stored_rows(name, tmp_path):
     import study
 
