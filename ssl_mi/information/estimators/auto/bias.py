@@ -45,7 +45,7 @@ FLATTEST = 0.4  # of q - 1: steps that hardly grow say little of what is missing
 SHARE = 0.5  # of G that is bias, where twins do not explain it
 MOST = 0.3  # of the estimate, that may be added so; the most that was seen missing
 SYSTEMATIC = 0.015  # of the estimate, beyond 1 + 1 dimensions: what neither twins nor steps show
-SYSTEMATIC_OF_SURFACE = 0.03  # likewise, where rows fill fewer dimensions than they have columns
+SYSTEMATIC_OTHERWISE = 0.03  # likewise, where rows fill fewer dimensions than they have columns, or steps show no law
 LOCAL_ROWS = 2000  # enough to see how many dimensions rows fill
 LOCAL_NEIGHBOURS = 12
 SHARED = 1.3, 0.11  # rows share neighbours, so an average over them varies more; see `variance`
@@ -123,12 +123,14 @@ def bias_of(u: np.ndarray, v: np.ndarray, k: int, values: OverK, seed: int, rows
     extra = min(SHARE * max(0.0, _missing(first - error, second) - expected), MOST * abs(value))
     # Nothing is added where 4 k neighbours are more than are alike (small clusters), for the steps show no law there,
     # nor in 1 + 1 dimensions, where little is missing.
-    added = 0.0 if second < first / 2 or dims == 2 else extra
+    lawless = second < first / 2
+    added = 0.0 if lawless or dims == 2 else extra
     added_at_more = added + SHARE * max(0.0, first - error - step) if added else 0.0
     known = scale * twin
     spread = scale**2 * twins[:, 0].var(ddof=1) / count
-    share = SYSTEMATIC if dims == u.shape[1] + v.shape[1] else SYSTEMATIC_OF_SURFACE
-    floor = share * abs(value) if u.shape[1] + v.shape[1] > 2 else 0.0
+    columns = u.shape[1] + v.shape[1]
+    share = SYSTEMATIC_OTHERWISE if lawless or dims < columns else SYSTEMATIC
+    floor = share * abs(value) if columns > 2 else 0.0
     doubt = max(extra + (1.25 - scale) * abs(float(known[0])), floor)
     return Bias(float(known[0]) - added, float(known[1]) - added_at_more, float(spread), doubt)
 

@@ -217,6 +217,11 @@ class Selection:
         return -float(np.mean([part.over_k.change for part in self.parts]))
 
     @property
+    def raw_fall(self) -> float:
+        """The same as a fall; 0 in 1 + 1 dimensions, where little is missing."""
+        return -self.raw_change if max(map(sum, (part.dims for part in self.parts))) > 2 else 0.0
+
+    @property
     def value_at_more_k(self) -> float:
         """The estimate at more neighbours, nats."""
         return float(np.mean([part.value_at_more_k for part in self.parts]))
@@ -368,6 +373,7 @@ def _interval(selection: Selection, level: float) -> tuple[float, float]:
 
     The bias that was not corrected moves with k: estimates at k and at 4 k that differ by more than their noise are
     both off, the first by about as much as they differ. A negative bias was added for: downwards it may be all wrong.
+    Upwards, a fall from k to 4 k beyond the bias may be missing at k as well (clusters finer than 4 k neighbours).
     """
     from scipy.stats import norm
 
@@ -375,7 +381,8 @@ def _interval(selection: Selection, level: float) -> tuple[float, float]:
     moved = abs(selection.value_at_more_k - selection.value) - selection.se_of_change
     doubt = max(selection.doubt, moved)
     low = selection.value - noise - max(doubt, -selection.bias)
-    return low, selection.value + noise + doubt + selection.projection_gap
+    missing = max(doubt, selection.raw_fall - abs(selection.bias))
+    return low, selection.value + noise + missing + selection.projection_gap
 
 
 def _independence_test(
