@@ -296,7 +296,7 @@ class Run:
 def _how_it_ended(error: BaseException) -> str:
     from ssl_mi.callbacks.stopping import Stopped
     from ssl_mi.evaluation.embed import NotFiniteEmbeddings
-    from ssl_mi.module import NotFinite
+    from ssl_mi.finite import NotFinite
 
     if isinstance(error, Stopped):
         return f"stopped: {error}"

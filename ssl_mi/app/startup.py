@@ -83,7 +83,7 @@ def _errors_of_training() -> tuple[type[Exception], ...]:
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     from ssl_mi.app.processes import LostProcess
-    from ssl_mi.module import NotFinite
+    from ssl_mi.finite import NotFinite
 
     return NotFinite, MisconfigurationException, LostProcess
 
