@@ -7,7 +7,8 @@
 Each script runs in a process of its own, on one thread, and compares this package with its peers on the same work,
 interleaved. Its `main()` returns rows {work, size, ours, peer, ratio, low, high}: what was done, on how much,
 our figure and the peer's with their units, and the median of the ratios peer / ours of each round with their range, so
-that a ratio above 1 is in our favour. A row may have a `note`, and `ours_mib` and `peer_mib`, peaks of memory. The peers: `pip install -e '.[benchmark]'`.
+that a ratio above 1 is in our favour. A row may have a `note`, and `ours_mib` and `peer_mib`, peaks of memory. The
+peers: `pip install -e '.[benchmark]'`.
 """
 
 from __future__ import annotations

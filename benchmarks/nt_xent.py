@@ -110,10 +110,10 @@ def seconds(rows: int, dim: int, pairs: int, memory: float, least: float = 0.05)
 def peak(name: str, rows: int, dim: int) -> float:
     """MiB above torch and the embeddings, in a process of its own."""
     code = (
-        "import resource, torch; torch.set_num_threads(1); from benchmarks import nt_xent as b;"
+        "import torch; torch.set_num_threads(1); from benchmarks import memory, nt_xent as b;"
         f"call = b.MAKE[{name!r}]({dim}); b.forward_backward(call, b.views_of(64, {dim}));"
-        f"views = b.views_of({rows}, {dim}); at = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
-        "before = at(); b.forward_backward(call, views); print((at() - before) / 1024)"
+        f"views = b.views_of({rows}, {dim}); before = memory.most();"
+        "b.forward_backward(call, views); print((memory.most() - before) / 1024)"
     )
     here = Path(__file__).parents[1]
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here)
