@@ -7,7 +7,8 @@
 Each script runs in a process of its own, on one thread, and compares this package with its peers on the same work,
 interleaved. Its `main()` returns rows {work, size, ours, peer, ratio, low, high}: what was done, on how much,
 our figure and the peer's with their units, and the median of the ratios peer / ours of each round with their range, so
-that a ratio above 1 is in our favour. A row may have a `note`. The peers: `pip install -e '.[benchmark]'`.
+that a ratio above 1 is in our favour. A row may have a `note`, and `ours_mib` and `peer_mib`, peaks of memory. The
+peers: `pip install -e '.[benchmark]'`.
 """
 
 from __future__ import annotations
@@ -102,11 +103,15 @@ def _line(row: dict[str, Any]) -> str:
     ratio = "" if row.get("ratio") is None else f"{row['ratio']:.2f}"
     span = "" if row.get("low") is None else f"{row['low']:.2f} .. {row['high']:.2f}"
     note = f" ({row['note']})" if row.get("note") else ""
+    if row.get("ours_mib") is not None:
+        note += f" ({row['ours_mib']:,.0f} MiB" + (f"; {row['peer_mib']:,.0f} MiB)" if row.get("peer_mib") else ")")
     cells = [f"{row['work']}{note}", row["size"], row["ours"], row["peer"], ratio, span]
     return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return ""
     if isinstance(value, float):
         return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     return str(value).replace("|", r"\|")

@@ -26,6 +26,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.special import digamma
 
+from benchmarks.memory import most
 from ssl_mi.information import gaussian_mi, ksg
 from ssl_mi.information.estimators.ksg import ksg_pointwise, null_values
 
@@ -146,15 +147,11 @@ def extra_memory(n: int, d: int, k: int, threads: int) -> float:
 
 
 def _extra_memory(n: int, d: int, k: int, threads: int) -> float:
-    try:
-        import resource
-    except ModuleNotFoundError:  # Windows has no such count
-        return math.nan
     on_threads(threads, ours, *samples(2500, d), k)  # compiled, and its threads started
     x, y = samples(n, d)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = most()
     on_threads(threads, ours, x, y, k)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (most() - before) / 1024
 
 
 def permutations(n: int, d: int, options) -> None:

@@ -31,6 +31,7 @@ from torch.nn.functional import cross_entropy, normalize
 from ssl_mi.objectives import SimCLR
 
 ROWS = (256, 1024, 4096, 16384, 32768)
+MANY = 16384
 TEMPERATURE = 0.2
 COPIES = {"ssl_mi": 0, "cross-entropy": 3, "lightly": 5}  # n x n matrices that each holds at once, about
 
@@ -109,10 +110,10 @@ def seconds(rows: int, dim: int, pairs: int, memory: float, least: float = 0.05)
 def peak(name: str, rows: int, dim: int) -> float:
     """MiB above torch and the embeddings, in a process of its own."""
     code = (
-        "import resource, torch; torch.set_num_threads(1); from benchmarks import nt_xent as b;"
+        "import torch; torch.set_num_threads(1); from benchmarks import memory, nt_xent as b;"
         f"call = b.MAKE[{name!r}]({dim}); b.forward_backward(call, b.views_of(64, {dim}));"
-        f"views = b.views_of({rows}, {dim}); at = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
-        "before = at(); b.forward_backward(call, views); print((at() - before) / 1024)"
+        f"views = b.views_of({rows}, {dim}); before = memory.most();"
+        "b.forward_backward(call, views); print((memory.most() - before) / 1024)"
     )
     here = Path(__file__).parents[1]
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here)
@@ -120,14 +121,14 @@ def peak(name: str, rows: int, dim: int) -> float:
 
 
 def main(
-    rows: tuple[int, ...] = ROWS, dim: int = 128, pairs: int = 5, memory: float = 4.0, peaks: bool = True
+    rows: tuple[int, ...] = ROWS, dim: int = 128, pairs: int = 5, memory: float = 6.0, peaks: bool = True
 ) -> list[dict[str, Any]]:
     """One row for each number of rows and peer.
 
     Args:
         rows: 2N, each.
         dim: Width of an embedding.
-        pairs: Rounds; ratios are medians of them.
+        pairs: Rounds; ratios are medians of them. Of 16,384 rows and more there are three at most.
         memory: GiB that a contestant may take.
         peaks: Whether memory is measured.
 
@@ -138,7 +139,7 @@ def main(
     torch.set_num_threads(1)
     table: list[dict[str, Any]] = []
     for size in rows:
-        found = seconds(size, dim, pairs, memory)
+        found = seconds(size, dim, pairs if size < MANY else min(pairs, 3), memory)
         mib = {name: peak(name, size, dim) if peaks else math.nan for name in found}
         own = statistics.median(found["ssl_mi"])
         if len(found) == 1:
@@ -180,7 +181,7 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="2N, each")
     parser.add_argument("--dim", type=int, default=128, help="width of an embedding")
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--memory", type=float, default=4.0, help="GiB that a contestant may take")
+    parser.add_argument("--memory", type=float, default=6.0, help="GiB that a contestant may take")
     parser.add_argument("--json", type=Path, help="write the rows here")
     options = parser.parse_args()
     rows = main(tuple(options.rows), options.dim, options.pairs, options.memory)

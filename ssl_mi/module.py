@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from ssl_mi.chunks import batch_norms, in_chunks
 from ssl_mi.distributed import Processes, gather, gather_views, mean_over_processes, synchronise_batch_norm, world
+from ssl_mi.finite import FiniteLosses, NotFinite
 from ssl_mi.optim import CompositeOptimizer, parameter_groups
 from ssl_mi.resume import Resumable
 from ssl_mi.schedules import run_length
@@ -32,10 +33,6 @@ MODULES = {
     "masked patches": "masked_autoencoder",
     "masked tokens": "masked_distillation",
 }
-
-
-class NotFinite(RuntimeError):
-    """A loss term is NaN or infinite."""
 
 
 class Towers(Protocol):
@@ -141,6 +138,8 @@ class SelfSupervised(Resumable):
         self.objective_schedule = objective_schedule
         self.sync_batchnorm = sync_batchnorm
         self.seed = seed
+        self._losses = FiniteLosses()
+        self._scale: float | None = None  # of float16 gradients, after the last step
         self._check_objective_optimizer()
 
     # What a subclass gives
@@ -233,7 +232,7 @@ class SelfSupervised(Resumable):
                 "float32 (trainer.precision=32-true)."
             ) from error
         total = loss.total
-        self._stop_if_not_finite(loss.terms, total)
+        self._losses.watch(loss.terms, total, self.trainer.global_step, self.trainer.current_epoch)
         # Every process holds the loss of the whole batch: there is nothing to average.
         values = {f"train/{k}": v.detach() for k, v in {**loss.terms, **loss.metrics}.items()}
         rows = len(batch.views[0]) * world()[1]
@@ -246,16 +245,23 @@ class SelfSupervised(Resumable):
         # at an epoch continues exactly as if it had not stopped. Views draw from counters of their own.
         torch.manual_seed((self.seed * 1_000_003 + self.trainer.current_epoch) * 65_537 + world()[0])
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.trainer.is_last_batch:  # before anything is measured of the epoch
+            self._losses.look()
+
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        # In float16 a step whose scaled gradients overflowed is left out, and the scale lowered.
+        # In float16 a step whose scaled gradients overflowed is left out, and the scale lowered. To ask for the scale
+        # is to wait for the device: once a step, after the scaler itself had to.
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        scale = None if scaler is None else scaler.get_scale()
+        before = scaler.get_scale() if scaler is not None and self._scale is None else self._scale
         super().optimizer_step(*args, **kwargs)
+        self._scale = None if scaler is None else scaler.get_scale()
         # Lightning calls this once per optimizer step, so accumulated batches count once.
-        if scaler is None or scaler.get_scale() >= scale:
+        if self._scale is None or before is None or self._scale >= before:
             self.on_step_taken()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._losses.look()
         # The last step of an epoch may have ruined the weights after its loss was still finite.
         ruined = [name for name, p in self.named_parameters() if not torch.isfinite(p).all()]
         if ruined:
@@ -319,16 +325,6 @@ class SelfSupervised(Resumable):
                     f"{name}, or another objective"
                 )
         self.check_views(batch.views)
-
-    def _stop_if_not_finite(self, terms: dict[str, Tensor], total: Tensor) -> None:
-        if torch.isfinite(total):
-            return
-        values = ", ".join(f"{name} = {value.item():g}" for name, value in terms.items())
-        raise NotFinite(
-            f"the loss is not finite at step {self.trainer.global_step} "
-            f"(epoch {self.trainer.current_epoch}): {values}. "
-            "Lower the learning rate, raise the temperature, or train in float32 (trainer.precision=32-true)."
-        )
 
 
 class Taught(SelfSupervised):

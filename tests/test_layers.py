@@ -22,14 +22,16 @@ MAY_IMPORT = {
     "report": {"atomic"},
     "resume": {"distributed"},
     "chunks": set(),
-    "module": {"chunks", "distributed", "optim", "resume", "schedules"},
+    "finite": set(),
+    "module": {"chunks", "distributed", "finite", "optim", "resume", "schedules"},
     "masked": {"module", "distributed", "objectives"},
     "masked_distillation": {"module", "distributed"},
     "evaluation": {"atomic", "information", "distributed", "report"},
     "callbacks": {"atomic", "checkpoint_format", "evaluation", "information", "distributed", "report", "optim"}
     | {"resume", "schedules"},
     # From here up everything meets; Hydra builds networks, objectives and data from the configuration.
-    "app": {"atomic", "callbacks", "checkpoint_format", "data", "evaluation", "module", "networks", "report", "resume"},
+    "app": {"atomic", "callbacks", "checkpoint_format", "data", "evaluation", "finite", "module", "networks", "optim"}
+    | {"report", "resume"},
     "__main__": {"app"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader
 
 from ssl_mi.app.startup import build
 from ssl_mi.data.batch import Batch
+from ssl_mi.finite import NotFinite
 from ssl_mi.information.variational.bounds import InfoNCE
 from ssl_mi.information.variational.critics import Cosine
-from ssl_mi.module import JointEmbedding, NotFinite
+from ssl_mi.module import JointEmbedding
 from ssl_mi.networks.encoders import ConvNet
 from ssl_mi.networks.heads import MLP
 from ssl_mi.networks.teacher import EMA

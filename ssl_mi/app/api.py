@@ -73,7 +73,7 @@ def train(
     Raises:
         ValueError: If a part is unknown, given twice, or does not fit, with the key and the remedy.
         FileExistsError: If `run_dir` holds a run already.
-        ssl_mi.module.NotFinite: If the loss is not finite.
+        ssl_mi.finite.NotFinite: If the loss is not finite.
     """
     groups = {"objective": objective, "encoder": encoder, "augmentation": augmentation}
     groups |= {"towers": towers, "teacher": teacher}

@@ -373,7 +373,11 @@ def check_values(cfg: DictConfig) -> None:
         target = part.get("_target_") if isinstance(part, dict) else None
         if isinstance(target, str):
             takes = {**values.types_of(_load(target)), **values.HYDRA}
-            wrong += [values.misfit(f"{where}.{k}", v, takes[k]) for k, v in part.items() if k in takes]
+            wrong += [
+                values.misfit(f"{where}.{k}", v, takes[k])
+                for k, v in part.items()
+                if k in takes and values.SETTLED.get(f"{where}.{k}") != v
+            ]
     found = [text for text in wrong if text is not None]
     if found:
         # The same value by another key is said once: the shortest key is where it was set.

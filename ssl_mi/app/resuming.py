@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ssl_mi.app import precision
 from ssl_mi.app.config_checks import parameter_defaults
 from ssl_mi.checkpoint_format import KEY, description_of
 
@@ -23,6 +24,7 @@ CHECKPOINTS = "checkpoints"  # a run's folder of checkpoints
 #: keeps, what it measures. None of it changes what is trained. A name stands for all keys below it.
 HARMLESS = (
     *("name", "run_dir", "ckpt_path", "resume_changes", "overwrite", "progress", "optimizer_note"),
+    "precision_note",
     *("memory_check", "health"),
     *("logger", "checkpoint", "evaluation", "data.num_workers", "data.sets.in_memory", "data.sets.memory_gb"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.default_root_dir"),
@@ -287,6 +289,8 @@ def differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, t
     """
     missing = object()
     there, here = dict(_leaves(saved)), dict(_leaves(own))
+    if here.get("trainer.precision") == precision.FASTEST and precision.chosen_before(saved):
+        here["trainer.precision"] = there["trainer.precision"]  # what was measured then is not measured again
     found: dict[str, tuple[Any, Any]] = {}
     for key in [*there, *(key for key in here if key not in there)]:
         values = there.get(key, missing), here.get(key, missing)
@@ -398,6 +402,10 @@ class Resumed:
     def describe(self) -> str:
         """The checkpoint and what differs, for the first lines of a run."""
         return f"{self.path}, step {self.step}" + (f"; changed: {', '.join(self.changes)}" if self.changes else "")
+
+    def config(self) -> Mapping[str, Any]:
+        """The configuration of the run that it goes on with; empty where the checkpoint has none."""
+        return self.checkpoint.get(KEY, {}).get("config") or {}
 
     def optimizer_changes(self) -> list[str]:
         """The settings of the optimizer that are not those of the checkpoint."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_mi import atomic
-from ssl_mi.app import resuming
+from ssl_mi.app import precision, resuming
 from ssl_mi.app.processes import one_line_for_a_lost_process, requeue
 from ssl_mi.app.startup import build, first_process
 
@@ -36,6 +36,7 @@ class Run:
         self.began = time.perf_counter()
         self.started = False  # training, with the data at hand
         self.resumed = resuming.find(cfg)
+        precision.settle(cfg, data, module, {} if self.resumed is None else self.resumed.config())
         self.evaluate = build(cfg, "evaluation")
         self.health = build(cfg, "health")
         self.need: MemoryNeed | None = None
@@ -152,7 +153,7 @@ class Run:
             "parameters": _count(module),
             "epochs": trainer.max_epochs,
             "devices": f"{trainer.world_size} x {trainer.accelerator.__class__.__name__.removesuffix('Accelerator')}",
-            "precision": str(trainer.precision),
+            "precision": str(trainer.precision) + (f" ({note})" if (note := self.cfg.get("precision_note")) else ""),
             **({} if self.need is None else {"memory": self.need.describe()}),
             "seed": self.cfg.seed,
         }
@@ -304,7 +305,7 @@ class Run:
 def _how_it_ended(error: BaseException) -> str:
     from ssl_mi.callbacks.stopping import Stopped
     from ssl_mi.evaluation.embed import NotFiniteEmbeddings
-    from ssl_mi.module import NotFinite
+    from ssl_mi.finite import NotFinite
 
     if isinstance(error, Stopped):
         return f"stopped: {error}"

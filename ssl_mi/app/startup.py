@@ -83,7 +83,7 @@ def _errors_of_training() -> tuple[type[Exception], ...]:
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     from ssl_mi.app.processes import LostProcess
-    from ssl_mi.module import NotFinite
+    from ssl_mi.finite import NotFinite
 
     return NotFinite, MisconfigurationException, LostProcess
 
@@ -111,10 +111,10 @@ def check(cfg: DictConfig) -> None:
         raise ValueError(f"optimizer.lr={rate}: the learning rate is a positive number")
     if cfg.trainer.max_epochs == 0:
         raise ValueError("trainer.max_epochs=0 trains nothing: use 1 or more")
-    if str(cfg.trainer.precision) not in ("32-true", "32", "16-mixed", "bf16-mixed"):
+    if str(cfg.trainer.precision) not in ("32-true", "32", "16-mixed", "bf16-mixed", "fastest"):
         raise ValueError(
             f"trainer.precision={cfg.trainer.precision}: weights are kept in float32; "
-            "use 32-true, or bf16-mixed or 16-mixed for speed on a GPU"
+            "use 32-true, bf16-mixed or 16-mixed for speed on a GPU, or fastest, which measures two of them first"
         )
     check_sizes(cfg)
     check_device(cfg.trainer)

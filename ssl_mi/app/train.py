@@ -65,7 +65,7 @@ def run_training(cfg: DictConfig) -> Run:
 
     Raises:
         ValueError: If the configuration cannot work; the message names the key.
-        ssl_mi.module.NotFinite: If the loss leaves the finite numbers.
+        ssl_mi.finite.NotFinite: If the loss leaves the finite numbers.
     """
     run = prepare(cfg)
     run.fit()

@@ -31,9 +31,12 @@ class Page:
     matmul_precision: Literal["highest", "high", "medium"]
     run_dir: str
     optimizer_note: str | None
+    precision_note: str | None
     objective_schedule: bool
 
 
+#: Values that are replaced before the class that takes the key is called.
+SETTLED = {"trainer.precision": "fastest"}
 #: What Hydra's own words take.
 HYDRA = {"_partial_": bool, "_recursive_": bool, "_convert_": Literal["none", "partial", "object", "all"]}
 

@@ -442,14 +442,15 @@ class _Partners:
     def add(self, strip: Tensor, top: int, rows: int) -> None:
         """Add them to rows top, top + 1, ... of a matrix that has `rows` rows."""
         start = 0
+        found: dict[int, Tensor] = {}
         for k in self.partners:
-            first = max(0, -k)
-            length = min(rows, strip.shape[1] - k) - first
+            length = min(rows, strip.shape[1] - k) - max(0, -k)
             part = self.gradient[start : start + length]
-            _add_diagonal(strip, top, k, part)
-            if self.symmetric:
-                _add_diagonal(strip, top, -k, part)
+            for diagonal in (k, -k) if self.symmetric and k else (k,) * (1 + self.symmetric):
+                found[diagonal] = found[diagonal] + part if diagonal in found else part
             start += length
+        for k, part in found.items():
+            _add_diagonal(strip, top, k, part)
 
 
 def _add_diagonal(strip: Tensor, top: int, k: int, values: Tensor) -> None:

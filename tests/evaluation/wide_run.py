@@ -1,6 +1,5 @@
 """Peak memory of one evaluation of wide embeddings, in a process of its own: NAME N D CLASSES -> MiB beyond them."""
 
-import resource
 import sys
 from types import SimpleNamespace
 
@@ -62,13 +61,19 @@ EVALUATIONS = {
 }
 
 
+def most():
+    """KiB that this process has held at most. `ru_maxrss` starts at the parent's, and would hide what is less."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+
+
 def main(folder, name, n, d, classes):
     at = bench(int(n), int(d), int(classes))
     EVALUATIONS[name](folder).compute(bench(120, 6, 3))  # what is imported and compiled is not counted
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = most()
     rows = EVALUATIONS[name](folder).compute(at)
     print([(row.metric, round(row.value, 3), row.note) for row in rows], file=sys.stderr)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+    print((most() - before) // 1024)
 
 
 if __name__ == "__main__":
