@@ -148,6 +148,8 @@ SIBLINGS = {
     "ijepa",
     "ibot",
     "dinov2",
+    "msn",
+    "data2vec",
 }  # whose step is another, with a specification of its own: test_masked*.py
 
 OBJECTIVES = {
