@@ -31,7 +31,7 @@ PAIRS = [*FEW_PAIRS[5:8], "data.batch_size=32", "data.limit=96"]  # of measureme
 
 
 # What a recipe wires together counts here, not how wide it is.
-NARROW = {"dims": 24, "hidden": 24, "depth": 1, "width": 32, "prototypes": 24, "size": 256, "queue": 64}
+NARROW = {"dims": 24, "hidden": 24, "depth": 1, "width": 32, "prototypes": 24, "queue": 256}
 
 
 ONLY_VIT = {"mae_cifar", "simmim_cifar", "ijepa_cifar", "ibot_cifar", "dinov2_cifar", "msn_cifar", "data2vec_cifar"}
