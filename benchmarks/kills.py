@@ -33,7 +33,7 @@ from ssl_mi.app.train import compose, prepare
 OBJECTIVES = {
     "simclr": ["objective=simclr"],
     "mine": ["objective=mine", "objective_optimizer={_target_: torch.optim.Adam, _partial_: true, lr: 0.01}"],
-    "moco": ["objective=moco", "objective.size=112", "teacher=ema"],
+    "moco": ["objective=moco", "objective.queue=112", "teacher=ema"],
     "byol": ["objective=byol", "teacher=ema", "teacher.momentum=0.5", "objective.predictor.hidden=8"],
     "swav": ["objective=swav", "towers=prototypes"],
     "dino": ["objective=dino", "teacher=ema", "towers=prototypes"],

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ssl_mi.information import Estimate, mutual_information
     from ssl_mi.masked import MaskedAutoencoder
     from ssl_mi.masked_distillation import MaskedDistillation
+    from ssl_mi.masked_siamese import MaskedSiamese
     from ssl_mi.module import JointEmbedding
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "LoadedEncoder",
     "MaskedAutoencoder",
     "MaskedDistillation",
+    "MaskedSiamese",
     "__version__",
     "callbacks",
     "data",
@@ -68,6 +70,7 @@ __getattr__, __dir__ = _lazy.attach(
         "information": ("Estimate", "mutual_information"),
         "masked": ("MaskedAutoencoder",),
         "masked_distillation": ("MaskedDistillation",),
+        "masked_siamese": ("MaskedSiamese",),
         "module": ("JointEmbedding",),
     },
     ("callbacks", "data", "evaluation", "information", "networks", "objectives", "optim"),

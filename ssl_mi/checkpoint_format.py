@@ -3,9 +3,9 @@
 A change that this version could not read otherwise (a key or a class of the configuration has another name, an entry
 of the description has another meaning) raises `FORMAT` and adds a function to `MIGRATIONS`:
 
-    @migration(of=2)
-    def _three(description):
-        ...                     # format 2 to format 3: change the mapping in place
+    @migration(of=3)
+    def _four(description):
+        ...                     # format 3 to format 4: change the mapping in place
 
 A description of format 1 then passes through all of them. One of a later format is refused by name.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 KEY = "ssl_mi"  # of the description in a checkpoint
-FORMAT = 2
+FORMAT = 3
 
 Migration = Callable[[dict[str, Any]], None]
 MIGRATIONS: dict[int, Migration] = {}  # format -> what makes the next of it
@@ -125,3 +125,20 @@ def _two(description: dict[str, Any]) -> None:
         keys={"towers.together": "joint_forward"},
         targets={f"ssl_mi.callbacks.schedule.{name}": f"ssl_mi.callbacks.{name}" for name in ("Freeze", "Schedule")},
     )
+
+
+@migration(of=2)
+def _three(description: dict[str, Any]) -> None:
+    """The rows of a queue are `queue` in every objective."""
+    queued = ("MoCo", "NNCLR", "ReSSL", "DenseContrast", "NearestTargets")
+
+    def walk(inner: Any) -> None:
+        if isinstance(inner, MutableMapping):
+            package, _, name = str(inner.get("_target_", "")).rpartition(".")
+            if package.startswith("ssl_mi") and name in queued and "size" in inner:
+                inner["queue"] = inner.pop("size")
+            inner = list(inner.values())
+        for value in inner if isinstance(inner, list) else ():
+            walk(value)
+
+    walk(description["config"])

@@ -2,7 +2,7 @@
 
 orders = objective.orders(rows of all processes)     which patches are hidden
 tokens = objective.encode(encoder, view, order)      what the encoder makes of the others
-target = the teacher's tokens of the whole view      where there is a teacher
+target = objective.taught(teacher's encoder, view)   where there is a teacher
 loss   = mean over all images and views of objective(tokens, view, order, target)
 """
 
@@ -23,7 +23,7 @@ class MaskedAutoencoder(Taught):
     """Towers whose encoder can be shown a part of an image (`visible`: ViT), and an objective over masked patches.
 
     Views are not compared: each is an image of its own. Evaluation embeds whole images, z = h. The arguments are those
-    of `Taught`; a teacher makes targets for `IJEPA` only.
+    of `Taught`; a teacher makes targets for `IJEPA` and `Data2Vec` only.
 
     Raises:
         ValueError: If the objective learns from something else, the encoder has no `visible`, or there is a projector,
@@ -49,6 +49,8 @@ class MaskedAutoencoder(Taught):
                     f"view {v} is {'x'.join(map(str, x.shape[2:]))} pixels but '{self.objective.name}' takes "
                     f"{side}x{side}: choose an augmentation whose views are all of that size"
                 )
+        if self.teacher is not None:
+            self._taught(0, views[0])  # an encoder that cannot make the targets says so here, before anything is lost
 
     def loss(self, batch: Any) -> Loss:
         rank, size = world()
@@ -67,7 +69,4 @@ class MaskedAutoencoder(Taught):
 
     @torch.no_grad()
     def _taught(self, view: int, x: Tensor) -> Tensor:
-        """The teacher's tokens of every patch of a view, [n, 1 + patches, d]; the class token comes first."""
-        encoder = self.teacher.tower_of(view).encoder
-        every = torch.arange((encoder.image_size // encoder.patch_size) ** 2, device=x.device)
-        return encoder.visible(x, every.expand(len(x), -1))
+        return self.objective.taught(self.teacher.tower_of(view).encoder, x)

@@ -32,6 +32,7 @@ MODULES = {
     "embeddings": "joint_embedding",
     "masked patches": "masked_autoencoder",
     "masked tokens": "masked_distillation",
+    "masked views": "masked_siamese",
 }
 
 

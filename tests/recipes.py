@@ -5,6 +5,7 @@ no key of the table holds, by a word of the clause that names them.
 
     images       training images                      crop      least share of the area, of each kind of view
     epochs, batch, warmup (epochs)                    jitter    brightness, contrast, saturation, hue, of each kind
+    taps         of the blur at 32 pixels, of each kind that has one; 13 hold sigma 2, as kernels that follow it do
     optimizer, rate, decay, momentum, eta, clip       blur, solarize, grey: chances, of each kind of view
     norms_decay  biases and norms decay too           bicubic   interpolation of crops
     final        last rate over the largest           padding   of the stem's convolution
@@ -107,6 +108,7 @@ RECIPES = {
             crop=[0.2, 0.2],
             jitter=[(0.4, 0.4, 0.4, 0.1)] * 2,
             blur=[1.0, 0.1],
+            taps=[13, 13],
             solarize=[0.0, 0.2],
             grey=[0.2, 0.2],
             rate=0.3,
@@ -241,14 +243,14 @@ RECIPES = {
         {
             **{"images": 50_000, "epochs": 30, "batch": 100, **LARS, "eta": 0.005, "rate": 0.3, "decay": 1e-4},
             **{"norms_decay": True, "warmup": 0, "projector": [4096, 4096, 1024], "views": 20},
-            **{"blur": [0.1], "solarize": [0.1], "grey": [0.2], "jitter": [(0.4, 0.4, 0.4, 0.2)]},
+            **{"blur": [0.1], "taps": [13], "solarize": [0.1], "grey": [0.2], "jitter": [(0.4, 0.4, 0.4, 0.2)]},
         },
         also=("Nesterov", "the probe sees"),
     ),
     "lejepa_cifar": Recipe(
         "the authors'",
         {"optimizer": "AdamW", "rate": 5e-4, "decay": 5e-4, "final": 0.001, "views": 8},
-        also=("256 slices",),
+        also=("256 slices", "3 taps"),
     ),
     "mmcr_cifar": Recipe("the authors'", {"batch": 32, "views": 40, "jitter": [(0.4, 0.4, 0.4, 0.1)]}),
 }
@@ -267,7 +269,7 @@ OWN = {
     "tico_cifar",
     # of methods that no source has on CIFAR with this encoder
     *("densecl_cifar", "frossl_cifar", "nnbyol_cifar", "nnsiam_cifar"),
-    *("ibot_cifar", "dinov2_cifar", "simmim_cifar", "ijepa_cifar"),
+    *("ibot_cifar", "dinov2_cifar", "simmim_cifar", "ijepa_cifar", "msn_cifar", "data2vec_cifar"),
     *("swav_multicrop_cifar", "dino_multicrop_cifar", "byol_multicrop_cifar"),
 }
 
@@ -297,6 +299,7 @@ WORDS = {
     "crop": "crops from",
     "jitter": "colours",
     "blur": "blur",
+    "taps": "taps of the kernel",
     "solarize": "solarisation",
     "grey": "grey",
     "views": "views of each image",
@@ -350,6 +353,7 @@ def _views(kinds: list[dict[str, Any]]) -> dict[str, Any]:
         "bicubic": any(ops["RandomResizedCrop"].get("interpolation") == "bicubic" for ops in found),
         "jitter": [jitter(ops.get("ColorJitter")) for ops in found],
         "blur": chances("GaussianBlur"),
+        "taps": [ops["GaussianBlur"].get("kernel_size") or 3 for ops in found if "GaussianBlur" in ops],
         "solarize": chances("Solarize"),
         "grey": chances("Grayscale"),
         "views": sum(kind["count"] for kind in kinds),
@@ -364,3 +368,45 @@ def differences(cfg: dict[str, Any], recipe: Recipe) -> dict[str, tuple[Any, Any
 
 def _distinct(value: Any) -> Any:
     return value[:1] if isinstance(value, list) and value and all(v == value[0] for v in value) else value
+
+
+COLUMNS = {
+    "epochs": "epochs",
+    "batch": "batch",
+    "optimizer": "optimizer",
+    "rate": "rate",
+    "decay": "weight decay",
+    "projector": "projector",
+    "last_norm": "last norm",
+    "predictor": "predictor",
+    "temperature": "temperature",
+    "teacher": "teacher's momentum",
+    "crop": "crops from",
+    "jitter": "colours",
+    "blur": "blur",
+    "taps": "taps",
+    "solarize": "solarisation",
+}
+
+
+def table() -> str:
+    """docs/recipes.md's table of the sources' values."""
+    lines = [["experiment", "source", *COLUMNS.values()], ["---"] * (2 + len(COLUMNS))]
+    for name, recipe in RECIPES.items():
+        cells = [_cell(key, recipe.theirs[key]) if key in recipe.theirs else "" for key in COLUMNS]
+        lines.append([f"`{name}`", str(recipe.source), *cells])
+    return "".join("|" + "|".join(c if c == "---" else f" {c} " for c in line) + "|\n" for line in lines)
+
+
+def _cell(key: str, value: Any) -> str:
+    if value is None:
+        return "none"
+    if key == "predictor":
+        return f"{value[0]}/{'yes' if value[1] else 'no'}"
+    if key == "jitter":
+        return ", ".join("none" if v is None else "/".join(f"{x:g}" for x in v) for v in value)
+    if key == "teacher":
+        return "/".join(f"{v:g}" for v in value)
+    if isinstance(value, list):
+        return ", ".join(f"{v:g}" for v in value)
+    return value if isinstance(value, str) else f"{value:g}"

@@ -148,6 +148,8 @@ SIBLINGS = {
     "ijepa",
     "ibot",
     "dinov2",
+    "msn",
+    "data2vec",
 }  # whose step is another, with a specification of its own: test_masked*.py
 
 OBJECTIVES = {
@@ -169,7 +171,7 @@ OBJECTIVES = {
     ),
     "amdim": Row(lambda: AMDIM(DIM), slow.amdim),
     "smile": Row(lambda: SMILE(DIM, critic=distance), slow.smile, reads=True),
-    "moco": Row(lambda: MoCo(DIM, size=80), slow.moco, teacher=True, collapse=None, largest=1e20),
+    "moco": Row(lambda: MoCo(DIM, queue=80), slow.moco, teacher=True, collapse=None, largest=1e20),
     "moco_v3": Row(
         lambda: MoCoV3(DIM, predictor=partial(copying, final_norm=True)), slow.moco_v3, teacher=True, reads=True
     ),
@@ -178,8 +180,8 @@ OBJECTIVES = {
     "supcon": Row(lambda: SupCon(DIM), slow.supcon, collapse=None, largest=1e20),
     "spectral": Row(lambda: SpectralContrastive(DIM), slow.spectral, largest=1e20),
     "alignment_uniformity": Row(lambda: AlignmentUniformity(DIM), slow.alignment_uniformity, largest=1e20),
-    "nnclr": Row(lambda: NNCLR(DIM, copying, size=80, temperature=0.1), slow.nnclr),
-    "ressl": Row(lambda: ReSSL(DIM, size=80), slow.ressl, teacher=True, targets=1, collapse=None, largest=1e20),
+    "nnclr": Row(lambda: NNCLR(DIM, copying, queue=80, temperature=0.1), slow.nnclr),
+    "ressl": Row(lambda: ReSSL(DIM, queue=80), slow.ressl, teacher=True, targets=1, collapse=None, largest=1e20),
     "byol": Row(lambda: BYOL(DIM, copying), slow.byol, teacher=True, collapse="lowers"),
     "simsiam": Row(lambda: SimSiam(DIM, copying), slow.simsiam, collapse="lowers"),
     "sum": Row(
@@ -208,7 +210,7 @@ OBJECTIVES = {
     "densecl": Row(
         lambda: Sum(
             DIM,
-            {"moco": partial(MoCo, size=80), "dense": partial(DenseContrast, size=80)},
+            {"moco": partial(MoCo, queue=80), "dense": partial(DenseContrast, queue=80)},
             {"moco": 0.5, "dense": 0.5},
         ),
         slow.densecl,

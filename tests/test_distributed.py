@@ -23,12 +23,13 @@ from ssl_mi.distributed import (
 )
 from ssl_mi.masked import MaskedAutoencoder
 from ssl_mi.masked_distillation import MaskedDistillation
+from ssl_mi.masked_siamese import MaskedSiamese
 from ssl_mi.module import JointEmbedding
 from ssl_mi.networks.heads import MLP, LocalHeads, PrototypeHead
 from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.towers import Siamese
 from ssl_mi.networks.vit import ViT
-from ssl_mi.objectives import IBOT, IJEPA, SimMIM
+from ssl_mi.objectives import IBOT, IJEPA, MSN, Data2Vec, SimMIM
 from ssl_mi.objectives.masked import MaskedPixels
 
 N = 16  # images of the whole batch
@@ -95,6 +96,7 @@ MASKED = {
     "mae": partial(MaskedPixels, masked=0.5, width=8, depth=1, heads=2),
     "simmim": partial(SimMIM, masked=0.5),
     "ijepa": partial(IJEPA, blocks=2, width=8, depth=1, heads=2),
+    "data2vec": partial(Data2Vec, last=1),
 }
 
 
@@ -102,7 +104,8 @@ def masked(rows: slice, name: str = "mae") -> dict[str, torch.Tensor]:
     """Loss and gradients of a masked autoencoder's second step, in the float32 that it hands its objective."""
     torch.manual_seed(0)
     encoder = ViT(16, 4, width=12, depth=1, heads=3, pool="mean")
-    model = MaskedAutoencoder(Siamese(encoder), MASKED[name], None, teacher=EMA() if name == "ijepa" else None)
+    teacher = EMA() if name in ("ijepa", "data2vec") else None
+    model = MaskedAutoencoder(Siamese(encoder), MASKED[name], None, teacher=teacher)
     generator = torch.Generator().manual_seed(1)
     views = [torch.randn(N, 3, 16, 16, generator=generator)[rows] for _ in range(2)]
     for _ in range(2):
@@ -139,7 +142,23 @@ def distilled(rows: slice, **settings) -> dict[str, torch.Tensor]:
     return {"loss": total.detach(), **{n: p.grad for n, p in model.named_parameters() if p.requires_grad}}
 
 
+def masked_siamese(rows: slice) -> dict[str, torch.Tensor]:
+    """Loss and gradients of the second step of a masked Siamese network, whose targets are balanced over the batch."""
+    torch.manual_seed(0)
+    towers = Siamese(ViT(16, 4, 12, 1, 3), MLP(dims=[8, DIM], batch_norm=False), joint_forward=False)
+    settings = partial(MSN, prototypes=6, dropped=0.5, iterations=3)
+    model = MaskedSiamese(towers, settings, None, teacher=EMA())
+    generator = torch.Generator().manual_seed(1)
+    views = [torch.randn(N, 3, side, side, generator=generator)[rows] for side in (16, 16, 8)]
+    for _ in range(2):
+        model.zero_grad()
+        total = model.loss(Batch(views, torch.arange(N)[rows], None)).total
+        total.backward()
+    return {"loss": total.detach(), **{n: p.grad for n, p in model.named_parameters() if p.requires_grad}}
+
+
 STEPS = {
+    "msn": masked_siamese,
     "ibot": distilled,
     "dinov2": partial(distilled, centring="sinkhorn", koleo=0.1),
     "joint": joint,

@@ -7,7 +7,7 @@ import re
 import pytest
 from conftest import CONF, NO_EVALUATION
 from omegaconf import OmegaConf
-from recipes import OWN, RECIPES, WORDS, differences
+from recipes import OWN, RECIPES, WORDS, differences, table
 
 from ssl_mi.app.config_checks import check_arguments
 from ssl_mi.app.train import compose, run_training
@@ -17,7 +17,7 @@ EXPERIMENTS = sorted(
 )
 # One of each kind in every run of the tests; the others take half a minute.
 SLOW = {"frossl_cifar", "nnsiam_cifar", "dinov2_cifar", "ijepa_cifar", "dino_multicrop_cifar", "byol_multicrop_cifar"}
-SLOW |= {"densecl_cifar", "nnbyol_cifar", "simmim_cifar", "simclr_photos"}
+SLOW |= {"data2vec_cifar", "densecl_cifar", "nnbyol_cifar", "simmim_cifar", "simclr_photos"}
 SLOW |= {"pairs/arrays", "pairs/image_text"}  # tests/data/pairs/test_pair_runs.py trains their parts on files
 SOME = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in EXPERIMENTS]
 # The data of these are part of what they are: few pairs of them instead of other images.
@@ -31,10 +31,10 @@ PAIRS = [*FEW_PAIRS[5:8], "data.batch_size=32", "data.limit=96"]  # of measureme
 
 
 # What a recipe wires together counts here, not how wide it is.
-NARROW = {"dims": 24, "hidden": 24, "depth": 1, "width": 32, "prototypes": 24, "size": 256, "queue": 64}
+NARROW = {"dims": 24, "hidden": 24, "depth": 1, "width": 32, "prototypes": 24, "queue": 256}
 
 
-ONLY_VIT = {"mae_cifar", "simmim_cifar", "ijepa_cifar", "ibot_cifar", "dinov2_cifar"}
+ONLY_VIT = {"mae_cifar", "simmim_cifar", "ijepa_cifar", "ibot_cifar", "dinov2_cifar", "msn_cifar", "data2vec_cifar"}
 VIT = ["encoder=vit_tiny", "encoder.patch_size=8", "encoder.width=24", "encoder.depth=1"]
 
 
@@ -106,6 +106,23 @@ def test_a_recipe_names_what_differs_from_its_source_and_nothing_else(name):
     assert sorted(key for keys in named.values() for key in keys) == sorted(wanted), found
     assert all(len(keys) == 1 for keys in named.values()), named
     assert recipe.source in head
+
+
+def test_the_page_of_recipes_has_the_table_of_the_sources_and_names_the_others():
+    page = (CONF.parent / "docs" / "recipes.md").read_text()
+    assert table() in page  # paste what tests/recipes.py makes: python -c "from recipes import table; print(table())"
+    (others,) = re.findall(r"These recipes follow a method .*: (.*)\.\n", page)
+    assert others.replace("`", "").split(", ") == sorted(OWN)
+
+
+def test_a_recipe_that_blurs_has_a_kernel_that_holds_the_blur_or_says_that_it_has_not():
+    short = []
+    for name in sorted({*RECIPES, *(name for name in OWN if "multicrop" in name)}):
+        kinds = OmegaConf.to_container(composed(name), resolve=True)["augmentation"]["views"]
+        blurs = [op for kind in kinds for op in kind["ops"] if op["_target_"].endswith("GaussianBlur")]
+        short += [name] if any((op.get("kernel_size") or 3) < 6 * op["sigma"][1] for op in blurs) else []
+    assert short == ["lejepa_cifar"]
+    assert "3 taps" in (CONF / "experiment" / "lejepa_cifar.yaml").read_text()
 
 
 @pytest.mark.parametrize("group", ["objective", "optimizer", "schedule", "augmentation", "encoder", "towers"])

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "module": {"chunks", "distributed", "finite", "optim", "resume", "schedules"},
     "masked": {"module", "distributed", "objectives"},
     "masked_distillation": {"module", "distributed"},
+    "masked_siamese": {"module", "distributed"},
     "evaluation": {"atomic", "information", "distributed", "report"},
     "callbacks": {"atomic", "checkpoint_format", "evaluation", "information", "distributed", "report", "optim"}
     | {"resume", "schedules"},

@@ -1,4 +1,4 @@
-"""SimMIM and I-JEPA: their equations an image at a time, what they hide, that they resume. (MAE: test_masked.py.)"""
+"""SimMIM, I-JEPA and data2vec: equations an image at a time, what is hidden, resuming. (MAE: test_masked.py.)"""
 
 import copy
 from functools import partial
@@ -12,19 +12,21 @@ from ssl_mi.masked import MaskedAutoencoder
 from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.towers import Siamese
 from ssl_mi.networks.vit import ViT
-from ssl_mi.objectives import IJEPA, SimMIM
+from ssl_mi.objectives import IJEPA, Data2Vec, SimMIM
 
 N, SIZE, PATCH = 4, 16, 4  # 4 x 4 patches
 OBJECTIVES = {
     "simmim": partial(SimMIM, masked=0.5),
     "ijepa": partial(IJEPA, blocks=2, width=8, depth=1, heads=2, min_context=3),
+    "data2vec": partial(Data2Vec, last=2, masked=0.5, beta=0.7),
 }
+TAUGHT = ("ijepa", "data2vec")
 
 
-def made(name):
+def made(name, depth=3):
     torch.manual_seed(0)
-    encoder = ViT(SIZE, PATCH, width=12, depth=1, heads=3, pool="mean")
-    teacher = EMA() if name == "ijepa" else None
+    encoder = ViT(SIZE, PATCH, width=12, depth=depth if name == "data2vec" else 1, heads=3, pool="mean")
+    teacher = EMA() if name in TAUGHT else None
     module = MaskedAutoencoder(Siamese(encoder), OBJECTIVES[name], optimizer=None, teacher=teacher).double()
     if teacher is not None:  # another network than the trained one, as after some steps
         for parameter in module.teacher.parameters():
@@ -84,7 +86,34 @@ def slow_ijepa(module, views):
     return sum(means) / len(means)
 
 
-@pytest.mark.parametrize(("name", "slow"), [("simmim", slow_simmim), ("ijepa", slow_ijepa)])
+def standardised(h):
+    return (h - h.mean()) / (h.var(correction=0) + 1e-5).sqrt()
+
+
+def slow_data2vec(module, views):
+    o, student, teacher = module.objective, module.towers.tower.encoder, module.teacher.towers.tower.encoder
+    losses = []
+    for x, hidden in zip(views, o.orders(N, len(views)), strict=True):
+        for i in range(N):
+            image, gone = x[i : i + 1], hidden[i : i + 1]
+            tokens = student.masked(image, gone, o.mask_token).float().double()[0, 1:]
+            net, after = teacher.net, []
+            patches = net.conv_proj(image).flatten(2).transpose(1, 2)
+            state = torch.cat([net.class_token, patches], 1) + net.encoder.pos_embedding
+            for block in net.encoder.layers:
+                state = block(state)
+                after.append(state[0, 1:].float().double().detach())
+            for p in gone[0].nonzero().flatten().tolist():
+                target = standardised((standardised(after[1][p]) + standardised(after[2][p])) / 2)
+                for e in (o.leave(tokens[p]) - target).abs():
+                    losses.append(e**2 / 1.4 if e <= 0.7 else e - 0.35)
+    return sum(losses) / len(losses)
+
+
+SLOW = {"simmim": slow_simmim, "ijepa": slow_ijepa, "data2vec": slow_data2vec}
+
+
+@pytest.mark.parametrize(("name", "slow"), SLOW.items())
 def test_value_and_gradients_are_those_of_the_papers_equation(name, slow):
     fast, twin = exact(made(name)), made(name)
     found, expected = fast.loss(batch()).total, slow(twin, batch().views)
@@ -118,12 +147,27 @@ def test_a_context_holds_no_target_and_targets_are_blocks_of_one_size():
     assert torch.equal(first.context, again.context)
 
 
+def test_as_many_patches_are_hidden_in_every_image_and_in_blocks():
+    objective = Data2Vec(12, 64, 4, masked=0.5)  # 16 x 16 patches
+    (hidden,) = objective.orders(200, 1)
+    assert set(hidden.sum(1).tolist()) == {128}
+    grid = hidden.view(-1, 16, 16)
+    alike = (grid[:, 1:] == grid[:, :-1]).float().mean()
+    assert alike > 0.8  # of neighbours; .5 where patches are hidden one by one
+    share = hidden.float().mean(0)
+    assert (share > 0).all()  # every place, the corners too
+    torch.manual_seed(3)
+    assert torch.equal(Data2Vec(12, 64, 4, masked=0.5).orders(200, 1)[0], hidden)
+    objective.count_step()
+    assert not torch.equal(objective.orders(200, 1)[0], hidden)
+
+
 def test_what_is_hidden_is_not_seen():
     for name in OBJECTIVES:
         module = made(name)
         encoder, x = module.towers.tower.encoder, batch().views[0]
         order = module.objective.orders(N, 1)[0]
-        hidden = order if name == "simmim" else torch.ones(N, 16, dtype=torch.bool).scatter(1, order.context, False)
+        hidden = order if name != "ijepa" else torch.ones(N, 16, dtype=torch.bool).scatter(1, order.context, False)
         pixels = hidden.view(N, 1, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
         seen = module.objective.encode(encoder, x, order)
         assert torch.equal(module.objective.encode(encoder, torch.where(pixels, x + 1, x), order), seen), name
@@ -134,11 +178,12 @@ RUN = ["module=masked_autoencoder", "towers.projector=null", "encoder=vit_tiny",
 RUN += ["encoder.width=12", "encoder.depth=1", "encoder.pool=mean"]
 MORE = {
     "simmim": [],
+    "data2vec": ["teacher=ema", "objective.last=1"],
     "ijepa": ["teacher=ema", "objective.width=16", "objective.depth=1", "objective.heads=2", "objective.min_context=2"],
 }
 
 
-@pytest.mark.parametrize("name", MORE)
+@pytest.mark.parametrize("name", ["simmim", "ijepa", pytest.param("data2vec", marks=pytest.mark.slow)])
 def test_a_run_that_stopped_goes_on_as_if_it_had_not(run, tmp_path, name):
     words = [f"objective={name}", *RUN, *MORE[name], "trainer.max_epochs=2"]
     whole = copy.deepcopy(run(*words, f"run_dir={tmp_path / 'whole'}").module.state_dict())
@@ -166,5 +211,11 @@ def test_parts_that_do_not_go_together_are_refused_with_what_to_set():
         SimMIM(12, SIZE, PATCH, masked=1.0)
     with pytest.raises(ValueError, match=r"target_scale=\[0.5, 0.2\]"):
         IJEPA(12, SIZE, PATCH, target_scale=(0.5, 0.2))
-    for objective in (SimMIM(12), IJEPA(12)):
+    with pytest.raises(ValueError, match="'data2vec' learns from a teacher and there is none: set teacher=ema"):
+        MaskedAutoencoder(Siamese(encoder), OBJECTIVES["data2vec"], None)
+    with pytest.raises(ValueError, match=r"the last 2 blocks of 1: set objective.last or encoder.depth"):
+        made("data2vec", depth=1).check_views(batch().views)
+    with pytest.raises(ValueError, match=r"least_block=0.7, masked=0.6"):
+        Data2Vec(12, SIZE, PATCH, least_block=0.7)
+    for objective in (SimMIM(12), IJEPA(12), Data2Vec(12)):
         assert "no estimate" in objective.facts(8)["mutual information"]

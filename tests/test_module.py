@@ -36,7 +36,7 @@ def weights(run) -> dict[str, torch.Tensor]:
         ["objective=simclr"],
         ["objective=mine", "objective_optimizer={_target_: torch.optim.Adam, _partial_: true, lr: 0.01}"],
         # A queue of 100 rows wraps within an epoch of 256 keys.
-        ["objective=moco", "objective.size=100", "teacher=ema", "encoder.widths=[8]"],
+        ["objective=moco", "objective.queue=100", "teacher=ema", "encoder.widths=[8]"],
         ["objective=deepcluster", "objective.images=128", "objective.prototypes=8", "encoder.widths=[8]"],
     ],
     ids=["simclr", "mine", "queue and teacher", "bank and clusters"],

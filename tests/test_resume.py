@@ -252,7 +252,7 @@ LIGHT = [
     "overrides",
     [
         ["objective=byol", "teacher=ema", "teacher.momentum=0.5", "objective.predictor.hidden=8"],
-        ["objective=moco", "objective.size=100", "teacher=ema", "trainer.accumulate_grad_batches=2"],
+        ["objective=moco", "objective.queue=100", "teacher=ema", "trainer.accumulate_grad_batches=2"],
         ["objective=mine", "objective_optimizer={_target_: torch.optim.Adam, _partial_: true, lr: 0.01}"],
         ["objective=deepcluster", "objective.images=144", "objective.prototypes=8", "towers.joint_forward=false"],
     ],

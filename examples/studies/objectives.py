@@ -43,7 +43,7 @@ SETTINGS = {
     "DCL": ["objective=dcl", "objective.temperature=0.1"],
     "MoCo v2": [
         "objective=moco",
-        "objective.size=4096",
+        "objective.queue=4096",
         "teacher=ema",
         "teacher.momentum=0.99",
         "towers.joint_forward=false",
@@ -51,7 +51,7 @@ SETTINGS = {
     "NNCLR": [
         "objective=nnclr",
         "objective.predictor.hidden=256",
-        "objective.size=4096",
+        "objective.queue=4096",
         "towers.projector.final_norm=affine",
     ],
     "BYOL": [

@@ -21,7 +21,8 @@ HYDRA_WORDS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 RENAMED = {  # key -> its name today, of the same part
     "towers.together": "joint_forward",
     "objective.critic.temperature": "temperature",
-    "objective.negatives.size": "size",
+    "objective.negatives.size": "queue",
+    "objective.size": "queue",
     "objective.bound.decay": "decay",
     "objective.bound.clip": "clip",
 }
@@ -252,8 +253,9 @@ def entries(part: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _renamed(key: str, names: Sequence[str]) -> list[str]:
-    """The name of a key today, where the part has it."""
-    return [name for name in names if name == RENAMED.get(key)]
+    """The name of a key today, where the part has it; of a part within a part (of a sum) too."""
+    group, *_, last = key.split(".")
+    return [name for name in names if name in (RENAMED.get(key), RENAMED.get(f"{group}.{last}"))]
 
 
 def one_line(error: BaseException) -> str:

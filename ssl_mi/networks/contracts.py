@@ -53,6 +53,9 @@ class PatchEncoder(Encoder, Protocol):
     def masked(self, x: Tensor, hidden: Tensor, token: Tensor, /) -> Tensor:
         """Tokens [n, 1 + patches, out_dim] where token [out_dim] replaced the patches hidden, bool [n, patches]."""
 
+    def blocks(self, x: Tensor, last: int, /) -> Tensor:
+        """Tokens [n, last, 1 + patches, out_dim] of whole images after each of the last blocks, for data2vec."""
+
 
 class Head(nn.Module):
     """A network after the encoder whose input width may be known later: `MLP(dims=[512, 128])`.

@@ -115,6 +115,31 @@ class ViT(nn.Module):
         """
         return self._tokens(x, replaced=(hidden, token))[0]
 
+    def blocks(self, x: Tensor, last: int) -> Tensor:
+        """The tokens after each of the last blocks, without the norm that follows them, [n, last, 1 + patches, width].
+
+        Args:
+            x: Images [n, in_channels, h, w].
+            last: How many blocks.
+
+        Raises:
+            ValueError: If there are not as many.
+
+        References:
+            Baevski et al. 2022 (arXiv:2202.03555), section 3.3.
+        """
+        layers = self.net.encoder.layers
+        if not 1 <= last <= len(layers):
+            raise ValueError(f"ViT: the last {last} blocks of {len(layers)}: set objective.last or encoder.depth")
+        outputs: list[Tensor] = []
+        hooks = [layer.register_forward_hook(lambda _m, _x, y: outputs.append(y)) for layer in layers[-last:]]
+        try:
+            self._tokens(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return torch.stack(outputs, 1)
+
     def plain_forms(self) -> dict[str, PlainForm]:
         """As torchvision's VisionTransformer whose classifier is the identity, and as timm's without a classifier."""
         return {**self._torchvisions(), "timm": self._timms()}

@@ -8,6 +8,7 @@ from ssl_mi.objectives.clustering import DINO, SwAV
 from ssl_mi.objectives.combined import Sum
 from ssl_mi.objectives.contrastive import DCL, AlignmentUniformity, SpectralContrastive, SupCon
 from ssl_mi.objectives.covariance import MMCR, CodingRate, TiCo
+from ssl_mi.objectives.data2vec import Data2Vec
 from ssl_mi.objectives.deepcluster import DeepClusterV2
 from ssl_mi.objectives.dense import DenseContrast
 from ssl_mi.objectives.distillation import BYOL, SimSiam
@@ -18,6 +19,7 @@ from ssl_mi.objectives.infomax import Infomax
 from ssl_mi.objectives.koleo import KoLeo
 from ssl_mi.objectives.local import AMDIM, DeepInfoMaxLocal
 from ssl_mi.objectives.masked import MaskedPixels
+from ssl_mi.objectives.msn import MSN
 from ssl_mi.objectives.nearest import NearestTargets
 from ssl_mi.objectives.negatives import Negatives, OtherSamples, OtherSamplesAndViews, OtherTargets, PastTargets
 from ssl_mi.objectives.neighbours import NNCLR, ReSSL
@@ -86,9 +88,11 @@ __all__ = [  # noqa: RUF022 - grouped
     "WMSE",
     # masked images
     "Blocks",
+    "Data2Vec",
     "Hidden",
     "IBOT",
     "IJEPA",
+    "MSN",
     "MaskedPixels",
     "SimMIM",
     # locations of maps, nearest neighbours

@@ -138,9 +138,7 @@ class SwAV(SteppedObjective):
     def _make(self, dim: int) -> None:
         prototypes, queue = self._sizes
         self.prototypes = nn.Parameter(normalize(torch.randn(prototypes, dim), dim=1))
-        self.queues = nn.ModuleList(
-            [Queue(queue, dim, "objective.queue") for _ in range(self.code_views)] if queue else []
-        )
+        self.queues = nn.ModuleList([Queue(queue, dim) for _ in range(self.code_views)] if queue else [])
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         need_views(online)

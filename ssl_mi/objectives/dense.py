@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from ssl_mi.objectives.objective import Loss, Objective, mean_of, need_views
+from ssl_mi.objectives.objective import Loss, Objective, mean_of, need_views, renamed
 from ssl_mi.objectives.queue import Queue
 
 
@@ -27,7 +27,7 @@ class DenseContrast(Objective):
 
     Args:
         dim: Width d of local embeddings; None to build later.
-        size: Rows of the queue.
+        queue: Rows of the queue.
         temperature: t.
 
     Raises:
@@ -42,7 +42,7 @@ class DenseContrast(Objective):
         >>> def maps():
         ...     return [[torch.randn(6, 9, 4), torch.randn(6, 9, 8)] for _ in range(2)]  # 9 locations
         >>> z, y = [torch.randn(6, 4)] * 2, [torch.randn(6, 4)] * 2
-        >>> list(DenseContrast(dim=4, size=24)(z, y, maps=maps(), target_maps=maps()).terms)
+        >>> list(DenseContrast(dim=4, queue=24)(z, y, maps=maps(), target_maps=maps()).terms)
         ['dense']
     """
 
@@ -51,9 +51,10 @@ class DenseContrast(Objective):
     teacher = "required"
     information = "not bounded: partners are chosen by the network, and negatives come from a queue"
 
-    def __init__(self, dim: int | None = None, size: int = 65536, temperature: float = 0.2) -> None:
+    @renamed(size="queue")
+    def __init__(self, dim: int | None = None, queue: int = 65536, temperature: float = 0.2) -> None:
         super().__init__()
-        self.size, self.temperature = size, temperature
+        self.size, self.temperature = queue, temperature
         self.check_settings()
         self.build(dim)
 

@@ -172,6 +172,15 @@ class IJEPA(SteppedObjective):
         """
         return encoder.visible(x, order.context)
 
+    def taught(self, encoder: Any, x: Tensor) -> Tensor:
+        """The teacher's tokens of every patch of whole images, [n, 1 + patches, dim]; the class token comes first.
+
+        Args:
+            encoder: A `PatchEncoder`.
+            x: Images [n, channels, image_size, image_size].
+        """
+        return encoder.visible(x, torch.arange(self.side**2, device=x.device).expand(len(x), -1))
+
     def forward(self, tokens: Tensor, images: Tensor, order: Blocks, target: Tensor) -> Tensor:
         """The loss of each image, [n].
 
@@ -179,7 +188,7 @@ class IJEPA(SteppedObjective):
             tokens: What `encode` returned.
             images: Not used.
             order: Rows of `orders`.
-            target: The teacher's tokens of the whole images, [n, 1 + patches, dim].
+            target: What `taught` returned.
         """
         n, d = len(tokens), tokens.shape[2]
         every = order.targets.flatten(1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ssl_mi.objectives.objective import Loss, Objective
+from ssl_mi.objectives.objective import Loss, Objective, renamed
 from ssl_mi.objectives.queue import Queue
 
 
@@ -28,7 +28,7 @@ class NearestTargets(Objective):
     Args:
         dim: Width d of an embedding; None to build later.
         objective: L, or what makes it.
-        size: Rows of the support set.
+        queue: Rows of the support set.
         name: Heads plots and tables; None for "nn_" and the name of L.
 
     Raises:
@@ -41,18 +41,19 @@ class NearestTargets(Objective):
     Example:
         >>> import torch
         >>> from ssl_mi.objectives import NearestTargets, SimSiam
-        >>> objective = NearestTargets(4, SimSiam(), size=12)
+        >>> objective = NearestTargets(4, SimSiam(), queue=12)
         >>> list(objective([torch.randn(6, 4), torch.randn(6, 4)]).terms)
         ['simsiam']
     """
 
     information = "not bounded: partners come from a support set"
 
+    @renamed(size="queue")
     def __init__(
         self,
         dim: int | None = None,
         objective: Objective | Callable[[], Objective] | None = None,
-        size: int = 65536,
+        queue: int = 65536,
         name: str | None = None,
     ) -> None:
         super().__init__()
@@ -63,7 +64,7 @@ class NearestTargets(Objective):
             raise ValueError(f"NearestTargets: '{inner.name}' has no targets that neighbours could replace")
         self.name = name or f"nn_{inner.name}"
         self.teacher, self.min_views, self.evaluated = inner.teacher, inner.min_views, inner.evaluated
-        self.objective, self.size = inner, size
+        self.objective, self.size = inner, queue
         inner.checks_finite = False  # these embeddings were looked at
         self.build(dim)
 

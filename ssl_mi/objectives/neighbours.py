@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, normalize
 
-from ssl_mi.objectives.objective import Loss, Objective, mean_of, ordered_pairs
+from ssl_mi.objectives.objective import Loss, Objective, mean_of, ordered_pairs, renamed
 from ssl_mi.objectives.predictor import Predictor, predicted
 from ssl_mi.objectives.queue import Queue
 
@@ -28,7 +28,7 @@ class NNCLR(Objective):
     Args:
         dim: Width d of an embedding; None to build later.
         predictor: Makes q from d; None for `Predictor(d, hidden=4096)`, the paper's.
-        size: Rows of the support set.
+        queue: Rows of the support set.
         temperature: t. The paper's is 0.1.
 
     Raises:
@@ -41,7 +41,7 @@ class NNCLR(Objective):
     Example:
         >>> import torch
         >>> from ssl_mi.objectives import NNCLR
-        >>> objective = NNCLR(dim=4, size=12)
+        >>> objective = NNCLR(dim=4, queue=12)
         >>> z = [torch.randn(6, 4), torch.randn(6, 4)]
         >>> loss = objective(z)
         >>> list(loss.terms), loss.total.ndim
@@ -51,16 +51,17 @@ class NNCLR(Objective):
     name = "nnclr"
     information = "not bounded: partners come from a support set"
 
+    @renamed(size="queue")
     def __init__(
         self,
         dim: int | None = None,
         predictor: Callable[[int], nn.Module] | None = None,
-        size: int = 65536,
+        queue: int = 65536,
         temperature: float = 0.2,
     ) -> None:
         super().__init__()
         self._predictor = predictor or partial(Predictor, hidden=4096)
-        self.size, self.temperature = size, temperature
+        self.size, self.temperature = queue, temperature
         self.check_settings()
         self.build(dim)
 
@@ -99,7 +100,7 @@ class ReSSL(Objective):
 
     Args:
         dim: Width d of an embedding; None to build later.
-        size: Rows of the queue.
+        queue: Rows of the queue.
         online_temperature: t_online.
         target_temperature: t_target, below t_online.
 
@@ -113,7 +114,7 @@ class ReSSL(Objective):
     Example:
         >>> import torch
         >>> from ssl_mi.objectives import ReSSL
-        >>> objective = ReSSL(dim=4, size=12)
+        >>> objective = ReSSL(dim=4, queue=12)
         >>> z, keys = [torch.randn(6, 4), torch.randn(6, 4)], [torch.randn(6, 4), torch.randn(6, 4)]  # of a teacher
         >>> loss = objective(z, keys)
         >>> list(loss.terms), loss.total.ndim
@@ -124,17 +125,18 @@ class ReSSL(Objective):
     teacher = "required"
     information = "no estimate: relations to a queue are matched, not pairs told apart"
 
+    @renamed(size="queue")
     def __init__(
         self,
         dim: int | None = None,
-        size: int = 65536,
+        queue: int = 65536,
         online_temperature: float = 0.1,
         target_temperature: float = 0.04,
     ) -> None:
         super().__init__()
         self.online_temperature, self.target_temperature = online_temperature, target_temperature
         self.check_settings()
-        self.size = size
+        self.size = queue
         self.build(dim)
 
     def check_settings(self) -> None:

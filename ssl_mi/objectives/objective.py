@@ -12,8 +12,9 @@ those of the whole batch.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, Self
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Literal, NamedTuple, ParamSpec, Self, TypeVar
 
 from torch import Tensor, nn
 
@@ -21,6 +22,31 @@ from ssl_mi.objectives.queue import Queue
 
 log = logging.getLogger(__name__)
 MIN_ROWS = 2  # of a batch: one image has no others to be compared with, and no variance
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Refuse arguments that have another name since, naming it.
+
+    Args:
+        names: old -> new.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def checked(*args: P.args, **arguments: P.kwargs) -> R:
+            for old, new in names.items():
+                if old in arguments:
+                    where = function.__qualname__.removesuffix(".__init__")
+                    raise TypeError(f"{where}: '{old}' is called '{new}': give {new}={arguments[old]}")
+            return function(*args, **arguments)
+
+        return checked
+
+    return decorate
 
 
 class Loss(NamedTuple):

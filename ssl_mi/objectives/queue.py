@@ -37,7 +37,7 @@ class Queue(nn.Module):
     rows: Tensor
     pushed: Tensor
 
-    def __init__(self, size: int, dim: int, key: str = "objective.size") -> None:
+    def __init__(self, size: int, dim: int, key: str = "objective.queue") -> None:
         super().__init__()
         if size < 1:
             raise ValueError(f"Queue: size must be positive, got {size}")

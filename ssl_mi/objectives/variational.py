@@ -15,6 +15,7 @@ from ssl_mi.information.variational import bounds
 from ssl_mi.information.variational.critics import Concat, Cosine
 from ssl_mi.objectives.infomax import Infomax
 from ssl_mi.objectives.negatives import OtherSamples, OtherSamplesAndViews, OtherTargets, PastTargets
+from ssl_mi.objectives.objective import renamed
 from ssl_mi.objectives.predictor import Predictor
 
 Critic = nn.Module | Callable[..., nn.Module]
@@ -265,7 +266,7 @@ class MoCo(Infomax):
     Args:
         dim: Width of an embedding; None to build later.
         temperature: t.
-        size: Keys in the queue, of all views; each step adds one per view and image.
+        queue: Keys in the queue, of all views; each step adds one per view and image.
 
     Raises:
         ValueError: If `temperature` is below 0.01, if no teacher makes the targets, or if the keys of a step do not fit
@@ -277,16 +278,17 @@ class MoCo(Infomax):
     Example:
         >>> import torch
         >>> from ssl_mi.objectives import MoCo
-        >>> objective = MoCo(dim=4, size=12)
+        >>> objective = MoCo(dim=4, queue=12)
         >>> z, keys = [torch.randn(6, 4), torch.randn(6, 4)], [torch.randn(6, 4), torch.randn(6, 4)]  # of a teacher
         >>> loss = objective(z, keys)
         >>> list(loss.terms), loss.total.ndim
         (['moco'], 0)
     """
 
-    def __init__(self, dim: int | None = None, temperature: float = 0.2, size: int = 32768) -> None:
-        queue = partial(PastTargets, size=size)
-        super().__init__(dim, Cosine(temperature), bounds.InfoNCE(), queue, name="moco")
+    @renamed(size="queue")
+    def __init__(self, dim: int | None = None, temperature: float = 0.2, queue: int = 32768) -> None:
+        past = partial(PastTargets, size=queue)
+        super().__init__(dim, Cosine(temperature), bounds.InfoNCE(), past, name="moco")
 
 
 class MoCoV3(Infomax):

@@ -50,6 +50,18 @@ def test_every_augmentation_can_be_chosen_on_the_command_line(path):
     accepted(SOURCES, [f"augmentation={path.stem}", f"augmentation.views.0.{'ops=[]' if of_pairs else 'count=2'}"])
 
 
+@pytest.mark.parametrize(
+    ("objective", "key", "today"),
+    [
+        ("moco", "objective.size", "objective.queue"),
+        ("densecl", "objective.parts.dense.size", "objective.parts.dense.queue"),
+    ],
+)
+def test_the_size_of_a_queue_is_refused_with_its_name_today(objective, key, today):
+    with pytest.raises(UnknownOverride, match=f"there is no key '{key}': did you mean '{today}'"):
+        accepted(SOURCES, [f"objective={objective}", f"{key}=64"])
+
+
 def test_a_misspelt_option_lists_all_there_are():
     with pytest.raises(UnknownOverride, match=r"there are: .*mine.*simclr"):
         accepted(SOURCES, ["objective=nothing_like_it"])

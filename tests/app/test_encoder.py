@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ssl_mi
 from ssl_mi.app.encoder import LoadedEncoder
-from ssl_mi.checkpoint_format import FORMAT, KEY, MIGRATIONS
+from ssl_mi.checkpoint_format import FORMAT, KEY, MIGRATIONS, description_of
 from ssl_mi.data.images.decoding import Decoder
 from ssl_mi.evaluation.embed import features
 from ssl_mi.networks import ConvNet
@@ -101,6 +101,18 @@ def test_a_checkpoint_of_an_earlier_format_loads_is_gone_on_with_and_starts_othe
     assert more.run.trainer.global_step == 2 * trained.run.trainer.global_step
     start = start_from(ConvNet([8, 16]), old)
     assert all(torch.equal(x, now.encoder.state_dict()[name]) for name, x in start.state_dict().items())
+
+
+def test_a_checkpoint_of_format_2_has_the_rows_of_its_queues_by_todays_name():
+    parts = {"a": {"_target_": "ssl_mi.objectives.MoCo", "size": 80}, "b": {"_target_": "ssl_mi.objectives.WMSE"}}
+    parts["b"]["size"] = 16  # of whitened rows, not of a queue
+    config = {"module": {"objective": {"_target_": "ssl_mi.objectives.Sum", "parts": parts}}, "data": {"size": 32}}
+    found = description_of({KEY: {"format": 2, "config": config}}, "old.ckpt")["config"]
+    made = found["module"]["objective"]["parts"]
+    assert made["a"] == {"_target_": "ssl_mi.objectives.MoCo", "queue": 80}
+    assert made["b"]["size"] == 16
+    assert found["data"] == {"size": 32}
+    assert config["module"]["objective"]["parts"]["a"]["size"] == 80  # what was read stays as it is
 
 
 def test_every_earlier_format_has_what_makes_the_next_of_it():

@@ -54,13 +54,13 @@ def test_a_sum_needs_what_a_part_needs_and_refuses_what_cannot_be():
 @pytest.mark.parametrize(
     ("objective", "words"),
     [
-        (MoCo(4, size=80), "moco: a queue of 80 rows over 77 training images .* 2 times.* set objective.size to 77"),
-        (NNCLR(4, size=800), "nnclr: .* 11 times"),
-        (ReSSL(4, size=80), "ressl: a queue of 80"),
+        (MoCo(4, queue=80), "moco: a queue of 80 rows over 77 training images .* 2 times.* set objective.queue to 77"),
+        (NNCLR(4, queue=800), "nnclr: .* 11 times"),
+        (ReSSL(4, queue=80), "ressl: a queue of 80"),
         (SwAV(4, prototypes=9, queue=80), "swav: .* set objective.queue"),
         (SwAV(4, prototypes=900), "swav: 900 prototypes for 77 training images"),
         (DINO(900), "dino: 900 prototypes .* towers.projector.prototypes"),
-        (Sum(4, {"a": MoCo(size=80), "b": KoLeo}), "moco: a queue of 80"),
+        (Sum(4, {"a": MoCo(queue=80), "b": KoLeo}), "moco: a queue of 80"),
     ],
     ids=lambda value: "" if isinstance(value, str) else value.name,
 )

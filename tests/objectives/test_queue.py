@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ssl_mi.objectives import NNCLR, DenseContrast, MoCo, NearestTargets, ReSSL
 from ssl_mi.objectives.queue import Queue
 
 
@@ -51,3 +52,9 @@ def test_more_rows_than_it_holds_are_refused():
         Queue(4, 2).push(rows(0, 5))
     with pytest.raises(ValueError, match="size must be positive, got 0"):
         Queue(0, 2)
+
+
+@pytest.mark.parametrize("kind", [MoCo, NNCLR, ReSSL, DenseContrast, NearestTargets])
+def test_the_rows_of_a_queue_have_one_name_in_every_objective(kind):
+    with pytest.raises(TypeError, match=f"{kind.__name__}: 'size' is called 'queue': give queue=80"):
+        kind(4, size=80)

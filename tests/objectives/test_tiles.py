@@ -69,7 +69,7 @@ INFOMAX = {
     "separable, both views": by(separable, OtherSamplesAndViews),
     "bilinear, both views": by(Bilinear, OtherSamplesAndViews),
     "projected": by(projected, OtherSamples),
-    "moco": lambda: queue_of(MoCo(DIM, size=64)),
+    "moco": lambda: queue_of(MoCo(DIM, queue=64)),
     "moco_v3": lambda: MoCoV3(DIM, predictor=lambda d: nn.Linear(d, d)),
     "dv": by(separable, OtherSamples, bounds.DV),
     "nwj": by(separable, OtherSamplesAndViews, bounds.NWJ),

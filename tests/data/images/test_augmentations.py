@@ -291,7 +291,10 @@ SIDES = {
     "asymmetric": [32, 32],
     "moco": [32, 32],
     "vicreg": [32, 32],
+    "moco_v3": [32, 32],
+    "msn": [32, 32, 16, 16, 16, 16, 16, 16],
     "weak_strong": [32, 32],
+    "weak_strong_small": [32, 32],
     "patches": [32] * 20,
 }
 
