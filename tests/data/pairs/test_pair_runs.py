@@ -42,6 +42,8 @@ def test_two_arrays_are_trained_measured_and_reported(here, configure):
     page = html.unescape((made.folder / "report.html").read_text())
     assert "x.npy and y.npy: 210 train, 45 val, 45 test; no labels; rows; 5 and 3 columns" in page
     assert (made.folder / "retrieval.csv").exists()
+    assert made.facts()["effective batch"] == "32 rows a step"
+    assert "32 rows of" in made.facts()["memory"]
     # A run on pairs is judged afterwards as it was at its end: on the same pairs, by both encoders.
     again = ssl_mi.evaluate(made.folder, measure="retrieval,pointwise,geometry,views")
     values = {row.metric: row for row in again.rows}
