@@ -32,8 +32,8 @@ what
 
 data
   a folder of images with a folder per class (train/ and test/ inside, or a tenth is held out), or a data set of
-  `ssl-mi train` (digits, shapes, cifar10, ...); of a run, by default its own. Another data set than the encoder's own
-  measures transfer.
+  `ssl-mi train` (digits, shapes, cifar10, ...); of a run, by default its own, pairs too. Another data set than
+  the encoder's own measures transfer.
 
 measure
   default     linear,knn,few_labels,regression,geometry,labels,views,pointwise, as far as data have labels and views
@@ -44,6 +44,7 @@ measure
   labels      I(h; label), I(z; label), I(h; factor)
   views       I(Z_X; Z_Y), I(H_X; H_Y) by KSG, Gaussian copula and InfoNCE; alignment, uniformity, LiDAR
   pointwise   what each image's two views share, listed in a file: the lowest 5% may be wrong pairs
+  retrieval   recall at 1, 5, 10 between the views; accuracy by prompts. In the default of runs on pairs
   sgd         the papers' SGD protocol, 100 epochs        finetune    three epochs of the whole network
   flow        I of the views by a normalising flow        strength    I of the views as they are augmented more
 

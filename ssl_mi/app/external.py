@@ -18,7 +18,8 @@ from ssl_mi.app.devices import on_device
 from ssl_mi.app.encoder import LoadedEncoder, load
 from ssl_mi.app.external_encoders import encoder_of, modes_kept
 from ssl_mi.app.external_features import FeatureData, FeatureTable, array_of, features_of, labels_of
-from ssl_mi.app.external_images import EvaluatedImages, images_for, view_words
+from ssl_mi.app.external_images import EvaluatedImages, images_for, pairs_for, view_words
+from ssl_mi.data.pairs import PairedData
 from ssl_mi.evaluation import external
 from ssl_mi.evaluation.context import Evaluation
 from ssl_mi.evaluation.measurement import Measurement, write_csv
@@ -259,10 +260,13 @@ def _evaluated(
         return _measured(module, found, evaluations, table.describe(), found.describe())
     with modes_kept(what):
         encoder = encoder_of(what, seed=seed, **settings)
-        chosen = external.chosen_measures(measure, views=True, images=True)
-        images = images_for(encoder, data, seed, limits, augmentation)
+        paired = pairs_for(encoder, limits) if data is None and augmentation is None else None
+        chosen = external.chosen_measures(measure, views=True, images=paired is None, pairs=paired is not None)
+        images = images_for(encoder, data, seed, limits, augmentation) if paired is None else paired
         evaluations = external.measurable(chosen, images, seed, asked=_asked(measure))
     module = _module_of(encoder, what, settings, device)
+    if paired is not None:
+        _check_view(paired, module)
     words = images.describe()
     if set(chosen) & set(external.OF_VIEWS):
         words += f"; views: {view_words(encoder, augmentation)}"
@@ -274,6 +278,16 @@ def _asked(measure: str | Sequence[str]) -> list[str]:
     """The measures that were named one by one, and not by "default" or "all"."""
     words = measure.split(",") if isinstance(measure, str) else measure
     return [word.strip() for word in words]
+
+
+def _check_view(data: PairedData, module: external.External) -> None:
+    """Refuse a view that features cannot be computed from: sentences alone."""
+    clean = len(data.clean_views(next(data.batches("val", batch_size=2))))
+    if module.view >= clean:
+        raise ValueError(
+            f"view={module.view} of the run's pairs is of tokens, which probes are not fitted on here: choose view=0, "
+            "which measures both views together too"
+        )
 
 
 def _module_of(encoder: LoadedEncoder, what: Any, settings: Mapping[str, Any], device: str) -> external.External:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ssl_mi.app.encoder import LoadedEncoder
 from ssl_mi.data import Augmentation, Batch, ImageArrays, ImageData, ImageFolder, ImageSet, Sets
+from ssl_mi.data.pairs import PairedData, PairViews
 
 SPLITS = ("val_fraction", "limit", "val_limit", "test_limit", "labels", "seed")  # of data, what decides its splits
 ROW = "row in its set"  # carried through the splits as a factor, and taken out again
@@ -161,6 +162,39 @@ def images_for(
     return images
 
 
+def pairs_for(encoder: LoadedEncoder, limits: Mapping[str, int | None] | None = None) -> PairedData | None:
+    """The pairs that the encoder's run was trained on, split as there; None where it was trained on something else.
+
+    Args:
+        encoder: Of a run or a checkpoint.
+        limits: limit, val_limit, test_limit: just this many pairs of each split.
+
+    Raises:
+        FileNotFoundError: If files of the pairs are gone.
+        ValueError: If the pairs have no test split, or are not those of the run.
+    """
+    from hydra.utils import get_class
+
+    config = (encoder.provenance.get("config") or {}).get("data") or {}
+    if not str(config.get("_target_", "")).startswith("ssl_mi.data.pairs."):
+        return None
+    if not issubclass(get_class(config["_target_"]), PairedData):
+        return None
+    data: PairedData = _built({**config, "batch_size": 2, "limit": None}, "data")  # nothing is trained
+    data.limit = config.get("limit")
+    data.setup()
+    if "tokenizer" in encoder.preprocessing:
+        data.load_state_dict({"tokenizer": encoder.preprocessing["tokenizer"]})
+    if data.test is None or data.val is None:
+        lacking = "test" if data.test is None else "val"
+        raise ValueError(f"the run set no {data.kind} aside for {lacking}: data.{lacking}_fraction=0")
+    for split, name in {"labelled": "limit", "val": "val_limit", "test": "test_limit"}.items():
+        samples, limit = getattr(data, split), (limits or {}).get(name)
+        if limit is not None:
+            setattr(data, split, samples.take(torch.arange(min(limit, len(samples)))))
+    return data
+
+
 def _drawn(encoder: LoadedEncoder, augmentation: Any) -> Augmentation | None:
     from ssl_mi.app.composition import Sources
     from ssl_mi.app.startup import build
@@ -169,7 +203,13 @@ def _drawn(encoder: LoadedEncoder, augmentation: Any) -> Augmentation | None:
         return augmentation
     own = (encoder.provenance.get("config") or {}).get("augmentation")
     if augmentation is None and own is not None:
-        return _built(own, "Augmentation")
+        found = _built(own, "Augmentation")
+        if isinstance(found, PairViews):
+            raise ValueError(
+                "the run was trained on pairs of measurements: to judge its encoder on images, name their views too, "
+                "--data FOLDER --augmentation simclr; without --data it is judged on its pairs"
+            )
+        return found
     sources = Sources.default()
     options = sources.options().get("augmentation", [])
     name = augmentation or "simclr"
@@ -196,13 +236,17 @@ def _source(encoder: LoadedEncoder, data: Any, seed: int) -> Any:
     from ssl_mi.app.startup import build
 
     if data is None:
-        config = encoder.provenance.get("config") or {}
-        if "sets" not in (config.get("data") or {}):
+        own = (encoder.provenance.get("config") or {}).get("data") or {}
+        if "sets" not in own and "_target_" in own:
+            source = getattr(_built(own, "data"), "image_source", None)
+            if source is not None:
+                return source()
+        if "sets" not in own:
             raise ValueError(
                 "an encoder that is not a run or a checkpoint brings no images: name the data, a folder of images or a "
                 "data set (digits, cifar10, ...)"
             )
-        return _built(config["data"]["sets"], "data")
+        return _built(own["sets"], "data")
     if hasattr(data, "load"):
         return data
     if isinstance(data, tuple):
@@ -228,12 +272,8 @@ def _built(part: Mapping[str, Any], what: str) -> Any:
 
     for target in _targets(part):
         home, _, name = target.rpartition(".")
-        if home == "ssl_mi.data.pairs":
-            raise ValueError(
-                "the run was trained on pairs of measurements, and its own report has their evaluation: to judge its "
-                "encoder on images, name them and the views, --data FOLDER --augmentation simclr"
-            )
-        if home != "ssl_mi.data" or name not in data.__all__:
+        homes = {"ssl_mi.data": data, "ssl_mi.data.pairs": data.pairs, "ssl_mi.data.streams": data.streams}
+        if home not in homes or name not in homes[home].__all__:
             own = target or "given as an object"
             raise ValueError(f"the checkpoint names {what} of its own, {own}: name one to use")
     return instantiate(dict(part), _convert_="all")

@@ -29,6 +29,7 @@ class MemoryNeed:
         per_image: What each image of a batch adds: activations, views, the image itself.
         batch: Images per step in this process.
         available: Free on the device; None where it is not known.
+        kind: What the samples are called.
     """
 
     now: int
@@ -36,6 +37,7 @@ class MemoryNeed:
     per_image: int
     batch: int
     available: int | None
+    kind: str = "images"
 
     @property
     def added(self) -> int:
@@ -54,14 +56,14 @@ class MemoryNeed:
 
     @property
     def largest_batch(self) -> int:
-        """The images per step that fit, of this process."""
+        """The samples per step that fit, of this process."""
         return max(0, ((self.available or 0) - self.fixed) // max(1, self.per_image))
 
     def describe(self) -> str:
         """One line for the first lines of a run."""
         free = "" if self.available is None else f", {self.available / _GB:.1f} GB are free"
         return (
-            f"about {self.peak / _GB:.1f} GB at the peak: {self.now / _GB:.1f} GB now, and {self.batch} images of "
+            f"about {self.peak / _GB:.1f} GB at the peak: {self.now / _GB:.1f} GB now, and {self.batch} {self.kind} of "
             f"{self.per_image / 1e6:.1f} MB each{free}"
         )
 
@@ -85,7 +87,7 @@ def estimate(module: Any, data: Any, optimizer: Any, processes: int = 1) -> Memo
     fixed = int(weights * (1 + _state_per_weight(optimizer)))
     per_image = int(saved * (1 + _WORKSPACE) + 2 * views)
     now, available = _held(device)
-    return MemoryNeed(now, fixed, per_image, data.batch_size // processes, available)
+    return MemoryNeed(now, fixed, per_image, data.batch_size // processes, available, getattr(data, "kind", "samples"))
 
 
 def check(need: MemoryNeed, processes: int = 1) -> None:
@@ -94,9 +96,9 @@ def check(need: MemoryNeed, processes: int = 1) -> None:
         return
     available = (need.available or 0) / _GB
     fits = need.largest_batch * processes
-    remedy = f"data.batch_size={fits} would fit" if fits >= 2 else "not even 2 images fit"
+    remedy = f"data.batch_size={fits} would fit" if fits >= 2 else f"not even 2 {need.kind} fit"
     raise ValueError(
-        f"this run needs about {need.added / _GB:.1f} GB more memory ({need.per_image / 1e6:.0f} MB an image) and "
+        f"this run needs about {need.added / _GB:.1f} GB more memory ({need.per_image / 1e6:.0f} MB each) and "
         f"{available:.1f} GB are free: {remedy}; smaller images (data.size) or another encoder need less, and "
         "memory_check=warn starts all the same"
     )

@@ -120,6 +120,11 @@ class Run:
         if hasattr(self.data, "batch_size"):  # before the processes wait for each other
             check_batch_size(self.data.batch_size, world=self.trainer.world_size)
 
+    @property
+    def kind(self) -> str:
+        """What the samples of the data are called."""
+        return getattr(self.data, "kind", "samples")
+
     def facts(self) -> dict[str, Any]:
         """What counts, before a run."""
         from ssl_mi.data.sets import rare_classes
@@ -127,7 +132,7 @@ class Run:
         trainer, module = self.trainer, self.module
         batch = self.data.batch_size * trainer.accumulate_grad_batches
         accumulated = trainer.accumulate_grad_batches
-        split = f"{self.data.batch_size} images a step" + (
+        split = f"{self.data.batch_size} {self.kind} a step" + (
             f" over {trainer.world_size} processes" if trainer.world_size > 1 else ""
         )
         if accumulated > 1:
@@ -138,7 +143,9 @@ class Run:
         return {
             **({} if self.resumed is None else {"resumed from": self.resumed.describe()}),
             "data": self.data.describe(),
-            **({} if self.data.labelled.labels is not None else {"probes": "left out: the images have no labels"}),
+            **(
+                {} if self.data.labelled.labels is not None else {"probes": f"left out: the {self.kind} have no labels"}
+            ),
             **({"rare classes": rare} if rare else {}),
             "views": self.data.describe_views().replace("\n", "; "),
             "forward passes": module.towers.forward_passes,
@@ -270,7 +277,7 @@ class Run:
             "seconds": round(seconds, 1),
             "seconds of training epochs": round(sum(h["seconds"] for h in history), 1),
             "seconds of evaluation": {k: round(v, 2) for k, v in evaluated.items()},
-            "images per second": round(rates[len(rates) // 2], 1) if rates else None,
+            f"{self.kind} per second": round(rates[len(rates) // 2], 1) if rates else None,
             **(self.facts() if self.data.train is not None else {}),
             "images": self.data.report() if self.data.train is not None else {},
             "command": self.command,

@@ -55,14 +55,14 @@ class History(pl.Callback):
         speed = {f"train/{name}": entry[name] for name in ("lr", "images_per_second")}
         log_numbers(trainer, speed, trainer.global_step)
         if self.lines and trainer.is_global_zero:
-            total = trainer.max_epochs
+            total, kind = trainer.max_epochs, getattr(getattr(trainer, "datamodule", None), "kind", "samples")
             left = (total - entry["epoch"]) * seconds if total and total > 0 else float("nan")
             values = "  ".join(
                 f"{k.removeprefix('train/')} {v:.4f}" if abs(v) < 1e5 else f"{k.removeprefix('train/')} {v:.4g}"
                 for k, v in metrics.items()
             )
             Console(markup=False, emoji=False, highlight=False).print(
-                f"epoch {entry['epoch']}/{total}  {values}  {entry['images_per_second']:.0f} images/s  "
+                f"epoch {entry['epoch']}/{total}  {values}  {entry['images_per_second']:.0f} {kind}/s  "
                 f"{left:.0f} s left",
                 soft_wrap=True,
             )

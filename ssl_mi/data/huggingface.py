@@ -21,7 +21,7 @@ from ssl_mi.data.images.augmentations import Augmentation
 from ssl_mi.data.images.decoding import Decoder
 from ssl_mi.data.images.encoded import EncodedImage, EncodedImages, encoded_bytes
 from ssl_mi.data.images.files import ImageFiles, Survey, few, suitable_side, survey
-from ssl_mi.data.modules import ImageData
+from ssl_mi.data.modules import ImageData, SetSource
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
 
 log = logging.getLogger(__name__)
@@ -509,6 +509,10 @@ class HuggingFaceData(ImageData):
             sets, augmentation, batch_size, size, mean, std, val_fraction, limit, val_limit, test_limit,
             upscale=upscale, seed=seed, num_workers=num_workers,
         )  # fmt: skip
+
+    def image_source(self) -> SetSource:
+        """The images, for an evaluation elsewhere."""
+        return self.sets
 
     @classmethod
     def settled(cls, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,7 @@ from ssl_mi.evaluation.measurement import Measurement
 from ssl_mi.evaluation.mutual_information import MutualInformation
 from ssl_mi.evaluation.probe_protocols import FewLabels, FineTuning, KNNSweep, RegressionProbe, SGDProbe
 from ssl_mi.evaluation.probes import KNN, LinearProbe
+from ssl_mi.evaluation.retrieval import Retrieval, ZeroShot
 from ssl_mi.evaluation.view_information import (
     PointwiseInformation,
     StrengthSweep,
@@ -63,6 +65,11 @@ class External(nn.Module):
         return self.projector is not None
 
     @property
+    def one_space(self) -> bool:
+        """Whether h of both views is of one encoder, so that distances between them mean something."""
+        return self.second is None
+
+    @property
     def device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
@@ -100,6 +107,9 @@ class _Towers:
 
     def encode(self, views: Sequence[Tensor]) -> Tensor:
         return self.owner.encode(views[self.owner.view])[0]
+
+    def tower_of(self, view: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        return partial(self.owner.encode, view=min(view, 1))
 
     def __call__(self, views: Sequence[Tensor]) -> SimpleNamespace:
         seen = [self.owner.encode(x, min(v, 1)) for v, x in enumerate(views)]
@@ -189,24 +199,27 @@ MEASURES: dict[str, Callable[[int], Sequence[Evaluation]]] = {
     "views": lambda seed: [ViewFamilies(seed=seed), ViewGeometry()],
     "flow": lambda seed: [ViewFamilies(seed=seed, families=flow_family(seed))],
     "pointwise": lambda seed: [PointwiseInformation(seed=seed)],
+    "retrieval": lambda seed: [Retrieval(), ZeroShot()],
     "sgd": lambda seed: [SGDProbe(seed=seed)],
     "finetune": lambda seed: [FineTuning(seed=seed)],
     "strength": lambda seed: [StrengthSweep(seed=seed)],
 }
 DEFAULT = ("linear", "knn", "few_labels", "regression", "geometry", "labels", "views", "pointwise")
-OF_VIEWS = ("views", "flow", "pointwise", "strength")  # need two views of each sample
+OF_PAIRS = ("retrieval",)  # in the default where the two views are different measurements
+OF_VIEWS = ("views", "flow", "pointwise", "strength", "retrieval")  # need two views of each sample
 OF_IMAGES = ("finetune", "strength")  # need the samples themselves
 OF_CLASSES = ("linear", "knn", "few_labels", "sgd", "finetune")  # need labels
 OF_NUMBERS = ("regression",)  # need a factor that is a number
 
 
-def chosen_measures(measure: str | Sequence[str], views: bool, images: bool) -> list[str]:
+def chosen_measures(measure: str | Sequence[str], views: bool, images: bool, pairs: bool = False) -> list[str]:
     """The names of what is measured.
 
     Args:
         measure: "default", "all" or names of `MEASURES`, as a sequence or with commas.
         views: Whether two views of each sample can be had.
-        images: Whether the samples can be had, and not their features alone.
+        images: Whether the samples can be had as images, and not their features alone.
+        pairs: Whether the two views are different measurements of each sample.
 
     Raises:
         ValueError: On an unknown name, and on one that was asked for and cannot be had.
@@ -216,12 +229,14 @@ def chosen_measures(measure: str | Sequence[str], views: bool, images: bool) -> 
     found: list[str] = []
     for word in words:
         if word in ("default", "all"):
-            found += [name for name in (DEFAULT if word == "default" else MEASURES) if name not in absent]
+            usual = (*DEFAULT, *(OF_PAIRS if pairs else ()))
+            found += [name for name in (usual if word == "default" else MEASURES) if name not in absent]
         elif word not in MEASURES:
             raise ValueError(f"measure={word!r}: choose from default, all, {', '.join(MEASURES)}")
         elif word in absent:
             needed = "the images" if word in OF_IMAGES else "two views of each sample"
-            raise ValueError(f"measure={word!r} needs {needed}, and there are features alone: leave it out")
+            have = "pairs of other measurements" if pairs else "features alone"
+            raise ValueError(f"measure={word!r} needs {needed}, and there are {have}: leave it out")
         else:
             found.append(word)
     return list(dict.fromkeys(found))

@@ -47,6 +47,7 @@ from ssl_mi.information.core.caution import Caution
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.estimators.ksg import ksg, mixed_ksg_ross
 from ssl_mi.information.inference.cross_fitting import CrossFitted, cross_fit, difference
+from ssl_mi.information.inference.dependence import FEWEST_UNITS
 from ssl_mi.report.plots import draw_information
 
 SPACES = {"z": "I(Z_X; Z_Y)", "h": "I(H_X; H_Y)"}
@@ -63,6 +64,13 @@ class _Estimated(NamedTuple):
     of: str
     notes: tuple[str, ...] = ()
     projected: bool = True
+
+
+class _Groups(NamedTuple):
+    """Which rows share a source: of each fold, or () where rows are taken for independent; and a note that says so."""
+
+    of: tuple[Any, ...] = ()
+    note: str = ""
 
 
 @dataclass
@@ -190,12 +198,13 @@ class MutualInformation(Evaluation):
                 if space == "h" and i > 0:
                     break
                 sides = self._view_sides(context, space, projection, x, y)
-                found = self._estimate(context, projection, estimator, sides, name)
+                groups = _groups(context, pairs.index, folds=len(sides))
+                found = self._estimate(context, projection, estimator, sides, name, groups=groups)
                 yield self._measurement(
                     context,
                     f"mi_{short}_{name}_nats" if space == "z" else f"mi_{space}_{short}_{name}_nats",
                     f"{SPACES[space]} by {in_words(short)} on {name}",
-                    found._replace(notes=_constant_columns(space, x, y)),
+                    found._replace(notes=(*found.notes, *_constant_columns(space, x, y))),
                     panel=PANELS[space],
                     headline=f"{short}_nats" if space == "z" and i == 0 else "",
                 )
@@ -254,12 +263,15 @@ class MutualInformation(Evaluation):
             else:
                 sides = [(features.h[a], values[a], features.h[b], values[b]) for a, b in label_halves(values)]
             names = split.class_names if name == "label" else ()
-            found = self._estimate_known(context, sides, names)
+            groups = _groups(context, features.index, folds=len(sides))
+            found = self._estimate_known(context, sides, names, groups)
             found = found._replace(notes=(*found.notes, *_constant_columns("h", features.h)))
             metric, panel = f"mi_h_{name}_nats", PANELS["h"]
             yield self._measurement(context, metric, f"I(h; {name})", found, panel=panel)
 
-    def _estimate_known(self, context: EvaluationContext, sides: Sides, names: Sequence[str]) -> _Estimated:
+    def _estimate_known(
+        self, context: EvaluationContext, sides: Sides, names: Sequence[str], groups: _Groups
+    ) -> _Estimated:
         """I(h; label or factor), with a note of what rare labels prevent."""
         discrete = not sides[0][3].is_floating_point()
         note = rare_labels(sides, names, self.k + 1) if discrete else ""
@@ -270,10 +282,10 @@ class MutualInformation(Evaluation):
             return _Estimated(nothing, "h", (note,))
         default = set_apart(partial(mixed_ksg_ross if discrete else ksg, k=self.k))
         estimator = default if self.factor_estimator is None else self.factor_estimator
-        found = self._estimate(context, OntoValues(self.factor_dim), estimator, sides, "h", labelled=discrete)
+        found = self._estimate(context, OntoValues(self.factor_dim), estimator, sides, "h", discrete, groups)
         if discrete:
             found = _at_most_the_entropy(found, torch.cat([values for *_, values in sides]))
-        return found._replace(notes=(note,))
+        return found._replace(notes=(*found.notes, note))
 
     # Estimates and measurements
 
@@ -285,6 +297,7 @@ class MutualInformation(Evaluation):
         sides: Sides,
         name: str,
         labelled: bool = False,
+        groups: _Groups | None = None,
     ) -> _Estimated:
         """The estimate over the folds in `sides`, and what it is of."""
         if _collapsed(*(side for fold in sides for side in fold)):
@@ -307,11 +320,13 @@ class MutualInformation(Evaluation):
             repeats=self.repeats,
             seed=self.seed,
             labelled=labelled,
+            groups=() if groups is None else groups.of,
         )
         if len(folds) > 1:
             of += ", cross-fitted"
             result = result._replace(estimate=self._without_a_folds_own(result.estimate))
-        return _Estimated(result, of, projected=projection is not None)
+        notes = () if groups is None else (groups.note,)
+        return _Estimated(result, of, notes, projected=projection is not None)
 
     def _without_a_folds_own(self, estimate: Estimate) -> Estimate:
         """The estimate without interval and p: those of one fold do not hold for the average over the folds."""
@@ -350,10 +365,25 @@ class MutualInformation(Evaluation):
         rows = self._pairs(context, context.split).index.tolist()
         projections = [(name, type(p).__name__, _plain_settings(p)) for name, p in self.projections.items()]
         way: tuple = (projections, self.k, self.subsets, self.repeats, self.factor_dim, self.seed)
+        if _groups(context, self._pairs(context, context.split).index).of:
+            way += ("groups",)
         for estimator in (self.estimator, self.factor_estimator):
             if estimator is not None:
                 way += (estimator_name(estimator), sorted(getattr(estimator, "keywords", {}).items()))
         return f"{zlib.crc32(repr((context.split, context.data.seed, rows, way)).encode()):08x}"
+
+
+def _groups(context: EvaluationContext, rows: Tensor, folds: int = 1) -> _Groups:
+    """The sources of the rows of a split, where its data know them and an estimate of one fold can go by them."""
+    known = getattr(context.data, "groups_of", lambda split: None)(context.split)
+    if known is None:
+        return _Groups()
+    groups = known[rows.numpy()]
+    count = len(set(groups.tolist()))
+    if folds > 1 or count < FEWEST_UNITS:
+        why = "during training" if folds > 1 else f"of {count} groups"
+        return _Groups((), f"interval and p {why} take rows for independent, and are too narrow")
+    return _Groups((groups,), f"interval and p by the {count} groups of rows")
 
 
 def estimate_columns(estimate: Estimate) -> dict[str, Any]:

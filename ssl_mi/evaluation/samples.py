@@ -16,7 +16,8 @@ Plain arrays, read without executing code (`numpy.load(..., allow_pickle=False)`
     scale           float64 [2], root mean square of h and of z
     pointwise       float64 [m], pointwise mutual information of the two views of each sample, nats
     paired          int64 [2 p], rows of this file: the p with the highest pointwise value, then the p with the lowest
-    views           uint8 [2 p, 2, s, s, c], their two views
+    views           uint8 [2 p, v, s, s, c], their two views, or the one that is a picture
+    view_texts      2 p texts, where the other view is a sentence
 """
 
 from __future__ import annotations
@@ -141,10 +142,20 @@ def _shown(context: EvaluationContext, points: int, paired: np.ndarray | None) -
         arrays["thumbnails"] = np.concatenate(found["thumbnails"])[:points]
     if found["captions"]:
         arrays["captions"] = np.array([text for texts in found["captions"] for text in texts])[:points]
-    if paired is not None and all(_two_pictures(views) for views in found["views"]):
-        both = [np.concatenate(side) for side in zip(*found["views"], strict=True)]
-        arrays["views"] = np.stack([side[paired] for side in both], 1)
-    return arrays
+    return arrays if paired is None else {**arrays, **_drawn_pairs(found["views"], paired)}
+
+
+def _drawn_pairs(parts: list[list[Any]], paired: np.ndarray) -> Arrays:
+    """The pictures and the texts of the two views of these rows; nothing where a view can be neither."""
+    if any(len(views) != 2 for views in parts):
+        return {}
+    sides = list(zip(*parts, strict=True))
+    pictures = [np.concatenate(side)[paired] for side in sides if isinstance(side[0], np.ndarray)]
+    texts = [[text for part in side for text in part] for side in sides if isinstance(side[0], list)]
+    if not pictures or len({picture.shape for picture in pictures}) > 1:
+        return {}
+    found = {"views": np.stack(pictures, 1)}
+    return {**found, "view_texts": np.array([texts[0][row] for row in paired])} if texts else found
 
 
 def _displayed(context: EvaluationContext, views: list[Tensor]) -> Iterator[np.ndarray | list[str]]:
@@ -160,10 +171,6 @@ def _displayed(context: EvaluationContext, views: list[Tensor]) -> Iterator[np.n
 
 def _same(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and bool(torch.equal(a, b))
-
-
-def _two_pictures(views: list[Any]) -> bool:
-    return len(views) == 2 and all(isinstance(view, np.ndarray) for view in views) and views[0].shape == views[1].shape
 
 
 def _thumbnails(images: np.ndarray) -> np.ndarray:

@@ -315,7 +315,9 @@ class ViewGeometry(Evaluation):
         """All of them."""
         pairs = context.pairs(context.split)
         found = []
-        for space in ("z", "h") if getattr(context.module, "has_z", True) else ("h",):
+        one_space = getattr(context.module, "one_space", True)
+        spaces = ("z", "h") if getattr(context.module, "has_z", True) else ("h",)
+        for space in spaces if one_space else spaces[:1]:  # h of two encoders lie in spaces of their own
             x, y = (side[: self.limit] for side in getattr(pairs, space))
             for metric, words, value, most in (
                 ("alignment", "alignment of {}, E|x - y|^2", alignment(x, y), 4.0),
@@ -326,7 +328,7 @@ class ViewGeometry(Evaluation):
                         self.name, f"{metric}_{space}", words.format(space), value, ceiling=most, n=len(x)
                     )
                 )
-        return [*found, *self._lidar(context)]
+        return [*found, *self._lidar(context)] if one_space else found
 
     def _lidar(self, context: EvaluationContext) -> list[Measurement]:
         drawn = getattr(context.data, "draws_views", True)

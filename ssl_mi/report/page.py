@@ -271,14 +271,15 @@ def _pairs(arrays: Arrays) -> str:
                 for v, view in enumerate(arrays["views"][i])
             )
             name = str(arrays["class_names"][arrays["labels"][row]]) if "labels" in arrays else ""
-            words = f"{_text(name)}<br>{arrays['pointwise'][row]:+.2f} nats"
+            said = _text(str(arrays["view_texts"][i])) + "<br>" if "view_texts" in arrays else ""
+            words = f"{said}{_text(name)}<br>{arrays['pointwise'][row]:+.2f} nats"
             named = f' title="{_text(str(arrays["files"][row]))}"' if "files" in arrays else ""
             cards.append(f'<div class="card"{named}><div class="pair">{views}</div>{words}</div>')
         parts.append(f'<h3>{title}</h3><div class="strip">{"".join(cards)}</div>')
     return (
         "<p>The two views of a sample, by their pointwise mutual information in z: log p(x, y) / (p(x) p(y)), "
         "estimated by KSG on 4 canonical directions. The mean over samples is the mutual information; one value is "
-        f"noisy. Pairs that share least are hard, or no true pairs.</p>{''.join(parts)}"
+        f"noisy. Pairs that share least are hard, or no true pairs (a caption of another picture).</p>{''.join(parts)}"
     )
 
 

@@ -67,7 +67,9 @@ def _weight(row: Row) -> int:
 
 
 def _short_line(of: Mapping[str, Row], explained: Mapping[str, str]) -> list[str]:
-    row = of.get("trained") or next(iter(of.values()))
+    row = of.get("trained")
+    if row is None:  # stopped before it was measured: others' values are not its
+        row = {**next(iter(of.values())), "value": math.nan, "low": math.nan, "since_first": math.nan}
     learned = ""
     if _has(row, "since_first"):
         learned = f"{row['since_first']:+.3f} ({row['since_first_low']:.3f}..{row['since_first_high']:.3f})"

@@ -50,7 +50,7 @@ def test_what_is_counted_is_what_autograd_keeps_and_the_optimizer_holds():
 
 def test_a_run_that_does_not_fit_is_refused_with_the_batch_that_would():
     need = MemoryNeed(now=10, fixed=2 * 10**9, per_image=10**8, batch=64, available=5 * 10**9)
-    with pytest.raises(ValueError, match=r"8\.4 GB more .*100 MB an image.*5\.0 GB are free: data\.batch_size=30"):
+    with pytest.raises(ValueError, match=r"8\.4 GB more .*100 MB each.*5\.0 GB are free: data\.batch_size=30"):
         check(need)
     check(MemoryNeed(10, 2 * 10**9, 10**8, 30, 5 * 10**9))
     check(MemoryNeed(10, 2 * 10**9, 10**8, 64, None))

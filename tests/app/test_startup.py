@@ -308,7 +308,7 @@ def test_a_misspelt_part_ends_train_py_at_once(override, message):
 def test_a_start_that_fails_leaves_the_run_that_it_would_have_overwritten(run):
     folder = run().folder
     checkpoint = (folder / "checkpoints" / "last.ckpt").read_bytes()
-    with pytest.raises(ValueError, match="schedule.warmup_epochs=50"):
+    with pytest.raises(ValueError, match=r"schedule\.warmup_epochs=50"):
         run("overwrite=true", "schedule.warmup_epochs=50")
     assert (folder / "checkpoints" / "last.ckpt").read_bytes() == checkpoint
     assert (folder / "report.json").is_file()

@@ -11,6 +11,7 @@ import pytest
 from report_rows import HISTORY, complete_run, row
 
 from ssl_mi import report
+from ssl_mi.evaluation.samples import _drawn_pairs
 from ssl_mi.report.charts import charts_of, figure, map_figure
 from ssl_mi.report.page import write_page
 from ssl_mi.report.sheets import sheet
@@ -282,3 +283,16 @@ def test_a_p_value_at_its_floor_names_the_permutations():
     assert p_text(row(1, "test", "trained", "mi_z_nats", 1.0, p_value=0.1, permutations=19)) == "0.100"
     told = " ".join(sure({"rows": rows}))
     assert "1 of 1 estimates differ from re-paired views at p <= 0.05, the least that 19 permutations can show" in told
+
+
+def test_a_pair_of_a_picture_and_a_sentence_shows_both(tmp_path):
+    arrays = samples()
+    both = [[arrays["thumbnails"][:20], [f"text {i} <b>" for i in range(20)]]]
+    both += [[arrays["thumbnails"][20:], [f"text {i} <b>" for i in range(20, 40)]]]
+    paired = np.array([3, 25, 7, 39])
+    drawn = _drawn_pairs(both, paired)
+    assert np.array_equal(drawn["views"][:, 0], arrays["thumbnails"][paired])
+    assert drawn["view_texts"].tolist() == [f"text {i} <b>" for i in paired]
+    text = page(tmp_path, {**arrays, "paired": paired, **drawn})
+    assert all(f"text {i} &lt;b&gt;<br>" in text for i in paired)
+    assert _drawn_pairs([[["a"], ["b"]]], np.array([0])) == {}  # no picture to show

@@ -16,6 +16,7 @@ from ssl_mi.evaluation.pictures import Pictures
 from ssl_mi.evaluation.probes import KNN, LinearProbe, wilson
 from ssl_mi.report.environment import PACKAGES
 from ssl_mi.report.plots import draw_accuracies, draw_map, draw_views
+from ssl_mi.report.tables import short_table
 
 NAN = math.nan
 
@@ -233,3 +234,10 @@ def test_umap_keeps_two_clusters_apart_where_it_is_installed():
     apart = np.linalg.norm(first.mean(0) - second.mean(0))
     assert xy.shape == (60, 2)
     assert apart > 3 * max(side.std(0).max() for side in (first, second))
+
+
+def test_what_was_not_measured_of_the_trained_encoder_is_not_shown_as_its():
+    """A run that is stopped in its final evaluation has measured the untrained encoder only."""
+    rows = [row(3, "test", "random", "knn_accuracy", 0.3, "kNN", "probes", n=9)]
+    _, lines = short_table(rows, {})
+    assert lines == [["kNN", "", "0.300", ""]]

@@ -94,6 +94,7 @@ class PairedData(DataModule):
             raise ValueError(f"data.limit={limit} is less than one batch (data.batch_size={batch_size})")
         self.val_fraction, self.test_fraction, self.limit = val_fraction, test_fraction, limit
         self.groups: dict[str, int] = {}  # split -> groups, where there are groups
+        self._groups: dict[str, np.ndarray] = {}  # split -> the group of each row
 
     # What a subclass gives
 
@@ -135,6 +136,8 @@ class PairedData(DataModule):
                 )
             rows["train"] = rows["train"][: self.limit]
         check_batch_size(self.batch_size, len(rows["train"]), this_process()[1])
+        if groups is not None:
+            self._groups = {name: groups[some.numpy()] for name, some in rows.items()}
         whole = self.fitted(whole, rows["train"])
         splits = {name: whole.take(some) if len(some) else None for name, some in rows.items()}
         train = splits["train"]
@@ -218,6 +221,10 @@ class PairedData(DataModule):
         names = self._split(split).samples.names
         return "" if names is None else str(names[row])
 
+    def groups_of(self, split: str) -> np.ndarray | None:
+        """The group of each row of a split, `[n]`; None where every row is on its own."""
+        return self._groups.get("train" if split == "labelled" else split)
+
     def preprocessing(self) -> dict[str, Any]:
         """How samples reach the encoder, in plain values: what a checkpoint keeps. `views` has an entry per view,
         None for one that is no image."""
@@ -237,8 +244,8 @@ class PairedData(DataModule):
             return self.kind
         counts = " + ".join(str(self.groups[split]) for split in ("train", "val", "test"))
         return (
-            f"{self.kind} of {counts} groups, each in one split. Rows of one group are alike, so intervals that take "
-            "rows for independent are too narrow"
+            f"{self.kind} of {counts} groups, each in one split. Rows of one group are alike: intervals and p of "
+            "information at the end go by groups; those during training take rows for independent, and are too narrow"
         )
 
 

@@ -47,8 +47,8 @@ class SeriesData(PairedData):
 
     A sample is a stretch of `span` steps, and the views show windows of it: two random ones that may overlap
     (augmentation=series), or consecutive ones in the order of time (augmentation=consecutive). Channels are
-    standardised by the training windows. Windows of one recording are no independent samples: intervals that take them
-    for independent are too narrow, which the first lines of a run say.
+    standardised by the training windows. Windows of one recording are no independent samples: intervals of information
+    at the end of a run go by recordings (`groups_of`).
 
     Args:
         x: Files: .npy of `[steps]`, `[channels, steps]` or `[recordings, channels, steps]`; .csv, .tsv or .parquet with

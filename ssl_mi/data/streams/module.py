@@ -24,7 +24,7 @@ from ssl_mi.data.images.encoded import EncodedImages
 from ssl_mi.data.images.files import ImageFiles, few, suitable_side, survey
 from ssl_mi.data.modules import ImageModule, available_workers
 from ssl_mi.data.sampler import check_batch_size, this_process
-from ssl_mi.data.sets import ImageSet, stratified_order
+from ssl_mi.data.sets import ImageSet, Sets, stratified_order
 from ssl_mi.data.streams.loader import Reading, StreamLoader
 from ssl_mi.data.streams.shards import AUTO, HuggingFaceShards, Sample, Scan, Shards, TarShards
 
@@ -267,6 +267,15 @@ class StreamData(ImageModule):
     ) -> Iterator[Source]:
         """See `DataModule.batches`; of training samples, those that probes are fitted on."""
         return super().batches("labelled" if split == "train" else split, limit, batch_size, shard)
+
+    def image_source(self) -> StreamData:
+        """What has the images for an evaluation elsewhere: `load`."""
+        return self
+
+    def load(self) -> Sets:
+        """The images that probes are fitted on, those of the test and of the validation, as sets."""
+        self.setup()
+        return Sets(self.labelled, self.test or self.val, None, self.val)
 
     def _uncropped(self, source: Source) -> Source:
         images = (self.labelled, self.val, self.test)[source.split]

@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike
 from ssl_mi.information.core.caution import distinct
 from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.core.settings import check_uncertainty, whole_number
-from ssl_mi.information.inference.dependence import Rows
+from ssl_mi.information.inference.dependence import Rows, read_rows
 from ssl_mi.information.inference.neighbour_check import with_neighbour_check
 from ssl_mi.information.inference.permutation import PermutationTest, permutation_test
 from ssl_mi.information.inference.subsampling import no_interval, subsample_se
@@ -140,6 +140,7 @@ def cross_fit(
     repeats: int = 3,
     seed: int = 0,
     labelled: bool = False,
+    groups: Sequence[ArrayLike] = (),
 ) -> CrossFitted:
     """The average estimate over folds, with interval, permutation test and the estimates on parts of the rows.
 
@@ -155,6 +156,8 @@ def cross_fit(
         seed: of parts and permutations. The same seed cuts folds of the same sizes into the same parts.
         labelled: v holds labels; parts are cut so that each holds a label that occurs twice, and where labels are too
             rare for that there is no interval, and a caution.
+        groups: of each fold, [n_f], the source of each row: parts and re-pairings keep sources whole. () where every
+            row is a source of its own.
 
     Raises:
         ValueError: subsets that do not divide evenly over the folds or leave fewer than 2 in all, or whatever the
@@ -168,7 +171,9 @@ def cross_fit(
     whole_number("repeats", repeats, 1, "ways to cut")
     if subsets and (subsets % len(folds) or subsets < 2):
         raise ValueError(f"subsets must be 2 or more and a multiple of the {len(folds)} folds, or 0; got {subsets}")
-    data = Folds([(np.asarray(u), np.asarray(v)) for u, v in folds])
+    pairs = [(np.asarray(u), np.asarray(v)) for u, v in folds]
+    sources = [read_rows(len(u), of) for (u, _), of in zip(pairs, groups, strict=True)] if len(groups) else ()
+    data = Folds(pairs, sources)
     estimate, subsamples = data.estimate(estimator), None
     if subsets:
         each, rng = subsets // len(folds), np.random.default_rng(seed)

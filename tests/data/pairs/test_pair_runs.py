@@ -42,6 +42,19 @@ def test_two_arrays_are_trained_measured_and_reported(here, configure):
     page = html.unescape((made.folder / "report.html").read_text())
     assert "x.npy and y.npy: 210 train, 45 val, 45 test; no labels; rows; 5 and 3 columns" in page
     assert (made.folder / "retrieval.csv").exists()
+    assert made.facts()["effective batch"] == "32 rows a step"
+    assert "32 rows of" in made.facts()["memory"]
+    # A run on pairs is judged afterwards as it was at its end: on the same pairs, by both encoders.
+    again = ssl_mi.evaluate(made.folder, measure="retrieval,pointwise,geometry,views")
+    values = {row.metric: row for row in again.rows}
+    for way in ("recall_x_to_y_at_10", "recall_y_to_x_at_1"):
+        one = next(row for row in made.evaluate.rows if row.encoder == "trained" and row.metric == way)
+        assert values[way].value == pytest.approx(one.value)
+    assert values["pointwise_mi_lowest_nats"].n == 45
+    assert any(metric.startswith("mi_") and "z" in metric for metric in values)
+    assert "alignment_h" not in values  # h of two encoders lie in spaces of their own
+    with pytest.raises(ValueError, match="measure='finetune' needs the images, and there are pairs of other measurem"):
+        ssl_mi.evaluate(made.folder, measure="finetune")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -68,6 +81,10 @@ def test_images_and_captions_are_trained_and_the_text_tower_takes_new_sentences(
     tokens = Tokenizer.from_json(text.preprocessing["tokenizer"]).ids(["a green square"], 8)
     assert text.embed(tokens)[0].shape == (1, text.out_dim)
     assert torch.isfinite(text(tokens)).all()
+    values = {row.metric: row.value for row in ssl_mi.evaluate(made.folder, measure="knn,retrieval").rows}
+    assert values["zero_shot_accuracy"] == pytest.approx(final["zero_shot_accuracy"].value)
+    with pytest.raises(ValueError, match="view=1 of the run's pairs is of tokens"):
+        ssl_mi.evaluate(made.folder, view=1)
 
 
 def test_a_choice_of_pairs_brings_the_views_and_networks_of_its_kind(here, configure):

@@ -47,6 +47,10 @@ def test_samples_are_stretches_of_a_recording_and_each_recording_is_on_one_side(
         seen[split] = set((x[:, 0, 0] // 1000).tolist())
     assert sum(map(len, seen.values())) == len(set.union(*seen.values())) == 10
     assert "recordings, each in one split. Rows of one group are alike" in data.describe()
+    of = data.groups_of("test")
+    recording = whole(data, "test").blocks[0][:, 0, 0] // 1000
+    assert len(of) == len(recording)
+    assert all((of[i] == of[j]) == (recording[i] == recording[j]) for i in range(len(of)) for j in range(len(of)))
     assert data.describe().endswith("2 channels x 16 steps")
 
 

@@ -114,3 +114,29 @@ def test_a_paired_interval_covers_the_true_difference_and_is_narrower_than_its_t
     # 95% of 60 is 57, with a standard deviation of 1.7.
     assert 52 <= covered <= 60
     assert narrower > 0.95 * runs
+
+
+def test_rows_of_one_source_are_kept_together_in_parts_and_re_pairings():
+    """Two independent quantities of 24 sources, 8 rows each: by rows they seem to share information, by groups not."""
+    groups, found = np.repeat(np.arange(24), 8), {"rows": [], "groups": []}
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        u, v = (np.repeat(rng.standard_normal((24, 1)), 8, axis=0) + 0.1 * rng.standard_normal((192, 1)) for _ in "uv")
+        for name, of in (("rows", ()), ("groups", (groups,))):
+            found[name].append(cross_fit(partial(ksg, k=3), [(u, v)], seed=seed, groups=of).estimate.p_value)
+    assert sum(p <= 0.05 for p in found["rows"]) == 12
+    # Of 12 tests at 5%, more than 3 have a chance of 1 in 400.
+    assert sum(p <= 0.05 for p in found["groups"]) <= 3
+
+
+def test_a_part_holds_whole_sources():
+    groups, seen = np.repeat(np.arange(12), 5), []
+
+    def spy(u, v):
+        seen.append(sorted(u[:, 0].tolist()))
+        return Estimate(0.0)
+
+    rows = np.arange(60.0)[:, None]
+    cross_fit(spy, [(rows, rows)], permutations=0, subsets=4, repeats=2, groups=(groups,))
+    for part in seen[1:]:
+        assert set(np.bincount(groups[np.array(part, dtype=int)], minlength=12)) <= {0, 5}
