@@ -234,10 +234,24 @@ class Run:
     def _print_facts(self) -> None:
         from ssl_mi.app.closing import print_facts
 
+        self._check_accumulation()
         self._estimate_memory()
         self.started = True
         if first_process():
             print_facts(_console(quiet=self.quiet), self.facts())
+
+    def _check_accumulation(self) -> None:
+        """Refuse to accumulate more batches than an epoch has: Lightning ends an update with the epoch."""
+        accumulated, samples = self.trainer.accumulate_grad_batches, getattr(self.data.train, "__len__", None)
+        if accumulated == 1 or samples is None:
+            return
+        batches = samples() // self.data.batch_size
+        if accumulated > batches:
+            raise ValueError(
+                f"trainer.accumulate_grad_batches={accumulated}: an epoch has {batches} batches and an update ends with "
+                f"it, so that its gradient would be the sum of {batches}, divided by {accumulated}; use {batches} or "
+                "fewer"
+            )
 
     def _estimate_memory(self) -> None:
         """Say what the run will need; refuse what would not fit, unless the configuration lets it start."""

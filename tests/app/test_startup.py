@@ -314,3 +314,10 @@ def test_a_start_that_fails_leaves_the_run_that_it_would_have_overwritten(run):
     assert (folder / "report.json").is_file()
     assert run("overwrite=true", "seed=5").folder == folder
     assert (folder / "checkpoints" / "last.ckpt").read_bytes() != checkpoint
+
+
+def test_more_batches_than_an_epoch_has_are_not_accumulated(run):
+    # 160 images, a fifth of them for validation: 4 batches of 32.
+    with pytest.raises(ValueError, match="trainer.accumulate_grad_batches=5: an epoch has 4 batches"):
+        run("trainer.accumulate_grad_batches=5", "trainer.max_epochs=1")
+    run("trainer.accumulate_grad_batches=4", "trainer.max_epochs=1", "schedule=constant")
