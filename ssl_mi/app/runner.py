@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssl_mi import atomic
 from ssl_mi.app import resuming
 from ssl_mi.app.processes import one_line_for_a_lost_process, requeue
+from ssl_mi.app.run_folders import remove_bare
 from ssl_mi.app.startup import build, first_process
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Run:
         self.quiet = False
         self.began = time.perf_counter()
         self.started = False  # training, with the data at hand
+        self.made = not self.folder.exists()  # by this run
         self.resumed = resuming.find(cfg)
         self.evaluate = build(cfg, "evaluation")
         self.health = build(cfg, "health")
@@ -172,6 +174,8 @@ class Run:
             raise
         finally:
             self.stop.release()
+            if self.made and not self.started and first_process():
+                remove_bare(self.folder)
 
     def train(self) -> None:
         """Train without a report."""
