@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """
     parser.description, parser.epilog = ABOUT, MORE
     parser.add_argument("run", metavar="RUN", help="folder of a run, or a checkpoint")
-    parser.add_argument("images", metavar="FOLDER", help="a folder of images, or a .txt of paths")
+    parser.add_argument("images", metavar="FOLDER", help="a folder of images, an image, or a .txt of paths")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="features.parquet, .npz or .npy")
     parser.add_argument("--z", action="store_true", help="the projector's embeddings too; not in .npy")
     parser.add_argument("--batch-size", type=int, help="images at once; default: about two million pixels")
@@ -70,7 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         found = embed(encoder, arguments.images, arguments.out, arguments.batch_size, arguments.z)
     print(f"{len(found.h)} images encoded, h of {found.h.shape[1]} columns: {arguments.out}")
     if found.unreadable:
-        print(f"{len(found.unreadable)} files could not be read, listed in {_beside(arguments.out, 'unreadable.txt')}:")
+        count = f"{len(found.unreadable)} file{'s' if len(found.unreadable) > 1 else ''}"
+        print(f"{count} could not be read, listed in {_beside(arguments.out, 'unreadable.txt')}:")
         for path, reason in found.unreadable[:5]:
             print(f"  {path}: {reason}")
     return 3 if found.unreadable and arguments.strict else 0
@@ -99,7 +100,7 @@ def embed(
 
     Args:
         encoder: As `ssl_mi.load` gives it.
-        images: A folder of images, or a .txt of paths.
+        images: A folder of images, an image, or a .txt of paths.
         out: features.parquet, .npz or .npy.
         batch_size: Images at once; None: about two million pixels.
         z: The projector's embeddings too.
@@ -127,10 +128,12 @@ def embed(
         _save(part, partial / f"{number:06d}.npz")
         done.append(part)
     found = joined(done, names)
-    if not len(found.h):
-        raise ValueError(f"none of {len(paths)} images can be decoded: {found.unreadable[0][0]}, ...")
-    _write(found, target)
+    if len(found.h):
+        _write(found, target)
     shutil.rmtree(partial)
+    if not len(found.h):
+        path, reason = found.unreadable[0]
+        raise ValueError(f"none of {len(paths)} images can be decoded: {path}: {reason}")
     return found
 
 
@@ -138,6 +141,8 @@ def _listed(encoder: LoadedEncoder, images: Path) -> tuple[list[str], Any, tuple
     from ssl_mi.app.encoder import files_of
 
     if images.suffix != ".txt":
+        if images.is_file():
+            return [str(images)], None, ()
         return files_of(images, encoder.class_names)
     paths = [line.strip() for line in images.read_text().splitlines() if line.strip()]
     if not paths:

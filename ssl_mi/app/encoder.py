@@ -145,19 +145,29 @@ class LoadedEncoder(nn.Module):
         """
         clean = self._clean()
         if isinstance(images, Image.Image):
-            return self.transform([images])
+            return self.transform(self._pixels(images))
         if isinstance(images, Tensor | np.ndarray):
-            batch = torch.as_tensor(images)
+            batch = _numbers(images)
             batch = batch[None] if batch.ndim == 3 else batch
             return clean(as_batch(batch, len(self.mean), "transform"))
-        if isinstance(images, Sequence) and images and all(isinstance(image, Image.Image) for image in images):
-            mode = "RGB" if len(self.mean) == 3 else "L"
-            arrays = [np.array(image.convert(mode)).reshape(1, image.height, image.width, -1) for image in images]
-            return torch.cat([clean(as_batch(array, len(self.mean), "transform")) for array in arrays])
+        one = (Image.Image, Tensor, np.ndarray)
+        if isinstance(images, Sequence) and images and all(isinstance(image, one) for image in images):
+            if several := [image for image in images if not isinstance(image, Image.Image) and image.ndim != 3]:
+                raise ValueError(f"transform: of a list each is one image, [c, h, w], got {list(several[0].shape)}")
+            return torch.cat([self.transform(image) for image in images])
         raise ValueError(
-            f"transform takes a tensor, an array, a PIL image or a list of PIL images, not {type(images).__name__}; "
+            f"transform takes a tensor, an array, a PIL image or a list of images, not {type(images).__name__}; "
             "encode takes files and folders too"
         )
+
+    def _pixels(self, image: Image.Image) -> np.ndarray:
+        """uint8 `[h, w, c]` of a PIL image; of more than 8 bits it would be cut off, not scaled."""
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(
+                f"a PIL image of mode {image.mode} has more than 8 bits: give its file, or an array scaled to [0, 1]"
+            )
+        array = np.array(image.convert("RGB" if len(self.mean) == 3 else "L"))
+        return array.reshape(image.height, image.width, -1)
 
     def encode(self, images: Any, batch_size: int | None = None, z: bool = False) -> Features:
         """Encode images, whatever they come as, on the device of the encoder, in eval mode.
@@ -165,7 +175,7 @@ class LoadedEncoder(nn.Module):
         Args:
             images: What `transform` takes; a folder of images, with or without a folder per class; a file or a
                 sequence of files; or a `DataLoader` of batches: images that `transform` takes, alone or first in a
-                tuple whose second is labels.
+                tuple whose second is labels, or a mapping with "image" and perhaps "label".
             batch_size: Images at once; None: about two million pixels. A loader has its own.
             z: Give the projector's embeddings too.
 
@@ -177,6 +187,7 @@ class LoadedEncoder(nn.Module):
             ValueError: On images of no kind that is listed, and where no image can be encoded.
             FileNotFoundError: If a folder is not there or holds no images.
         """
+        _check_batch_size(batch_size)
         paths, labels, names = self._files(images)
         if paths is None:
             found = list(self._encoded(self._parts(images, batch_size), z))
@@ -201,6 +212,7 @@ class LoadedEncoder(nn.Module):
         Yields:
             The features of the next `batch_size` files.
         """
+        _check_batch_size(batch_size)
         step = batch_size or self.batch_size
 
         def parts() -> Iterator[_Part]:
@@ -245,6 +257,8 @@ class LoadedEncoder(nn.Module):
             if where.is_file():
                 return [str(where)], None, ()
             return files_of(where, self.class_names)
+        if isinstance(images, np.ndarray) and images.dtype.kind in "OU" and images.ndim == 1:
+            images = images.tolist()
         if isinstance(images, Sequence) and images and all(isinstance(path, str | Path) for path in images):
             return [str(path) for path in images], None, ()
         return None, None, ()
@@ -281,11 +295,16 @@ class LoadedEncoder(nn.Module):
             step = batch_size or self.batch_size
             for start in range(0, len(images), step):
                 yield _Part(self.transform(images[start : start + step]))
-        elif isinstance(images, Iterable):
+        elif isinstance(images, Iterable) and not isinstance(images, Mapping):
             for batch in images:
+                if isinstance(batch, Mapping):
+                    batch = (batch.get("image"), batch.get("label"))
                 several = isinstance(batch, list | tuple) and not isinstance(batch[0], Image.Image)
-                labels = batch[1] if several and len(batch) > 1 and isinstance(batch[1], Tensor) else None
-                yield _Part(self.transform(batch[0] if several else batch), labels=labels)
+                labels = batch[1] if several and len(batch) > 1 else None
+                if isinstance(labels, list | tuple) and isinstance(labels[0], str):
+                    raise ValueError("the loader's labels are strings: give numbers, or images without labels")
+                known = labels if isinstance(labels, Tensor) else None
+                yield _Part(self.transform(batch[0] if several else batch), labels=known)
         else:
             self.transform(images)  # which says what it takes
 
@@ -306,6 +325,24 @@ class LoadedEncoder(nn.Module):
         finally:
             for module, training in modes:
                 module.training = training
+
+
+def _numbers(images: Tensor | np.ndarray) -> Tensor:
+    """Images as a tensor; ValueError for arrays that are none, or that would lose something."""
+    if isinstance(images, np.ma.MaskedArray):
+        raise ValueError("transform: a masked array's mask would be lost: fill the masked pixels")
+    try:
+        batch = torch.as_tensor(images)
+    except TypeError as error:
+        raise ValueError(f"transform: images must be numbers, got an array of {images.dtype}") from error
+    if batch.ndim >= 2 and not all(batch.shape[1:]):
+        raise ValueError(f"transform: images without pixels, {list(batch.shape)}")
+    return batch
+
+
+def _check_batch_size(batch_size: int | None) -> None:
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise ValueError(f"batch_size={batch_size!r}: use a positive number of images, or None")
 
 
 def joined(parts: Sequence[Features], class_names: Sequence[str] = ()) -> Features:
@@ -415,17 +452,24 @@ def checkpoint_of(run_or_checkpoint: str | Path) -> Path:
     Raises:
         FileNotFoundError: If there is none, or several of which none is `last.ckpt`.
     """
+    if not isinstance(run_or_checkpoint, str | Path):
+        raise ValueError(f"the folder of a run or a checkpoint is a path, not {type(run_or_checkpoint).__name__}")
     path = Path(run_or_checkpoint).expanduser()
     if path.is_file():
         return path
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is neither the folder of a run nor a checkpoint")
-    last = path / "checkpoints" / "last.ckpt"
-    found = [last] if last.is_file() else sorted((path / "checkpoints").glob("*.ckpt"))
-    if len(found) != 1:
-        there = f"several: name one of {', '.join(map(str, found[:5]))}" if found else f"none in {path / 'checkpoints'}"
-        raise FileNotFoundError(f"{path} has no checkpoints/last.ckpt but {there}")
-    return found[0]
+    place = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    last = place / "last.ckpt"
+    found = [last] if last.is_file() else sorted(place.glob("*.ckpt"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise FileNotFoundError(f"{place} has several checkpoints: name one of {', '.join(map(str, found[:5]))}")
+    below = (folder for depth in ("*", "*/*") for folder in path.glob(f"{depth}/checkpoints/*.ckpt"))
+    runs = [str(run) for run in dict.fromkeys(sorted(folder.parent.parent for folder in below))]
+    several = f", but holds runs: name one of {', '.join(runs[-5:])}" if runs else ""
+    raise FileNotFoundError(f"{path} is not the folder of a run, which has a checkpoint in checkpoints/{several}")
 
 
 def _which(which: str | None, description: Mapping[str, Any], path: Path) -> str:
@@ -439,7 +483,9 @@ def _which(which: str | None, description: Mapping[str, Any], path: Path) -> str
 def _tower(view: int, description: Mapping[str, Any], path: Path) -> str:
     """The name of the tower of a view in the state dict; one tower sees all views."""
     names = description["towers"]
-    if view < 0 or (view >= len(names) and len(names) > 1):
+    if not isinstance(view, int) or view < 0:
+        raise ValueError(f"view={view!r}: the number of a view, from 0")
+    if view >= len(names) and len(names) > 1:
         raise ValueError(f"{path} has {len(names)} towers, one per view: use view=0 to {len(names) - 1}, not {view}")
     return names[view if len(names) > 1 else 0]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from ssl_mi.app.data_choice import with_data_defaults
 from ssl_mi.app.optimizer_choice import settle_optimizer
 from ssl_mi.app.paths import PAGE, conf_dir
 from ssl_mi.app.resuming import in_folder, is_finished
+from ssl_mi.app.run_folders import remove_bare
 from ssl_mi.app.startup import check, clear_errors, first_process, print_error, users_mistake
 from ssl_mi.app.sweep_callback import ERROR
 
@@ -193,7 +193,10 @@ def _set_environment(name: str, value: str | None) -> None:
 
 @contextmanager
 def _no_folder_of_a_failed_start() -> Iterator[None]:
-    """Where a run fails before it trains, remove the folder that Hydra made for it, unless anything else is in it."""
+    """Where a run fails before it trains, remove the folder that Hydra made for it, unless anything else is in it.
+
+    What is in its log was printed too.
+    """
     from hydra.core.hydra_config import HydraConfig
 
     try:
@@ -201,9 +204,7 @@ def _no_folder_of_a_failed_start() -> Iterator[None]:
     except BaseException:
         hydra = HydraConfig.get()
         folder = Path(hydra.runtime.output_dir)
-        own = folder / str(hydra.output_subdir)
-        if first_process() and all(path.is_dir() or path.parent == own for path in folder.rglob("*")):
-            shutil.rmtree(folder)
+        if first_process() and remove_bare(folder, own=str(hydra.output_subdir)):
             _remove_while_empty(folder.parent)
         raise
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,6 +99,27 @@ def size_on_disk(folder: Path) -> int:
             except OSError:  # gone meanwhile
                 continue
     return total
+
+
+def remove_bare(folder: Path, own: str = ".hydra") -> bool:
+    """Remove a folder in which no run has left anything: empty folders, Hydra's files, a log.
+
+    Args:
+        folder: Of a run that has not begun.
+        own: Hydra's folder in it.
+
+    Returns:
+        Whether it was removed.
+    """
+    inside = list(folder.rglob("*"))
+    bare = all(
+        path.is_dir() or path.parent == folder / own or (path.parent == folder and path.suffix == ".log")
+        for path in inside
+    )
+    if folder.is_dir() and bare:
+        shutil.rmtree(folder)
+        return True
+    return False
 
 
 def in_words(size: int) -> str:

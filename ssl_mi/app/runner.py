@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssl_mi import atomic
 from ssl_mi.app import precision, resuming
 from ssl_mi.app.processes import one_line_for_a_lost_process, requeue
+from ssl_mi.app.run_folders import remove_bare
 from ssl_mi.app.startup import build, first_process
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Run:
         self.quiet = False
         self.began = time.perf_counter()
         self.started = False  # training, with the data at hand
+        self.made = not self.folder.exists()  # by this run
         self.resumed = resuming.find(cfg)
         precision.settle(cfg, data, module, {} if self.resumed is None else self.resumed.config())
         self.evaluate = build(cfg, "evaluation")
@@ -180,6 +182,8 @@ class Run:
             raise
         finally:
             self.stop.release()
+            if self.made and not self.started and first_process():
+                remove_bare(self.folder)
 
     def train(self) -> None:
         """Train without a report."""
@@ -242,10 +246,24 @@ class Run:
     def _print_facts(self) -> None:
         from ssl_mi.app.closing import print_facts
 
+        self._check_accumulation()
         self._estimate_memory()
         self.started = True
         if first_process():
             print_facts(_console(quiet=self.quiet), self.facts())
+
+    def _check_accumulation(self) -> None:
+        """Refuse to accumulate more batches than an epoch has: Lightning ends an update with the epoch."""
+        accumulated, samples = self.trainer.accumulate_grad_batches, getattr(self.data.train, "__len__", None)
+        if accumulated == 1 or samples is None:
+            return
+        batches = samples() // self.data.batch_size
+        if accumulated > batches:
+            raise ValueError(
+                f"trainer.accumulate_grad_batches={accumulated}: an epoch has {batches} batches and an update ends with "
+                f"it, so that its gradient would be the sum of {batches}, divided by {accumulated}; use {batches} or "
+                "fewer"
+            )
 
     def _estimate_memory(self) -> None:
         """Say what the run will need; refuse what would not fit, unless the configuration lets it start."""

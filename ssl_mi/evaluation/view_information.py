@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ssl_mi.evaluation import embed
-from ssl_mi.evaluation.context import Evaluation, EvaluationContext
+from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Explanation
 from ssl_mi.evaluation.contracts import Estimator, EvaluationData, Projection
 from ssl_mi.evaluation.embed import Pairs
 from ssl_mi.evaluation.estimators import set_apart
@@ -236,6 +236,14 @@ class PointwiseInformation(Evaluation):
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """All pairs, those that share least first."""
         return {"pointwise": self.listed}
+
+    def explain(self, metric: str) -> Explanation | None:
+        """What the value is below which the lowest pairs lie."""
+        if metric != "pointwise_mi_lowest_nats":
+            return None
+        return Explanation(
+            "lowest pairs below", "", "The nats below which the pairs lie that share least: candidates for wrong pairs."
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------ strength

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ssl_mi.app.devices import on_device
 from ssl_mi.app.embed import embed
 from ssl_mi.app.encoder import LoadedEncoder
 from ssl_mi.networks import ConvNet
@@ -120,3 +121,15 @@ def test_a_folder_without_a_readable_image_is_an_error(encoder, tmp_path):
     (tmp_path / "bad" / "a.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match="none of 1 images can be decoded"):
         embed(encoder, tmp_path / "bad", tmp_path / "a.npz")
+    assert not (tmp_path / "a.partial").exists()
+
+
+def test_one_image_is_encoded_by_its_name(encoder, folder, tmp_path):
+    path = next(path for path in sorted(folder.rglob("*.png")))
+    assert embed(encoder, path, tmp_path / "a.npz").files == (str(path),)
+
+
+def test_a_device_that_is_not_there_is_refused_in_a_line():
+    for name in ("tpu9", "meta"):
+        with pytest.raises(ValueError, match=f"device={name}: torch .* cannot use it here"):
+            on_device(torch.zeros(1), name)

@@ -234,6 +234,45 @@ def test_a_loader_gives_its_labels(trained):
     assert found.z.shape == (7, 128)
 
 
+def test_a_loader_may_give_mappings_and_no_label_is_dropped_in_silence(trained):
+    encoder, pixels = ssl_mi.load(trained.folder), images(4)
+    rows = [{"image": image, "label": i} for i, image in enumerate(pixels)]
+    found = encoder.encode(DataLoader(rows, batch_size=2))
+    assert found.labels.tolist() == [0, 1, 2, 3]
+    assert torch.equal(found.h, encoder.encode(list(pixels)).h)
+    with pytest.raises(ValueError, match="labels are strings"):
+        encoder.encode(DataLoader([(image, "a") for image in pixels], batch_size=2))
+
+
+def test_images_that_would_lose_something_are_refused_in_words(trained):
+    encoder, pixels = ssl_mi.load(trained.folder), images(3).numpy()
+    deep = Image.fromarray(pixels[0, 0].astype(np.uint16) * 256)
+    for bad, words in (
+        (np.ma.masked_array(pixels, pixels > 99), "mask would be lost"),
+        (np.array([None, 1]), "array of object"),
+        (pixels[:, :, :0], "without pixels"),
+        (deep, "more than 8 bits"),
+        ([pixels], "each is one image"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            encoder.encode(bad)
+    for size in (0, -1, 2.5, "a"):
+        with pytest.raises(ValueError, match="batch_size="):
+            encoder.encode(pixels, batch_size=size)
+
+
+def test_where_no_run_is_the_runs_there_are_named(trained):
+    folder = trained.folder
+    assert ssl_mi.load(folder / "checkpoints").provenance["checkpoint"] == str(folder / "checkpoints" / "last.ckpt")
+    with pytest.raises(FileNotFoundError, match=f"holds runs: name one of {folder}"):
+        ssl_mi.load(folder.parent)
+    for wrong, said in ((None, "a path"), (3, "a path")):
+        with pytest.raises(ValueError, match=said):
+            ssl_mi.load(wrong)
+    with pytest.raises(ValueError, match="view='a'"):
+        ssl_mi.load(folder, view="a")
+
+
 def test_dino_gives_its_teacher_and_the_online_encoder_where_asked(dino):
     module, x = dino.run.module.eval(), torch.randn(3, 3, 32, 32)
     teacher, online = module.teacher.towers.tower_of(0).encoder, module.towers.tower_of(0).encoder

@@ -14,6 +14,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+import ssl_mi
 from ssl_mi.information.variational.bounds import InfoNCE
 from ssl_mi.module import JointEmbedding
 
@@ -314,3 +315,43 @@ def test_a_start_that_fails_leaves_the_run_that_it_would_have_overwritten(run):
     assert (folder / "report.json").is_file()
     assert run("overwrite=true", "seed=5").folder == folder
     assert (folder / "checkpoints" / "last.ckpt").read_bytes() != checkpoint
+
+
+def test_more_batches_than_an_epoch_has_are_not_accumulated(run):
+    # 160 images, a fifth of them for validation: 4 batches of 32.
+    with pytest.raises(ValueError, match="trainer.accumulate_grad_batches=5: an epoch has 4 batches"):
+        run("trainer.accumulate_grad_batches=5", "trainer.max_epochs=1")
+    run("trainer.accumulate_grad_batches=4", "trainer.max_epochs=1", "schedule=constant")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["experiment=pairs/image_text", "data.limit=200", "encoder.widths=[8,16]"],
+        pytest.param(["data.sets.train=160", "data.sets.test=60", "data.batch_size=32"], marks=pytest.mark.slow),
+        pytest.param(
+            ["experiment=known/gaussian_blob", "data.train=256", "data.val=128", "data.test=200", "encoder.widths=[8,16]"],
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_the_closing_table_has_a_short_name_of_its_own_for_every_measurement(overrides, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    few = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "schedule.warmup_epochs=0", "progress=none"]
+    made = ssl_mi.train(*few, "evaluation.every_n_epochs=0", *overrides, run_dir=tmp_path / "run")
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[next(i for i, line in enumerate(lines) if set(line) == {"-"}) + 1 : -1]
+    assert len(table) <= 25
+    assert all("\u2026" not in line and len(line) <= 80 for line in table)
+    assert len({line[:20] for line in table}) == len(table)
+    explained = made.run.evaluate.explained()
+    for row in made.rows:
+        assert 0 < len(explained[row.metric]["short"]) <= 20, row.metric
+        assert explained[row.metric]["meaning"], row.metric
+
+
+def test_a_start_that_fails_leaves_no_folder(tmp_path):
+    overrides = ["data=shapes", "data.sets.train=160", "data.sets.test=60", "data.batch_size=32", "progress=none"]
+    with pytest.raises(ValueError, match="schedule.warmup_epochs=50"):
+        ssl_mi.train(*overrides, "schedule.warmup_epochs=50", run_dir=tmp_path / "runs" / "one")
+    assert not (tmp_path / "runs" / "one").exists()
