@@ -330,7 +330,13 @@ def test_more_batches_than_an_epoch_has_are_not_accumulated(run):
         ["experiment=pairs/image_text", "data.limit=200", "encoder.widths=[8,16]"],
         pytest.param(["data.sets.train=160", "data.sets.test=60", "data.batch_size=32"], marks=pytest.mark.slow),
         pytest.param(
-            ["experiment=known/gaussian_blob", "data.train=256", "data.val=128", "data.test=200", "encoder.widths=[8,16]"],
+            [
+                "experiment=known/gaussian_blob",
+                "data.train=256",
+                "data.val=128",
+                "data.test=200",
+                "encoder.widths=[8,16]",
+            ],
             marks=pytest.mark.slow,
         ),
     ],
