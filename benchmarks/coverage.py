@@ -18,7 +18,7 @@ import numpy as np
 
 from ssl_mi.information import mutual_information
 from ssl_mi.information.core.estimate import Estimate
-from ssl_mi.information.distributions.suites import find_task
+from ssl_mi.information.distributions.everyday import EVERYDAY
 
 TASKS = {
     "counts": ["poisson-4", "poisson-1", "shared-poisson-5-2", "independent-zipf"],
@@ -34,6 +34,7 @@ TASKS = {
     "sheet": ["circle-0.5", "helix-0.9", "cap-2-in-3"],
     "repeated rows": ["independent-blobs-2"],
 }
+EVERYDAY_TASKS = {task.name: task for task in EVERYDAY}
 EXPECTED = {"few-rows"}  # of any sample of fewer than 1,000 rows: said of all of them, it tells none apart
 
 
@@ -78,7 +79,7 @@ class Tally:
 
 def sampled(kind: str, name: str, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
     """One sample and its mutual information; rows of the kind "repeated rows" are drawn with replacement."""
-    task = find_task(f"everyday-{name}")
+    task = EVERYDAY_TASKS[f"everyday-{name}"]
     rng = np.random.default_rng(seed)
     x, y = task.sample(rows, rng)
     if kind == "repeated rows":

@@ -125,6 +125,7 @@ PROVOKED = [
     ("fine-waves", lambda: quick(X[:, 0], np.sin(100 * X[:, 0] + 30 * X[:, 0] ** 2))),
     ("learned-by-heart", lambda: infonce(WIDE_X, WIDE_Y, "separable", training=Training(max_steps=200))),
     ("below-neighbours", lambda: infonce(X[:, 0], X[:, 0] ** 2, "separable", training=Training(max_steps=1))),
+    ("below-neighbours", lambda: infonce(WIDE_X, WIDE_Y, "separable", training=Training(max_steps=1))),
 ]
 # Of fits that go wrong, which take their own set-up: provoked in tests/information/variational and tests/evaluation.
 ELSEWHERE = {

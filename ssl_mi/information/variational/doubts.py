@@ -121,17 +121,18 @@ def _through_projections(data: SplitData) -> np.ndarray:
         return np.empty(0)
     rng = np.random.default_rng(0)
     fit, chosen, test = (
-        tuple(_scores(side, rng, len(side)) for side in part) for part in (data.fit, data.validation, data.test)
+        (_scores(x, rng, len(x)), _scores(y, rng, len(y))) for x, y in (data.fit, data.validation, data.test)
     )
-    best: tuple[float, np.ndarray, np.ndarray] = (-math.inf, *test)
+    most, best = -math.inf, test
     for family in (cca, pairs):
         project = family(*fit, np.arange(min(MOST_ROWS, len(fit[0]))), 0)
-        (a, b), (u, v) = (tuple(normal_scores(side) for side in project(*part)) for part in (chosen, test))
+        a, b = (normal_scores(side) for side in project(*chosen))
+        u, v = (normal_scores(side) for side in project(*test))
         for r in range(1, min(MAX_DIMS, a.shape[1], b.shape[1]) + 1):
             shown = _pointwise(a[:, :r], b[:, :r], None)
-            if len(shown) and shown.mean() > best[0]:
-                best = float(shown.mean()), u[:, :r], v[:, :r]
-    return _pointwise(*best[1:], data.test_rows) if best[0] > -math.inf else np.empty(0)
+            if len(shown) and shown.mean() > most:
+                most, best = float(shown.mean()), (u[:, :r], v[:, :r])
+    return _pointwise(*best, data.test_rows) if most > -math.inf else np.empty(0)
 
 
 def _pointwise(x: np.ndarray, y: np.ndarray, rows: Rows | None) -> np.ndarray:

@@ -219,7 +219,8 @@ class Selection:
     @property
     def raw_fall(self) -> float:
         """The same as a fall; 0 in 1 + 1 dimensions, where little is missing."""
-        return -self.raw_change if max(map(sum, (part.dims for part in self.parts))) > 2 else 0.0
+        by_neighbours = [part for part in self.parts if not isinstance(part, Bound)]
+        return -self.raw_change if any(sum(part.dims) > 2 for part in by_neighbours) else 0.0
 
     @property
     def value_at_more_k(self) -> float:

@@ -11,11 +11,12 @@ import torch
 from ssl_mi.information.distributions.families import NoisyCurve
 from ssl_mi.information.distributions.suites import find_task
 from ssl_mi.information.estimators.auto import candidates
-from ssl_mi.information.estimators.auto.bias import local_dimension
+from ssl_mi.information.estimators.auto.bias import Bias, local_dimension
 from ssl_mi.information.estimators.auto.left_out import left_out
-from ssl_mi.information.estimators.auto.pipeline import mutual_information
+from ssl_mi.information.estimators.auto.pipeline import Selection, _best, _interval, mutual_information
 from ssl_mi.information.estimators.gaussian import gaussian_mi
 from ssl_mi.information.estimators.ksg import ksg
+from ssl_mi.information.inference.dependence import Rows
 from ssl_mi.information.projections import neural as learned
 
 
@@ -236,6 +237,19 @@ def test_six_dimensions_of_a_sphere_are_bounded_by_networks():
     assert task.mi - 0.35 < estimate.value < task.mi
     assert estimate.ci[0] < task.mi < estimate.ci[1]
     assert estimate.settings["chosen"].startswith("infonce over")
+
+
+def test_a_bound_of_networks_is_compared_with_neighbours_less_their_bias():
+    rows = np.arange(100)
+    described = (rows, 3, 0, Rows(100))
+    bound = candidates.Bound("infonce", lambda chosen: (np.full(len(chosen), 1.10),) * 2, *described)
+    for bias, best in ((-0.15, "CCA(4)"), (0.0, "infonce")):
+        neighbours = candidates.Candidate("CCA", lambda chosen: (np.zeros((len(chosen), 4)),) * 2, *described)
+        neighbours.__dict__.update(pointwise=np.full(100, 1.05), bias=Bias(bias, bias, 0.0, 0.0))
+        found = {"infonce": [bound] * 2, "CCA(4)": [neighbours] * 2}
+        assert _best(found, 0) == best
+    # Every row gives 1.10 nats, at any k: there is no noise, and nothing is left open.
+    assert _interval(Selection(found, (bound, bound), 0.0, (bound, bound)), 0.95) == pytest.approx((1.10, 1.10))
 
 
 def test_ten_classes_in_eight_columns_are_told_apart_by_a_classifier():
