@@ -325,7 +325,8 @@ class _UnitRows(torch.autograd.Function):
         if torch.is_grad_enabled():  # a graph of the gradient is asked for
             wanted = [t for t, needed in zip((x, scale), ctx.needs_input_grad, strict=True) if needed]
             found = iter(torch.autograd.grad(normalize(x, dim=1) * scale, wanted, gradient, create_graph=True))
-            return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
+            of_x, of_scale = (next(found) if needed else None for needed in ctx.needs_input_grad)
+            return of_x, of_scale
         along = (gradient * unit).sum(1, keepdim=True)
         of_scale = along.sum() / scale if ctx.needs_input_grad[1] else None
         return torch.addcmul(gradient, unit, along.div_(-scale.square())).mul_(factor), of_scale
