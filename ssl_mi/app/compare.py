@@ -96,7 +96,7 @@ def _print(found: Comparison, quantities: list[Quantity], reference: Group | Non
         if name != label:
             console.print(f"{label} {name}", soft_wrap=True)
     for quantity in quantities:
-        header, lines = main_table(found, [quantity], reference)
+        _, lines = main_table(found, [quantity], reference)
         if not lines:
             continue
         console.print()
