@@ -117,6 +117,7 @@ def embed(
 
     target = Path(out)
     check_out(target, z, batch_size)
+    encoder.augmentation()  # which raises where it takes no images
     paths, labels, names = _listed(encoder, Path(images).expanduser())
     step = batch_size or encoder.batch_size
     partial = _beside(target, "partial")

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ssl_mi.app.inputs import Input, input_of
 from ssl_mi.app.resuming import misfits, read
 from ssl_mi.checkpoint_format import description_of, writer
 from ssl_mi.data import Augmentation, View
@@ -113,6 +114,32 @@ class LoadedEncoder(nn.Module):
     def std(self) -> tuple[float, ...]:
         return tuple(self._images()["std"])
 
+    @property
+    def takes_images(self) -> bool:
+        """Whether the view of this encoder is an image."""
+        how = self.preprocessing
+        return how is not None and how["views"][self._shown()] is not None
+
+    def input(self) -> Input:
+        """How samples that are no images reach the encoder.
+
+        Raises:
+            ValueError: If the checkpoint does not say.
+        """
+        found = input_of(self.preprocessing, self.view)
+        if found is None:
+            raise ValueError(
+                f"the encoder of view {self.view} takes no images, and its checkpoint does not say what else: give it "
+                "what it was trained on, encoder(x)"
+            )
+        return found
+
+    def example(self, n: int, generator: torch.Generator) -> Tensor:
+        """n samples at random, as the encoder takes them: for comparing two forms of it."""
+        if not self.takes_images:
+            return self.input().example(n, generator)
+        return torch.randn(n, len(self.mean), self.size, self.size, generator=generator)
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images `[n, c, size, size]` -> h `[n, out_dim]`."""
         return self.encoder(x)
@@ -131,6 +158,9 @@ class LoadedEncoder(nn.Module):
     def transform(self, images: Any) -> Tensor:
         """Images as the encoder takes them: the shorter side resized to `size`, the centre kept, normalised.
 
+        An encoder of rows `[n, d]`, of windows `[n, channels, steps]` or of sentences (a list of strings) takes those:
+        numbers are standardised as in training, sentences become tokens.
+
         A run that reads images of many sizes from files rounds them to 8 bits after resizing; here nothing is rounded.
 
         Args:
@@ -143,6 +173,8 @@ class LoadedEncoder(nn.Module):
         Raises:
             ValueError: On images of another shape, type or range, or an encoder that takes no images.
         """
+        if not self.takes_images:
+            return self.input().transform(images)
         clean = self._clean()
         if isinstance(images, Image.Image):
             return self.transform(self._pixels(images))
@@ -224,11 +256,10 @@ class LoadedEncoder(nn.Module):
     # Images
 
     def _images(self) -> dict[str, Any]:
-        if self.preprocessing is None or self.preprocessing["views"][self._shown()] is None:
-            raise ValueError(
-                f"the encoder of view {self.view} takes no images: it has neither size, mean, std nor transform; give "
-                "it what it was trained on, encoder(x)"
-            )
+        if self.preprocessing is None or not self.takes_images:
+            known = input_of(self.preprocessing, self.view)
+            words = "give it what it was trained on, encoder(x)" if known is None else f"it takes {known.describe()}"
+            raise ValueError(f"the encoder of view {self.view} takes no images, it has no size, mean and std; {words}")
         return self.preprocessing
 
     def _shown(self) -> int:
@@ -248,10 +279,14 @@ class LoadedEncoder(nn.Module):
     @property
     def batch_size(self) -> int:
         """Images that are encoded at once unless a number is given."""
-        return max(8, min(512, _BATCH_PIXELS // self.size**2))
+        return max(8, min(512, _BATCH_PIXELS // self.size**2)) if self.takes_images else 512
 
     def _files(self, images: Any) -> tuple[list[str] | None, Tensor | None, tuple[str, ...]]:
         """(files, labels, class names) of images that are files; files is None for others."""
+        if not self.takes_images:
+            if isinstance(images, str | Path):
+                raise ValueError(f"the encoder takes no images: give what is in {images}; {self.input().describe()}")
+            return None, None, ()
         if isinstance(images, str | Path):
             where = Path(images).expanduser()
             if where.is_file():
@@ -289,7 +324,7 @@ class LoadedEncoder(nn.Module):
         """Images that are no files, some at a time."""
         if isinstance(images, Image.Image):
             images = [images]
-        if isinstance(images, Tensor | np.ndarray) and images.ndim == 3:
+        if isinstance(images, Tensor | np.ndarray) and images.ndim == 3 and self.takes_images:
             images = images[None]
         if isinstance(images, Tensor | np.ndarray | Sequence):
             step = batch_size or self.batch_size

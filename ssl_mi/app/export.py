@@ -132,19 +132,42 @@ def export(encoder: LoadedEncoder, format: str, out: str | Path) -> Exported:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"--out {folder} is not an empty folder: name a new one")
     differs = _differs(encoder, format)
+    if not encoder.takes_images:
+        encoder.input()  # which raises where its input is not known
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    written = FORMATS[format].write(encoder.cpu().eval(), folder)
-    difference = _difference(encoder, written)
-    if not difference <= TOLERANCE:
-        raise ValueError(
-            f"{folder} gives another h than the encoder: they differ by {difference:.1e} of the largest |h|, more than "
-            f"{TOLERANCE:g}; do not use it, choose another format"
-        )
+    try:
+        difference = _written(encoder, format, folder)
+    except BaseException:  # half an export is of no use
+        for path in folder.iterdir():
+            path.unlink()
+        if made:
+            folder.rmdir()
+        raise
     text = card(encoder, format, difference, differs, buildable=(folder / "build.py").exists())
     (folder / "README.md").write_text(text)
     weights = next(path.name for path in sorted(folder.iterdir()) if path.suffix in WEIGHTS)
     (folder / CARD).write_text(export_card(encoder, weights))
     return Exported(tuple(sorted(folder.iterdir())), difference, differs)
+
+
+def _written(encoder: LoadedEncoder, format: str, folder: Path) -> float:
+    """Write the files, and compare what is read back from them; the largest difference of h."""
+    try:
+        written = FORMATS[format].write(encoder.cpu().eval(), folder)
+        difference = _difference(encoder, written)
+    except (RuntimeError, TypeError, NotImplementedError) as error:  # of torch's exporters, whose errors share no base
+        others = ", ".join(name for name in ("torchscript", "safetensors") if name != format)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"--format {format} cannot write {type(encoder.encoder).__name__}: {reason[:200]}; use --format {others}"
+        ) from error
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"--format {format} gives another h than the encoder: they differ by {difference:.1e} of the largest |h|, "
+            f"more than {TOLERANCE:g}; choose another format"
+        )
+    return difference
 
 
 def _need(format: str, packages: tuple[str, ...]) -> None:
@@ -175,6 +198,7 @@ def _form(encoder: LoadedEncoder, library: str) -> PlainForm:
     if found is None:
         others = [name for name in ("torchvision", "timm") if name in forms]
         others += ["torchvision"] if "torch" in forms else []
+        others += [] if forms else ["safetensors"]
         raise ValueError(
             f"{type(network).__name__} has no form in {library}: use --format "
             f"{', '.join([*dict.fromkeys(others), 'torchscript'])} or onnx"
@@ -189,7 +213,7 @@ def _difference(encoder: LoadedEncoder, written: Callable[[Tensor], Tensor]) -> 
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
     for n in (2, 5):  # a batch size that a trace has baked in shows here
-        x = torch.randn(n, len(encoder.mean), encoder.size, encoder.size, generator=generator)
+        x = encoder.example(n, generator)
         with torch.no_grad():
             h, other = encoder(x), written(x)
         if other.shape != h.shape:
@@ -280,7 +304,7 @@ def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _example(encoder: LoadedEncoder) -> Tensor:
     import torch
 
-    return torch.zeros(2, len(encoder.mean), encoder.size, encoder.size)
+    return encoder.example(2, torch.Generator().manual_seed(0))
 
 
 def _torchscript(encoder: LoadedEncoder, folder: Path) -> Callable[[Tensor], Tensor]:

@@ -20,7 +20,6 @@ from ssl_mi.app.data_choice import with_data_defaults
 from ssl_mi.app.optimizer_choice import settle_optimizer
 from ssl_mi.app.paths import PAGE, conf_dir
 from ssl_mi.app.resuming import in_folder, is_finished
-from ssl_mi.app.run_folders import remove_bare
 from ssl_mi.app.startup import check, clear_errors, first_process, print_error, users_mistake
 from ssl_mi.app.sweep_callback import ERROR
 
@@ -198,6 +197,8 @@ def _no_folder_of_a_failed_start() -> Iterator[None]:
     What is in its log was printed too.
     """
     from hydra.core.hydra_config import HydraConfig
+
+    from ssl_mi.app.run_folders import remove_bare  # which imports numpy: --help answers without
 
     try:
         yield

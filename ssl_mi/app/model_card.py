@@ -40,9 +40,7 @@ def card(encoder: LoadedEncoder, format: str, difference: float, differs: str, b
         f"seed {found.get('seed')}. These are the {found.get('which')} weights, of view {encoder.view}.",
         "",
         *("## Use", "", "```python", *use, "```", ""),
-        f"Input: float32 [n, {len(encoder.mean)}, {encoder.size}, {encoder.size}]: images in [0, 1], the shorter side "
-        f"resized to {encoder.size} (bilinear, antialiased), the centre cropped, then (x - mean) / std with mean "
-        f"{_numbers(encoder.mean)} and std {_numbers(encoder.std)}. Output: h, float32 [n, {encoder.out_dim}].",
+        f"Input: {_input(encoder)}. Output: h, float32 [n, {encoder.out_dim}].",
         "",
         *([f"The network differs from the library's own: {differs}.", ""] if differs else []),
         f"Parity: read back from these files, h differs by at most {difference:.1e} of the largest |h|.",
@@ -53,6 +51,16 @@ def card(encoder: LoadedEncoder, format: str, difference: float, differs: str, b
         *("## Licence", "", "To be filled in: the licence of the weights, which may depend on that of the data.", ""),
     ]
     return "\n".join(lines)
+
+
+def _input(encoder: LoadedEncoder) -> str:
+    if not encoder.takes_images:
+        return encoder.input().describe()
+    return (
+        f"float32 [n, {len(encoder.mean)}, {encoder.size}, {encoder.size}]: images in [0, 1], the shorter side "
+        f"resized to {encoder.size} (bilinear, antialiased), the centre cropped, then (x - mean) / std with mean "
+        f"{_numbers(encoder.mean)} and std {_numbers(encoder.std)}"
+    )
 
 
 def _data(encoder: LoadedEncoder) -> list[str]:

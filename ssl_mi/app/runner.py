@@ -260,9 +260,9 @@ class Run:
         batches = samples() // self.data.batch_size
         if accumulated > batches:
             raise ValueError(
-                f"trainer.accumulate_grad_batches={accumulated}: an epoch has {batches} batches and an update ends with "
-                f"it, so that its gradient would be the sum of {batches}, divided by {accumulated}; use {batches} or "
-                "fewer"
+                f"trainer.accumulate_grad_batches={accumulated}: an epoch has {batches} batches and an update ends "
+                f"with it, so that its gradient would be the sum of {batches}, divided by {accumulated}; use {batches} "
+                "or fewer"
             )
 
     def _estimate_memory(self) -> None:

@@ -107,7 +107,7 @@ def _fits_other(value: Any, kind: Any) -> bool:
         return False
     if not inspect.isclass(kind) or kind is object:
         return True
-    ours = kind.__module__.startswith(("ssl_mi", "torch"))
+    ours = kind.__module__.startswith(("ssl_mi", "torch", "pytorch_lightning", "lightning"))
     return not ours or (not getattr(kind, "_is_protocol", False) and isinstance(value, kind))
 
 

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from ssl_mi.callbacks.loggers import log_numbers
-from ssl_mi.evaluation.anywhere import Unpack, measure, views_and_labels
+from ssl_mi.evaluation.anywhere import FEWEST, Unpack, measure, views_and_labels
 from ssl_mi.evaluation.context import Evaluation
 from ssl_mi.evaluation.embed import untouched
 from ssl_mi.evaluation.measurement import Measurement, write_csv
@@ -41,7 +41,8 @@ class MeasureEncoder(pl.Callback):
         rows: All measurements so far.
 
     Raises:
-        ValueError: A cadence below 1; at the start of training, a loader or an encoding that does not fit.
+        ValueError: A cadence below 1, or too few samples; at the start of training, a loader or an encoding that does
+            not fit.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class MeasureEncoder(pl.Callback):
     ) -> None:
         if every_n_epochs < 1:
             raise ValueError(f"every_n_epochs={every_n_epochs}: measure every epoch, 1, or less often")
+        if limit < FEWEST:
+            raise ValueError(f"limit={limit}: at least {FEWEST} samples are needed, better 2,000")
         self.loader, self.encode, self.every_n_epochs, self.limit = loader, encode, every_n_epochs, limit
         self.name, self.unpack, self.evaluations, self.seed = name, unpack, evaluations, seed
         self.folder = None if folder is None else Path(folder)

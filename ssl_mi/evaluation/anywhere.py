@@ -125,6 +125,8 @@ def embedded(
                 break
     if n < FEWEST:
         raise ValueError(f"the loader gave {n} samples: at least {FEWEST} are needed, better 2,000")
+    if len({len(parts) for parts in hs}) > 1:
+        raise ValueError("some batches of the loader have one view and others two: give all of them the same")
     sides = [torch.cat(side)[:limit] for side in zip(*hs, strict=True)]
     if bad := int(sum((~side.isfinite()).any(1).sum() for side in sides)):
         raise ValueError(f"{bad} embeddings hold NaN or infinity: the encoder has diverged")

@@ -176,8 +176,8 @@ class MutualInformation(Evaluation):
             raise ValueError(
                 f"{split} samples: {n} to estimate mutual information on, k={k} neighbours in each of "
                 f"{max(folds, self.subsets)} parts need at least {needed}; "
-                "hold out more (of a run: data.val_fraction, the limits of data and evaluation), or lower "
-                f"{KEY}.subsets"
+                "hold out more (of a run: data.val_fraction, the limits of data and evaluation, or lower "
+                f"{KEY}.subsets)"
             )
 
     def _limit(self, context: EvaluationContext) -> int | None:

@@ -8,7 +8,7 @@ from PIL import Image
 from ssl_mi.app.devices import on_device
 from ssl_mi.app.embed import embed
 from ssl_mi.app.encoder import LoadedEncoder
-from ssl_mi.networks import ConvNet
+from ssl_mi.networks import ConvNet, TableMLP
 
 PREPROCESSING = {"size": 32, "mean": [0.5] * 3, "std": [0.25] * 3, "views": [[]]}
 
@@ -133,3 +133,10 @@ def test_a_device_that_is_not_there_is_refused_in_a_line():
     for name in ("tpu9", "meta"):
         with pytest.raises(ValueError, match=f"device={name}: torch .* cannot use it here"):
             on_device(torch.zeros(1), name)
+
+
+def test_an_encoder_of_rows_embeds_no_folder_and_leaves_nothing(folder, tmp_path):
+    rows = LoadedEncoder(TableMLP(3, [4]), None, {"columns": [{"mean": [0.0] * 3, "std": [1.0] * 3}], "views": [None]})
+    with pytest.raises(ValueError, match=r"takes no images.*float32 \[n, 3\]: rows"):
+        embed(rows, folder, tmp_path / "a.npz")
+    assert not (tmp_path / "a.partial").exists()

@@ -9,7 +9,8 @@ import torch
 
 from ssl_mi.app.encoder import LoadedEncoder
 from ssl_mi.app.export import FORMATS, export
-from ssl_mi.networks import ConvNet, MLPEncoder, ResNet, TorchvisionEncoder, ViT
+from ssl_mi.data.pairs.tokens import Tokenizer
+from ssl_mi.networks import ConvNet, ConvNet1d, MLPEncoder, ResNet, TableMLP, TextEncoder, TorchvisionEncoder, ViT
 
 PREPROCESSING = {"size": 32, "mean": [0.5] * 3, "std": [0.25] * 3, "views": [[]]}
 NETWORKS = {
@@ -104,7 +105,7 @@ def test_torchscript_takes_any_number_of_images(name, tmp_path):
 
 
 def test_what_a_library_does_not_have_is_refused_with_what_there_is(tmp_path):
-    with pytest.raises(ValueError, match="MLPEncoder has no form in torchvision: use --format torchscript or onnx"):
+    with pytest.raises(ValueError, match="no form in torchvision: use --format safetensors, torchscript or onnx"):
         export(loaded(MLPEncoder()), "torchvision", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -135,3 +136,48 @@ def test_the_card_says_how_to_use_it_and_what_is_not_known(tmp_path):
     text = (tmp_path / "out" / "README.md").read_text()
     for said in ("from build import load", "std 0.25", "conv1 is 3x3", "Not measured", "## Licence", "`simclr`"):
         assert said in text
+
+
+SCALING = {"mean": [1.0, -2.0, 0.5], "std": [2.0, 0.5, 1.0]}
+TOKENIZER = Tokenizer.trained(["a red disc", "a blue square"] * 9, 60)
+OTHERS = {
+    "rows": (lambda: TableMLP(3, [8, 4]), {"columns": [SCALING]}, torch.randn(9, 3)),
+    "windows": (lambda: ConvNet1d(3, [8, 4]), {"channels": SCALING, "window": 32}, torch.randn(9, 3, 32)),
+    "sentences": (
+        lambda: TextEncoder(60, 8, 4),
+        {"tokenizer": TOKENIZER.to_json(), "length": 6},
+        ["a red disc", "a blue square"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_encoders_of_rows_windows_and_sentences_are_fed_and_exported(kind, tmp_path):
+    make, how, samples = OTHERS[kind]
+    where = {"checkpoint": "runs/a/checkpoints/last.ckpt", "which": "online", "objective": "clip"}
+    encoder = LoadedEncoder(make(), None, {**how, "views": [None]}, provenance=where)
+    x = encoder.transform(samples)
+    if kind != "sentences":  # (1 - 1) / 2, (-1.5 + 2) / .5, (.5 - .5) / 1 in each place
+        point = torch.tensor([1.0, -1.5, 0.5]).reshape(1, 3, *[1] * (samples.ndim - 2)).expand_as(samples)
+        assert encoder.transform(point)[0].reshape(3, -1)[:, 0].tolist() == [0.0, 1.0, 0.0]
+    assert torch.equal(encoder.encode(samples).h, encoder(x).detach())
+    done = export(encoder, "torchscript", tmp_path / "out")
+    assert done.difference < 1e-6
+    with torch.no_grad():
+        assert torch.allclose(torch.jit.load(str(tmp_path / "out" / "encoder.ts"))(x), encoder(x), atol=1e-6)
+    assert f"[n, {x.shape[1]}" in (tmp_path / "out" / "README.md").read_text()
+    with pytest.raises(ValueError, match="takes no images"):
+        encoder.encode("photos")
+    with pytest.raises(ValueError, match=f"{kind}.* are taken|arrays of numbers"):
+        encoder.transform(torch.zeros(2, 5, 5, 5) if kind != "sentences" else [1, 2])
+
+
+def test_an_export_that_fails_leaves_no_folder(tmp_path, monkeypatch):
+    def broken(encoder, folder):
+        (folder / "half.ts").write_text("half")
+        raise RuntimeError("no such operator\nat line 3")
+
+    monkeypatch.setitem(FORMATS, "torchscript", FORMATS["torchscript"]._replace(write=broken))
+    with pytest.raises(ValueError, match=r"--format torchscript cannot write ConvNet: no such operator; use"):
+        export(loaded(NETWORKS["convnet"]()), "torchscript", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

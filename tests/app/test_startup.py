@@ -319,7 +319,7 @@ def test_a_start_that_fails_leaves_the_run_that_it_would_have_overwritten(run):
 
 def test_more_batches_than_an_epoch_has_are_not_accumulated(run):
     # 160 images, a fifth of them for validation: 4 batches of 32.
-    with pytest.raises(ValueError, match="trainer.accumulate_grad_batches=5: an epoch has 4 batches"):
+    with pytest.raises(ValueError, match=r"trainer\.accumulate_grad_batches=5: an epoch has 4 batches"):
         run("trainer.accumulate_grad_batches=5", "trainer.max_epochs=1")
     run("trainer.accumulate_grad_batches=4", "trainer.max_epochs=1", "schedule=constant")
 
@@ -356,8 +356,8 @@ def test_the_closing_table_has_a_short_name_of_its_own_for_every_measurement(ove
         assert explained[row.metric]["meaning"], row.metric
 
 
-def test_a_start_that_fails_leaves_no_folder(tmp_path):
+def test_a_start_from_python_that_fails_leaves_no_folder(tmp_path):
     overrides = ["data=shapes", "data.sets.train=160", "data.sets.test=60", "data.batch_size=32", "progress=none"]
-    with pytest.raises(ValueError, match="schedule.warmup_epochs=50"):
+    with pytest.raises(ValueError, match=r"schedule\.warmup_epochs=50"):
         ssl_mi.train(*overrides, "schedule.warmup_epochs=50", run_dir=tmp_path / "runs" / "one")
     assert not (tmp_path / "runs" / "one").exists()

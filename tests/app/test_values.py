@@ -64,6 +64,7 @@ def test_the_types_of_a_class_are_its_own_and_those_of_the_base_it_hands_the_res
     [
         "seed=true",
         "overwrite=maybe",
+        "trainer.profiler=3",
         "data.labels=maybe",
         "data.num_workers=inf",
         "data.size=big",

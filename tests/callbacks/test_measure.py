@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from ssl_mi.callbacks import MeasureEncoder
-from ssl_mi.evaluation.anywhere import views_and_labels
+from ssl_mi.evaluation.anywhere import measure, views_and_labels
 
 
 class Theirs(pl.LightningModule):
@@ -61,9 +61,17 @@ def test_any_module_is_measured_and_trains_as_it_would_have(tmp_path):
     assert {row["epoch"] for row in csv.DictReader((tmp_path / "ssl_mi.csv").open())} == {"0", "2"}
 
 
-def test_a_cadence_below_one_is_refused():
+def test_a_cadence_below_one_and_too_few_samples_are_refused():
     with pytest.raises(ValueError, match="every_n_epochs=0"):
         MeasureEncoder([], encode=lambda module, x: x, every_n_epochs=0)
+    with pytest.raises(ValueError, match="limit=10: at least 64 samples"):
+        MeasureEncoder([], encode=lambda module, x: x, limit=10)
+
+
+def test_batches_with_one_and_with_two_views_are_refused():
+    x = torch.randn(80, 4)
+    with pytest.raises(ValueError, match="some batches of the loader have one view and others two"):
+        measure(nn.Identity(), [(x, x), x])
 
 
 class SoloLearns(pl.LightningModule):
