@@ -13,7 +13,17 @@ import pytest
 import ssl_mi
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ["", ".objectives", ".networks", ".data", ".data.known", ".data.pairs", ".callbacks", ".evaluation"]
+PACKAGES = [
+    "",
+    ".objectives",
+    ".networks",
+    ".data",
+    ".data.known",
+    ".data.pairs",
+    ".data.streams",
+    ".callbacks",
+    ".evaluation",
+]
 # What may be named in documents, configurations and examples: the names in these, and nothing below them.
 NAMESPACES = ["ssl_mi"]
 NAMESPACES += [f"ssl_mi{package}" for package in PACKAGES[1:]] + ["ssl_mi.optim", "ssl_mi.information"]
