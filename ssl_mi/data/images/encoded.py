@@ -36,7 +36,7 @@ class EncodedImages(Sequence[EncodedImage]):
         rows: int64 `[n]`, the numbers of the images.
     """
 
-    def __init__(self, image: Callable[[int], EncodedImage], rows: np.ndarray) -> None:
+    def __init__(self, image: Callable[[int], Any], rows: np.ndarray) -> None:
         self._image, self._rows = image, rows
 
     def __len__(self) -> int:

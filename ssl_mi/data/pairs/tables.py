@@ -137,6 +137,7 @@ def read_table(path: Path, key: str) -> Table:
         ".parquet": _parquet,
         ".jsonl": _jsonl,
     }
+    reader: Callable[[Path], Mapping[str, np.ndarray]] | None
     reader = partial(Columns, key=key) if is_saved(path) else readers.get(path.suffix.lower())
     if reader is None:
         raise ValueError(f"{key}={path}: {path.suffix or 'a file without a suffix'} is no table with named columns; "

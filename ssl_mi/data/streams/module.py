@@ -208,7 +208,9 @@ class StreamData(ImageModule):
             found = {s.label for i in range(len(train.names)) for s in train.read(i) if s.label is not None}
         if names is not None:
             numbers = all(isinstance(label, int) for label in found)
-            known = {**({i: i for i in range(len(names))} if numbers else {}), **{n: i for i, n in enumerate(names)}}
+            known: dict[int | str, int] = {name: i for i, name in enumerate(names)}
+            if numbers:
+                known |= {i: i for i in range(len(names))}
             if strange := sorted(str(label) for label in found if label not in known):
                 raise ValueError(f"data.classes has {len(names)} classes, and these labels are none: {few(strange)}")
             return known, tuple(map(str, names))

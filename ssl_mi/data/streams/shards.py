@@ -156,7 +156,7 @@ class TarShards:
         ValueError: On names that are no archives of one's own disk.
     """
 
-    class_names = None
+    class_names: tuple[str, ...] | None = None
 
     def __init__(self, paths: str | Sequence[str], image: str = AUTO, label: str | None = "cls", key: str = "") -> None:
         self.names: Sequence[str] = expanded(paths, key)
@@ -170,7 +170,9 @@ class TarShards:
 
     def scan(self, shard: int) -> Scan:
         """Goes through the headers of an archive, and reads the labels."""
-        count, labels, left_out, seen = 0, set(), [], set()
+        count, left_out = 0, list[str]()
+        labels: set[int | str | None] = set()
+        seen: set[str] = set()
         fields: dict[str, _Member] = {}
         for stem, fields in self._groups(shard):
             why = self._wrong(stem, fields, seen)
@@ -191,7 +193,8 @@ class TarShards:
 
     def read(self, shard: int, first: int = 0) -> Iterator[Sample]:
         """The samples of an archive in order; of an image only its place is known until it is decoded."""
-        stem, number, seen = Path(self.names[shard]).stem, 0, set()
+        stem, number = Path(self.names[shard]).stem, 0
+        seen: set[str] = set()
         for key, fields in self._groups(shard):
             usable = self._wrong(key, fields, seen) is None
             seen.add(key)
@@ -206,7 +209,8 @@ class TarShards:
     def _groups(self, shard: int) -> Iterator[tuple[str, dict[str, _Member]]]:
         """The key and the fields of each sample of an archive, whole or not."""
         path = self.names[shard]
-        held, fields = "", {}
+        held = ""
+        fields: dict[str, _Member] = {}
         for name, member in _members(path):
             match = _KEY.match(name)
             if match is None:
@@ -315,7 +319,7 @@ class HuggingFaceShards:
         of = undecoded(of, image, "data.image", split)
         feature = None if label is None else column_of(of, label, "data.label", split)
         names = getattr(feature, "names", None)
-        self.class_names = None if names is None else tuple(names)
+        self.class_names: tuple[str, ...] | None = None if names is None else tuple(names)
         self.columns = [image] if label is None else [image, label]
         self.split = of.select_columns(self.columns)
         self.name = self.folder.name
@@ -327,7 +331,8 @@ class HuggingFaceShards:
 
     def scan(self, shard: int) -> Scan:
         """Goes through a shard."""
-        labels, left_out, count = set(), [], 0
+        count, left_out = 0, list[str]()
+        labels: set[int | str | None] = set()
         for row, cells in enumerate(self._rows(shard, 0)):
             why = self._wrong(cells)
             if why is not None:
