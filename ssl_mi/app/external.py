@@ -293,7 +293,7 @@ def _module_of(encoder: LoadedEncoder, what: Any, settings: Mapping[str, Any], d
 
 def _measured(
     module: external.External,
-    data: FeatureData | EvaluatedImages,
+    data: FeatureData | EvaluatedImages | PairedData,
     chosen: Sequence[str],
     seed: int,
     what: str,
