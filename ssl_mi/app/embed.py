@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     with clear_errors():
         check_out(arguments.out, arguments.z, arguments.batch_size)
         encoder = load(arguments.run, arguments.which, arguments.view, trust=arguments.trust)
-        encoder = on_device(encoder, arguments.device)
+        on_device(encoder, arguments.device)
         found = embed(encoder, arguments.images, arguments.out, arguments.batch_size, arguments.z)
     print(f"{len(found.h)} images encoded, h of {found.h.shape[1]} columns: {arguments.out}")
     if found.unreadable:

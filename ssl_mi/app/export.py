@@ -196,7 +196,7 @@ def _form(encoder: LoadedEncoder, library: str) -> PlainForm:
     forms = network.plain_forms() if isinstance(network, HasPlainForms) else {}
     found = forms.get(library) or (forms.get("torch") if library == "torchvision" else None)
     if found is None:
-        others = [name for name in ("torchvision", "timm") if name in forms]
+        others: list[str] = [name for name in ("torchvision", "timm") if name in forms]
         others += ["torchvision"] if "torch" in forms else []
         others += [] if forms else ["safetensors"]
         raise ValueError(

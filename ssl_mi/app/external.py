@@ -299,12 +299,13 @@ def _module_of(encoder: LoadedEncoder, what: Any, settings: Mapping[str, Any], d
         other = load(what, view=1, **kept)
         second = (other.encoder, other.projector)
     module = external.External(encoder.encoder, encoder.view if len(towers) > 1 else -1, encoder.projector, second)
-    return on_device(module, device)
+    on_device(module, device)
+    return module
 
 
 def _measured(
     module: external.External,
-    data: FeatureData | EvaluatedImages,
+    data: FeatureData | EvaluatedImages | PairedData,
     measurable: tuple[Sequence[Evaluation], Sequence[str]],
     what: str,
     words: str,

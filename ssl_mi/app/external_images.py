@@ -183,8 +183,8 @@ def pairs_for(encoder: LoadedEncoder, limits: Mapping[str, int | None] | None = 
     data: PairedData = _built({**config, "batch_size": 2, "limit": None}, "data")  # nothing is trained
     data.limit = config.get("limit")
     data.setup()
-    if "tokenizer" in encoder.preprocessing:
-        data.load_state_dict({"tokenizer": encoder.preprocessing["tokenizer"]})
+    if "tokenizer" in (kept := encoder.preprocessing or {}):
+        data.load_state_dict({"tokenizer": kept["tokenizer"]})
     if data.test is None or data.val is None:
         lacking = "test" if data.test is None else "val"
         raise ValueError(f"the run set no {data.kind} aside for {lacking}: data.{lacking}_fraction=0")

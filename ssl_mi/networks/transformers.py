@@ -55,8 +55,9 @@ class TransformersEncoder(nn.Module):
         self._read_tokenizer(folder, tokenizer, vocabulary)
         self.first_only = pooling == "first" or (pooling == "auto" and _pools_first(folder))
         self.net = _loaded(folder)
-        self.out_dim = int(self.net.config.hidden_size)
-        self.longest = int(getattr(self.net.config, "max_position_embeddings", 0) or 0)
+        config: Any = self.net.config
+        self.out_dim = int(config.hidden_size)
+        self.longest = int(getattr(config, "max_position_embeddings", 0) or 0)
         self.net.requires_grad_(not frozen)
         self.train(self.training)
 

@@ -112,8 +112,8 @@ def equal(one, other):
 @pytest.mark.parametrize("readers", [1, 2, 4])
 def test_the_stretches_of_an_epoch_are_disjoint_and_leave_out_less_than_a_reader_has(readers):
     pieces = stretches(COUNTS, readers, seed=0, epoch=3)
-    assert {sum(piece.count for piece in some) for some in pieces} == {sum(COUNTS) // readers}
-    rows = Counter((p.shard, p.first + i) for some in pieces for p in some for i in range(p.count))
+    assert {sum(piece.size for piece in some) for some in pieces} == {sum(COUNTS) // readers}
+    rows = Counter((p.shard, p.first + i) for some in pieces for p in some for i in range(p.size))
     assert set(rows.values()) == {1}
     assert all(row < COUNTS[shard] for shard, row in rows)
     assert sum(COUNTS) - len(rows) < readers
@@ -242,7 +242,7 @@ def test_images_for_evaluation_are_as_many_as_is_said_and_from_their_own_shards(
 
 def test_samples_are_counted_once(folder, monkeypatch):
     first = scanned(TarShards(f"{folder}/train-*.tar"))
-    assert [scan.count for scan in first] == list(COUNTS)
+    assert [scan.size for scan in first] == list(COUNTS)
     monkeypatch.setattr(TarShards, "scan", lambda *_: pytest.fail("counted again"))
     assert scanned(TarShards(f"{folder}/train-*.tar")) == first
 

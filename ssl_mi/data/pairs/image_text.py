@@ -89,7 +89,7 @@ class ImageTextData(PairedData):
         if (
             (isinstance(vocabulary, str) and vocabulary != AUTO)
             or length < 1
-            or (vocabulary != AUTO and vocabulary < 3)
+            or (isinstance(vocabulary, int) and vocabulary < 3)
         ):
             raise ValueError(f"data.vocabulary={vocabulary} and data.length={length}: 3 and 1 are the least")
         if odd := [prompt for prompt in prompts if "{}" not in prompt]:

@@ -159,7 +159,7 @@ class StreamData(ImageModule):
         world = this_process()[1]
         self._check_processes(world)
         scans = self._scanned(train)
-        counts = [scan.count for scan in scans]
+        counts = [scan.size for scan in scans]
         check_batch_size(self.batch_size, sum(counts), world)
         classes, names = self._classes(train, scans)
         labelled = self._held("labelled", train, classes, names)

@@ -30,12 +30,12 @@ class Piece(NamedTuple):
     Attributes:
         shard: Its number.
         first: The first of them.
-        count: How many.
+        size: How many.
     """
 
     shard: int
     first: int
-    count: int
+    size: int
 
 
 def stretches(counts: Sequence[int], readers: int, seed: int, epoch: int) -> list[list[Piece]]:
@@ -98,10 +98,10 @@ def reader_samples(
     def along() -> Iterator[Sample]:
         for piece in stretches(counts, readers, seed, epoch)[reader]:
             met = 0
-            for sample in islice(shards.read(piece.shard, piece.first), piece.count):
+            for sample in islice(shards.read(piece.shard, piece.first), piece.size):
                 met += 1
                 yield sample
-            if met < piece.count:
+            if met < piece.size:
                 raise ValueError(
                     f"{shards.names[piece.shard]} holds {piece.first + met} samples, and {counts[piece.shard]} are "
                     "expected: was it replaced, or is data.counts wrong?"

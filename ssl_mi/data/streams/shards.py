@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from ssl_mi.data.huggingface import column_of, opened, undecoded
 from ssl_mi.data.images.decoding import EXTENSIONS
@@ -45,12 +45,12 @@ class Scan(NamedTuple):
     """What a shard holds, found by going through it once.
 
     Attributes:
-        count: Its samples, those left out not counted.
+        size: Its samples, those left out not counted.
         labels: The different labels.
         left_out: What is wrong with samples that cannot be used, each with its key.
     """
 
-    count: int
+    size: int
     labels: tuple[int | str, ...]
     left_out: tuple[str, ...]
 
@@ -279,7 +279,7 @@ def _members(path: str) -> Iterator[tuple[str, _Member]]:
                     if member.isfile():
                         whole = member.offset_data + member.size <= length
                         yield member.name, _Member(path, member.offset_data, member.size if whole else -1)
-                    tar.members.clear()  # which would otherwise grow with the archive
+                    cast(Any, tar).members.clear()  # which would otherwise grow with the archive
         except tarfile.TarError as error:
             why = "it is empty" if length == 0 else str(error) or "no header of a tar archive"
             raise ValueError(f"{path} is no tar archive, or is damaged: {why}") from None
