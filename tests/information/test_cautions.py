@@ -129,9 +129,11 @@ PROVOKED = [
 ]
 # Of fits that go wrong, which take their own set-up: provoked in tests/information/variational and tests/evaluation.
 ELSEWHERE = {
+    "above-entropy",
     "above-log-n",
     "bound-near-ceiling",
     "collapse",
+    "equal-rows",
     "narrowed",
     "copies-of-fitted-rows",
     "few-test-rows",
