@@ -166,7 +166,7 @@ def effective_rows(x: np.ndarray, y: np.ndarray) -> float:
 def _clusters(x: Variable | Categories, y: Variable | Categories) -> tuple[Caution, ...]:
     if isinstance(x, Categories) or isinstance(y, Categories) or x.n < 10 * NEIGHBOURS:
         return ()
-    leaps = _leaps(np.concatenate([_scaled(side.values) for side in (x, y)], 1))
+    leaps = _leaps(np.concatenate([_scaled(_spread(side.values, seed)) for seed, side in enumerate((x, y))], 1))
     sizes = np.arange(2, len(leaps) + 2)
     found = sizes[leaps > np.where(sizes <= SMALL, *LEAPS)]
     if not len(found):
@@ -178,6 +178,14 @@ def _clusters(x: Variable | Categories, y: Variable | Categories) -> tuple[Cauti
         f"about {effective} independent ones, so p and the interval are too sure; pass groups=, the source of each row"
     )
     return (Caution("clustered-rows", text, {"n": x.n, "n_effective": effective, "size": size}),)
+
+
+def _spread(values: np.ndarray, seed: int) -> np.ndarray:
+    """Columns of counts plus a uniform number of [0, 1): on a lattice distances leap of themselves."""
+    whole = (values == np.round(values)).all(0)
+    if not whole.any():
+        return values
+    return values + whole * np.random.default_rng(seed).random(values.shape)
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from ssl_mi.information import (
 from ssl_mi.information.core.inputs import read
 from ssl_mi.information.estimators.ksg import ksg_pointwise
 from ssl_mi.information.inference.dependence import Grouped, InTime, Rows, read_rows
-from ssl_mi.information.inference.dependence_check import dependence_cautions
+from ssl_mi.information.inference.dependence_check import cautions_of_samples, dependence_cautions
 from ssl_mi.information.variational.splits import split_each, split_rows
 
 BRIEF = Training(max_steps=2, check_every=2)
@@ -206,3 +206,16 @@ def test_names_of_sources_do_not_matter():
 
 def test_groups_of_one_row_are_independent_rows():
     assert read_rows(100, groups=np.arange(100)).settings == {}
+
+
+@pytest.mark.parametrize(("mean", "n"), [(20, 2000), (100, 10000)])
+@pytest.mark.parametrize("seed", range(3))
+def test_counts_are_no_clusters_of_rows_and_rounded_views_of_one_source_are(mean, n, seed):
+    rng = np.random.default_rng(seed)
+    rate = mean * rng.gamma(5, 1 / 5, n)
+    assert cautions_of_samples(rng.poisson(rate), rng.poisson(rate)) == ()
+    sources = np.repeat(rng.normal(size=(500, 8)), 4, 0)
+    x, y = (np.round(1000 * (sources + 0.05 * rng.normal(size=sources.shape))) for _ in range(2))
+    order = rng.permutation(2000)
+    (caution,) = cautions_of_samples(x[order], y[order])
+    assert caution.code == "clustered-rows"
