@@ -40,7 +40,7 @@ def find_runs(places: Iterable[str | Path]) -> list[Found]:
         places: Folders of runs or above them (sweeps, `runs`), or patterns with *, ? or [.
 
     Raises:
-        ValueError: If a place holds no run, or a report is not that of a run.
+        ValueError: If a place holds no run.
     """
     found: dict[Path, Found] = {}
     for place in places:
@@ -60,7 +60,10 @@ def look(folder: Path) -> Found:
     """
     if not (folder / JSON).is_file():
         return Found(folder, UNFINISHED, "it left no report: it is on its way, or was killed", {})
-    document = read_document(folder)
+    try:
+        document = read_document(folder)
+    except ValueError as error:  # one damaged report must not hide the other runs
+        return Found(folder, UNFINISHED, str(error), {})
     return Found(folder, *ending(document), document)
 
 

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from ssl_mi.app.closing import print_table
-    from ssl_mi.app.run_folders import find_runs
+    from ssl_mi.app.run_folders import JSON, find_runs
 
     try:
         found = find_runs(arguments.places or ["runs"])
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(markup=False, emoji=False, highlight=False)
     print_table(console, ["run", "state", "objective", "epochs", "nats", "probe", "disk"], list(map(_line, shown)))
     for entry in shown:
-        if entry.state in ("stopped", "diverged"):
+        if entry.state in ("stopped", "diverged") or (entry.state == "unfinished" and (entry.folder / JSON).exists()):
             console.print(f"{entry.folder}: {entry.state}: {entry.why}", soft_wrap=True)
     console.print(f"{len(shown)} runs" if shown else f"no run is {arguments.state}, of {len(found)}", soft_wrap=True)
     return 0

@@ -9,9 +9,11 @@ projections, and the other half is measured.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +26,8 @@ from ssl_mi.evaluation.external import External, FeatureGeometry, LabelInformati
 from ssl_mi.evaluation.measurement import Measurement
 from ssl_mi.evaluation.probes import KNN, LinearProbe
 from ssl_mi.evaluation.view_information import ViewFamilies, ViewGeometry, families
+
+log = logging.getLogger(__name__)
 
 Unpack = Callable[[Any], tuple[Sequence[Tensor], Tensor | None]]
 FEWEST = 64  # rows: half of them fitted on, in four parts for the interval
@@ -64,8 +68,20 @@ def views_and_labels(batch: Any) -> tuple[list[Tensor], Tensor | None]:
             f"a batch of type {type(batch).__name__} is neither images, (images, labels) nor ([view, view], labels), "
             "as float tensors: give unpack=lambda batch: ([view, view], labels or None)"
         )
-    known = isinstance(labels, Tensor) and labels.ndim == 1 and not labels.is_floating_point()
-    return views[:2], labels.long() if known and isinstance(labels, Tensor) else None
+    if isinstance(labels, Tensor) and labels.ndim == 1 and not labels.is_floating_point():
+        return views[:2], labels.long()
+    if labels is not None:
+        _left_out(f"{labels.dtype} {list(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__)
+    return views[:2], None
+
+
+@cache
+def _left_out(what: str) -> None:
+    log.warning(
+        "labels of type %s are left out, so nothing of labels is measured: give whole numbers [n], by the loader or by "
+        "unpack=lambda batch: ([view, view], labels)",
+        what,
+    )
 
 
 def _indices(part: Any) -> bool:

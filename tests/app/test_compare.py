@@ -179,6 +179,16 @@ def test_runs_are_listed_with_state_and_size(runs, capsys):
     assert "1 runs" in capsys.readouterr().out
 
 
+def test_a_damaged_report_is_named_and_hides_no_other_run(runs, capsys):
+    folder = sorted(path.parent for path in runs.rglob("report.json"))[0]
+    (folder / "report.json").write_text("{")
+    assert main(["runs", str(runs)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "report.json is not JSON" in printed
+    assert printed.count(" complete ") > 2
+    assert any("is left out" in line and "is not JSON" in line for line in compare(find_runs([runs])).remarks)
+
+
 def test_reports_are_written_again(runs, capsys):
     assert main(["report", str(runs / "s0")]) == 0
     assert (runs / "s0" / "report.html").is_file()

@@ -122,3 +122,9 @@ def test_what_does_not_fit_is_said_in_a_line():
         measure(torch.nn.Identity(), [torch.zeros(10, 3)])
     with pytest.raises(ValueError, match=r"encode gives \[70, 3, 2, 2\] of \[70, 3, 2, 2\]"):
         measure(torch.nn.Identity(), [torch.zeros(70, 3, 2, 2)])
+
+
+def test_labels_that_are_no_whole_numbers_are_left_out_by_name(caplog):
+    _, labels = views_and_labels((torch.randn(4, 3), ["cat", "dog", "cat", "owl"]))
+    assert labels is None
+    assert "labels of type list are left out" in caplog.text
