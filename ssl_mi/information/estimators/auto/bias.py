@@ -149,7 +149,7 @@ def _twin_of(u: np.ndarray, v: np.ndarray, nats: float, seed: int) -> Twin:
     """A distribution like that of the rows: their covariance and tails, or as many dimensions as they fill."""
     r, s = local_dimension(u, seed), local_dimension(v, seed)
     if (r, s) == (u.shape[1], v.shape[1]):
-        both = np.concatenate([u, v], 1)
+        both = normal_scores(np.concatenate([u, v], 1))  # which scores are already
         heavy = heavy_tailed(both, r) if r + s > 2 else None
         return heavy or Twin(np.cov(both.T), r)
     pairs = min(r, s)

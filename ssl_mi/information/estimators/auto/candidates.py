@@ -30,6 +30,7 @@ SMALLEST_TAIL = 0.02  # nats beyond the fourth dimension that are worth a formul
 SELECT_ROWS = 10_000  # of a half, that candidates are fitted and compared on; enough to choose by
 
 ROWS_PER_CELL = 10  # for signs to be counted
+UNPROJECTED = "direct", "unranked"  # families that leave nothing out
 
 Halves = tuple[np.ndarray, np.ndarray]  # rows, int64
 Project = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # rows -> u, v
@@ -40,7 +41,7 @@ class Candidate:
     """One projection on some rows: what KSG gives, its bias, what a Gaussian tail adds, and the rows.
 
     Args:
-        family: the kind of projection, "direct" for none.
+        family: the kind of projection, "direct" for none, "unranked" for none of columns that were not ranked either.
         project: rows -> what is given to KSG, float64 [n_rows, r] and [n_rows, s].
         rows: int64 [n].
         k: neighbours.
@@ -83,7 +84,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """The family and its dimensions, for people."""
-        if self.family == "direct":
+        if self.family in UNPROJECTED:
             return self.family
         tail = f" + Gaussian({self.tail_columns})" if self.tail_columns else ""
         return f"{self.family}({self.dims[0]}){tail}"
@@ -91,7 +92,7 @@ class Candidate:
     @property
     def covers_all(self) -> bool:
         """Whether no column is left out that could share anything more."""
-        return self.family == "direct" or self.tail_columns > 0
+        return self.family in UNPROJECTED or self.tail_columns > 0
 
     @property
     def tests_dependence(self) -> bool:
@@ -101,7 +102,7 @@ class Candidate:
     @property
     def promises_unused(self) -> bool:
         """Whether what it promises counts where it was not chosen."""
-        return self.family != "direct"
+        return self.family not in UNPROJECTED
 
     @cached_property
     def pointwise(self) -> np.ndarray:
@@ -261,7 +262,7 @@ class Samples:
         k: neighbours.
         seed: of fits and twins.
         among: which rows depend on each other.
-        raw: x and y before they became scores, for waves; None leaves these out.
+        raw: x and y before they became scores, for waves and the unranked candidate; None leaves these out.
     """
 
     x: np.ndarray
@@ -287,6 +288,30 @@ class Samples:
         """All columns as they are."""
         return Candidate("direct", lambda chosen: (self.x[chosen], self.y[chosen]), rows, self.k, seed, self.among)
 
+    @cached_property
+    def units(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """x and y before they became scores, in standard deviations; None where values repeat, or do not vary.
+
+        KSG counts a value that repeats as often as it does: atoms must be ranked, ties broken at random.
+        """
+        if self.raw is None or any(len(np.unique(column)) < len(column) for side in self.raw for column in side.T):
+            return None
+        x, y = (side - side.mean(0) for side in self.raw)
+        deviations = x.std(0), y.std(0)
+        if not all(np.all(np.isfinite(deviation) & (deviation > 0)) for deviation in deviations):
+            return None
+        return x / deviations[0], y / deviations[1]
+
+    def unranked(self, rows: np.ndarray, seed: int) -> Candidate | None:
+        """All columns in their own units, where no value repeats.
+
+        Ranks bend clusters, spheres and surfaces, which costs neighbours more than it gains where tails are light.
+        """
+        if self.units is None:
+            return None
+        x, y = self.units
+        return Candidate("unranked", lambda chosen: (x[chosen], y[chosen]), rows, self.k, seed, self.among)
+
 
 Found = Mapping[str, list[Candidate]]  # name -> [on the first half, on the second]
 
@@ -297,6 +322,9 @@ def cheap_candidates(samples: Samples) -> Found:
     if max(samples.dims) <= MAX_DIMS:
         each = [samples.direct(rows, samples.seed + i) for i, rows in enumerate(samples.selecting)]
         found += each
+        if sum(samples.dims) > 2:
+            unranked = (samples.unranked(rows, samples.seed + i) for i, rows in enumerate(samples.selecting))
+            found += [candidate for candidate in unranked if candidate is not None]
         if sum(samples.dims) > 2 and ROWS_PER_CELL * 2 ** sum(samples.dims) <= len(samples.selecting[0]):
             found += [_signs(samples, half) for half in (0, 1)]
         found += _waves(samples)

@@ -38,6 +38,7 @@ from ssl_mi.information.core.repeats import dropped_copies, without_copies
 from ssl_mi.information.core.settings import check_seed, check_uncertainty, whole_number
 from ssl_mi.information.estimators.auto import categorical as categorical_sides
 from ssl_mi.information.estimators.auto.candidates import (
+    UNPROJECTED,
     Bound,
     Candidate,
     Found,
@@ -194,7 +195,7 @@ class Selection:
     @property
     def projected(self) -> bool:
         """Whether any of them projects."""
-        return self.chosen != ["direct"]
+        return not set(self.chosen) <= set(UNPROJECTED)
 
     @property
     def value(self) -> float:
@@ -242,7 +243,7 @@ class Selection:
         """Upper estimate of the nats lost by projection, from the family of projections with the best prospects."""
         families: dict[str, list[list[Candidate]]] = {}
         for both in self.candidates.values():
-            if both[0].promises_unused or (both[0].name in self.chosen and both[0].name != "direct"):
+            if both[0].promises_unused or (both[0].name in self.chosen and both[0].name not in UNPROJECTED):
                 families.setdefault(both[0].family, []).append(both)
         prospects = []
         for nested in families.values():
@@ -327,8 +328,9 @@ def _select(samples: Samples, networks: bool) -> Selection:
 def _selection(found: Found, samples: Samples) -> Selection:
     best = [_best(found, half) for half in (0, 1)]
     chosen = found[best[1]][0], found[best[0]][1]  # each half is estimated as the other half prefers
-    if all(candidate.family == "direct" for candidate in chosen):
-        parts: tuple[Candidate, ...] = (samples.direct(np.arange(len(samples.x)), samples.seed),)
+    families = {candidate.family for candidate in chosen}
+    if len(families) == 1 and families <= set(UNPROJECTED):  # nothing was fitted, so all rows may be used at once
+        parts: tuple[Candidate, ...] = (chosen[0].on(np.arange(len(samples.x))),)
     else:
         parts = tuple(
             candidate if len(candidate.rows) == len(rows) else candidate.on(rows)
