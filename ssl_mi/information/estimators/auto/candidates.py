@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Self
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from ssl_mi.information.core.knn_inputs import MAX_DIMS
 from ssl_mi.information.core.linalg import normal_scores
 from ssl_mi.information.estimators.auto.bias import NO_BIAS, Bias, OverK, bias_of, ksg_over_k, variance
+from ssl_mi.information.estimators.auto.clusters import fit_clusters
 from ssl_mi.information.estimators.auto.families import Fit, cca, cell_ratio, families, symbols, thresholds
 from ssl_mi.information.estimators.auto.left_out import left_out
 from ssl_mi.information.estimators.auto.waves import significant
@@ -33,6 +34,7 @@ ROWS_PER_CELL = 10  # for signs to be counted
 UNPROJECTED = "direct", "unranked"  # families that leave nothing out
 
 Halves = tuple[np.ndarray, np.ndarray]  # rows, int64
+OfPairs = Callable[[np.ndarray, np.ndarray], np.ndarray]  # x, y -> nats of each row
 Project = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # rows -> u, v
 
 
@@ -209,7 +211,7 @@ class Signs(Candidate):
 
 
 class Bound(Candidate):
-    """The InfoNCE bound of networks, which more dimensions than nearest neighbours can follow do not blur.
+    """The InfoNCE bound of networks or clusters, which more dimensions than neighbours can follow do not blur.
 
     `project` gives the bound row by row, and once more.
     """
@@ -328,6 +330,8 @@ def cheap_candidates(samples: Samples) -> Found:
         if sum(samples.dims) > 2 and ROWS_PER_CELL * 2 ** sum(samples.dims) <= len(samples.selecting[0]):
             found += [_signs(samples, half) for half in (0, 1)]
         found += _waves(samples)
+    elif samples.raw is not None:
+        found += _clusters(samples)
     for name, fit in families(samples.dims).items():
         fits = [fit(samples.x, samples.y, rows, samples.seed) for rows in samples.selecting[::-1]]
         for half, fitted in enumerate(fits):
@@ -386,20 +390,45 @@ def learned_candidates(samples: Samples) -> Found:
     fits = Learned(min(MAX_DIMS, *samples.dims)).fit_each(pairs, samples.seed)
     found = [c for half, fitted in enumerate(fits) for c in _of_family("learned", fitted, samples, half)]
     if max(samples.dims) > MAX_DIMS:
-        found += [_bound(fitted.bound, samples, half) for half, fitted in enumerate(fits)]
+        for half, fitted in enumerate(fits):
+            found.append(_bound("infonce", partial(_on_rows, fitted.bound, x, y), samples, half))
     return _by_name(found)
 
 
-def _bound(of_rows: Callable[[np.ndarray, np.ndarray], np.ndarray], samples: Samples, half: int) -> Bound:
-    """The bound of networks that the other half fitted; it falls short by about what it loses on rows of its own."""
+def _bound(family: str, of_rows: Callable[[np.ndarray], np.ndarray], samples: Samples, half: int) -> Bound:
+    """A bound that the other half fitted; it falls short by about what it loses on rows of its own."""
 
     def project(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        pointwise = of_rows(samples.x[rows], samples.y[rows])
+        pointwise = of_rows(rows)
         return pointwise, pointwise
 
-    found = Bound("infonce", project, samples.selecting[half], samples.k, samples.seed, samples.among)
+    found = Bound(family, project, samples.selecting[half], samples.k, samples.seed, samples.among)
     promised = found.on(samples.selecting[1 - half])
     return found.expecting(shortfall=max(0.0, promised.score - found.score))
+
+
+def _clusters(samples: Samples) -> list[Candidate]:
+    """The bound of clusters of each side, where there are any."""
+    assert samples.raw is not None
+    x, y = (_in_deviations(side) for side in samples.raw)
+    found = []
+    for half, rows in enumerate(samples.selecting[::-1]):
+        fitted = fit_clusters(x[rows], y[rows], samples.seed)
+        if fitted is None:
+            return []
+        found.append(_bound("clusters", partial(_on_rows, fitted.bound, x, y), samples, half))
+    return found
+
+
+def _on_rows(of_pairs: OfPairs, x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return of_pairs(x[rows], y[rows])
+
+
+def _in_deviations(values: np.ndarray) -> np.ndarray:
+    """Columns [n, d] less their means, in standard deviations; constant ones are 0."""
+    centred = values - values.mean(0)
+    deviation = centred.std(0)
+    return centred / np.where(deviation > 0, deviation, 1.0)
 
 
 def _by_name(found: list[Candidate]) -> Found:
