@@ -45,6 +45,7 @@ DROPOUT = 0.2
 HELD_OUT = 0.15
 MOST_HELD_OUT = 750  # rows; all pairs of them are scored at every check
 FEWEST_ROWS = 50  # a few of which are held out for validation
+FARTHEST = 60.0  # nats below the largest score at which float32 exponentials still have all their digits
 BLOCK = 2048  # rows scored against each other in a bound
 WIDEST = 64  # columns the networks see; more go through PCA and CCA first
 
@@ -235,7 +236,26 @@ def _infonce(f: Ensemble, g: Ensemble, x: Tensor, y: Tensor, generator: torch.Ge
     """InfoNCE of every member less log(batch), both directions averaged, nats: x [m, n, dx], y [m, n, dy] -> [m]."""
     scores = torch.bmm(f(x, generator), g(y, generator).transpose(1, 2))
     joint = scores.diagonal(dim1=1, dim2=2)
-    return -((scores.logsumexp(1) + scores.logsumexp(2)) / 2 - joint).mean(1)
+    of_columns, of_rows = _logsumexp_both_ways(scores)
+    return -((of_columns + of_rows) / 2 - joint).mean(1)
+
+
+def _logsumexp_both_ways(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """log Σ exp over rows and over columns of scores [m, n, n], from one exponential each: [m, n] and [m, n].
+
+    Sums over rows are those of exp(scores - largest of the row), weighted by how large that is. They vanish where a
+    column lies very far below the largest score of all, and are then computed by themselves.
+    """
+    with torch.no_grad():
+        largest = scores.amax(2, keepdim=True)
+        top = largest.amax(1, keepdim=True)
+        weight = (largest - top).exp()
+        in_reach = bool((top[:, 0, 0] - scores.amax(1).amin(1)).max() < FARTHEST)
+    each = (scores - largest).exp()
+    of_rows = each.sum(2).log() + largest[:, :, 0]
+    if not in_reach:
+        return scores.logsumexp(1), of_rows
+    return torch.bmm(weight.transpose(1, 2), each)[:, 0].log() + top[:, 0], of_rows
 
 
 # -------------------------------------------------------------------------------------------------- the training

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ssl_mi.information.estimators.ksg import ksg
+from ssl_mi.information.projections import neural
 from ssl_mi.information.projections.neural import TRAINING, Ensemble, Learned, _BestMembers, _initial
 
 
@@ -88,3 +89,16 @@ def test_the_bound_on_other_rows_is_below_the_truth_and_counts_every_dimension()
     # Four of the six pairs share 1.35 nats of 2.02.
     assert truth * 4.4 / 6 < pointwise.mean() < truth + 4 * pointwise.std() / np.sqrt(2500)
     assert fitted.bound(x[1500:], rng.permutation(y[1500:])).mean() < 0
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 100.0])  # the last one beyond what one exponential can hold
+def test_sums_of_exponentials_both_ways_equal_logsumexp_with_gradients(scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = (scale * torch.randn(2, 9, 9, dtype=torch.float64, generator=generator)).requires_grad_()
+    columns, rows = neural._logsumexp_both_ways(scores)
+    torch.testing.assert_close(columns, scores.logsumexp(1))
+    torch.testing.assert_close(rows, scores.logsumexp(2))
+    weight = torch.randn(2, 2, 9, dtype=torch.float64, generator=generator)
+    (gradient,) = torch.autograd.grad((weight[0] * columns + weight[1] * rows).sum(), scores)
+    plain = (weight[0] * scores.logsumexp(1) + weight[1] * scores.logsumexp(2)).sum()
+    torch.testing.assert_close(gradient, torch.autograd.grad(plain, scores)[0])

@@ -27,8 +27,9 @@ import numpy as np
 COMPONENTS = 24  # principal ones that are clustered
 COUNTS = 1, 2, 4, 8, 16, 32, 64
 APART = 2.0  # deviations, of two clusters
+PATIENCE = 3  # numbers of clusters without a better one
 ROWS_PER_CLUSTER = 15  # at least
-CHOICE_ROWS = 2000  # to choose K by
+CHOICE_ROWS, FIT_ROWS = 2000, 4000  # to choose K by, and to fit
 STARTS, STEPS = 2, 25
 TABLE_STEPS = 50
 RIDGE = 1e-3  # of the variance of a component, added to the covariance within clusters
@@ -107,11 +108,16 @@ def fit_mixture(values: np.ndarray, rng: np.random.Generator) -> Mixture | None:
     mean = values.mean(0)
     axes = _principal(values - mean)
     z = (values - mean) @ axes
-    some = z[rng.permutation(len(z))[:CHOICE_ROWS]]
+    z = z[rng.permutation(len(z))[:FIT_ROWS]]
+    some = z[:CHOICE_ROWS]
     counts = [count for count in COUNTS if count * ROWS_PER_CLUSTER <= len(some)]
     if not counts or axes.shape[1] == 0:
         return None
-    criteria = [_criterion(some, count, _likeliest(some, count, rng)) for count in counts]
+    criteria: list[float] = []
+    for count in counts:
+        criteria.append(_criterion(some, count, _likeliest(some, count, rng)))
+        if len(criteria) > PATIENCE and max(criteria[-PATIENCE:]) < max(criteria):
+            break
     best = counts[int(np.argmax(criteria))]
     if best == 1:
         return None
@@ -184,13 +190,14 @@ def _maximise(z: np.ndarray, centres: np.ndarray) -> _Fit:
     whitener = np.eye(r) / np.sqrt(((z - nearest) ** 2).mean() + floor.mean())
     likelihood = -np.inf
     for _ in range(STEPS):
-        logs = _log_kernels(z @ whitener, centres @ whitener) + np.log(np.maximum(weights, 1e-300))
+        white = z @ whitener
+        logs = _log_kernels(white, centres @ whitener) + np.log(np.maximum(weights, 1e-300))
         top = logs.max(1, keepdims=True)
         share = np.exp(logs - top)
         total = share.sum(1, keepdims=True)
         before = likelihood
         constant = float(np.linalg.slogdet(whitener)[1]) - r / 2 * np.log(2 * np.pi)
-        likelihood = float((top + np.log(total)).sum()) + n * constant
+        likelihood = float((top + np.log(total)).sum() - (white * white).sum() / 2) + n * constant
         if likelihood - before < 1e-4 * n:
             break
         share /= total
@@ -203,8 +210,8 @@ def _maximise(z: np.ndarray, centres: np.ndarray) -> _Fit:
 
 
 def _log_kernels(z: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """-|z - c|^2 / 2: [n, r], [K, r] -> [n, K]."""
-    return z @ centres.T - (z * z).sum(1)[:, None] / 2 - (centres * centres).sum(1) / 2
+    """(|z|^2 - |z - c|^2) / 2, so that no term of a row alone is computed: [n, r], [K, r] -> [n, K]."""
+    return z @ centres.T - (centres * centres).sum(1) / 2
 
 
 def _joint_weights(a: np.ndarray, b: np.ndarray) -> np.ndarray:
