@@ -79,6 +79,7 @@ PROVOKED = [
     ("own", lambda: Estimate(0.0, warnings=("a sentence of mine",))),
     ("constant-columns", lambda: ksg(DEAD, Y)),
     ("dropped-repeats", lambda: ksg(*TWICE)),
+    ("shared-atom", lambda: quick(np.maximum(X, 0).min(1), np.maximum(X, 0).min(1) * np.exp(Y[:, 0]))),
     ("repeated-rows", lambda: ksg(*TWICE, duplicates="keep")),
     ("ties", lambda: ksg(np.round(X, 1), Y)),
     ("ties", lambda: conditional_ksg(np.round(X, 1), Y, X)),

@@ -18,6 +18,9 @@ from ssl_mi.information.core.inputs import (
 FEWEST_GRID = 4  # columns in which whole numbers (pixels) hardly repeat
 FEW_ATOMS, FEW_SHARED = 2, 0.02  # points of continuous data that several rows have: some, or a share of the others
 
+MANY_ATOMS = 0.01  # of the rows that are one pair at the ends of its columns
+SYMBOLIC = 0.9  # of the other rows that are distinct; below, values are coarse
+
 
 def handle_repeats(a: Variable, b: Variable, drop: bool) -> tuple[Variable, Variable, tuple[Caution, ...]]:
     """Distinguish repeated rows (of continuous data: drop) from coarse values (of discrete data: caution)."""
@@ -48,7 +51,8 @@ def without_copies(a: Variable | Categories, b: Variable | Categories) -> np.nda
 
     A pair that comes again is a copy when one of its sides is a point that no other pair has: continuous numbers do not
     repeat by themselves. Atoms (the zeros of a ReLU) do, so of pairs of atoms alone as many are removed, at random, as
-    of the others; otherwise atoms would be too frequent among what is left.
+    of the others; otherwise atoms would be too frequent among what is left. Where both sides stand at the ends of
+    their columns or at zero at once (no rain, no umbrella), that is an atom too, whoever it is paired with.
 
     Returns:
         int64, increasing; all rows where nothing shows that any was copied.
@@ -60,14 +64,14 @@ def without_copies(a: Variable | Categories, b: Variable | Categories) -> np.nda
     every = np.arange(n)
     if len(first) == n:
         return every
-    own, ties = np.zeros(len(first), bool), n
+    own, ties, at_ends = np.zeros(len(first), bool), n, _at_ends(a, b, first)
     for side, hashed in zip((a, b), hashes, strict=True):
         if isinstance(side, Categories) or (side.d < FEWEST_GRID and (side.values == np.round(side.values)).all()):
             continue  # symbols, and whole numbers in few columns, repeat by nature
         _, point, pairs_of_point = np.unique(hashed[first], return_inverse=True, return_counts=True)
         alone, shared = pairs_of_point[point] == 1, int((pairs_of_point > 1).sum())
         if shared <= max(FEW_ATOMS, FEW_SHARED * alone.sum()):
-            own |= alone
+            own |= alone & ~at_ends
             ties = min(ties, shared)
     known = own[pair]
     copies = int(known.sum() - own.sum())
@@ -79,6 +83,35 @@ def without_copies(a: Variable | Categories, b: Variable | Categories) -> np.nda
     share = own.sum() / known.sum()
     kept[np.random.default_rng(0).permutation(atoms)[: round(share * len(atoms))]] = True
     return np.flatnonzero(kept)
+
+
+def _at_ends(a: Variable | Categories, b: Variable | Categories, rows: np.ndarray) -> np.ndarray:
+    """Which of some rows have only zeros, smallest and largest values of their columns: bool [rows]."""
+    found = np.ones(len(rows), bool)
+    for side in (a, b):
+        if isinstance(side, Variable):
+            of = side.values[rows]
+            found &= ((of == 0) | (of == side.values.min(0)) | (of == side.values.max(0))).all(1)
+    return found
+
+
+def shared_atom(a: Variable | Categories, b: Variable | Categories) -> tuple[Caution, ...]:
+    """That many rows are one pair of values at the ends of all columns, which may as well be padding."""
+    if not (isinstance(a, Variable) and isinstance(b, Variable)):
+        return ()
+    hashes = row_hash(a.values) ^ (row_hash(b.values) * np.uint64(0xD6E8FEB86659FD93))
+    _, first, times = np.unique(hashes, return_index=True, return_counts=True)
+    often = int(times.argmax())
+    if times[often] < MANY_ATOMS * a.n or not _at_ends(a, b, first[[often]])[0]:
+        return ()
+    coarse = len(first) < SYMBOLIC * a.n - times[often]  # counts and pixels, where this is one pair of many that repeat
+    if coarse:
+        return ()
+    text = (
+        f"{times[often]} of {a.n} rows are one and the same pair, at the ends of its columns: it counts as a value "
+        f"that {a.name} and {b.name} share; leave these rows out if they are padding or missing"
+    )
+    return (Caution("shared-atom", text, {"rows": int(times[often]), "n": a.n}),)
 
 
 def dropped_copies(a: Variable | Categories, b: Variable | Categories, repeats: int) -> Caution:

@@ -31,6 +31,7 @@ SMALLEST_TAIL = 0.02  # nats beyond the fourth dimension that are worth a formul
 SELECT_ROWS = 10_000  # of a half, that candidates are fitted and compared on; enough to choose by
 
 ROWS_PER_CELL = 10  # for signs to be counted
+DISTINCT = 0.9  # of the values of a continuous column
 UNPROJECTED = "direct", "unranked"  # families that leave nothing out
 
 Halves = tuple[np.ndarray, np.ndarray]  # rows, int64
@@ -292,20 +293,24 @@ class Samples:
 
     @cached_property
     def units(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """x and y before they became scores, in standard deviations; None where values repeat, or do not vary.
+        """x and y before they became scores, in standard deviations; None where values of a column repeat.
 
-        KSG counts a value that repeats as often as it does: atoms must be ranked, ties broken at random.
+        KSG counts a value that repeats as often as it does. Where few do, they are spread over the smallest gap of
+        their column, uniformly, which loses nothing and adds nothing. Atoms, labels and coarse values must be ranked.
         """
-        if self.raw is None or any(len(np.unique(column)) < len(column) for side in self.raw for column in side.T):
+        if self.raw is None:
             return None
-        x, y = (side - side.mean(0) for side in self.raw)
-        deviations = x.std(0), y.std(0)
-        if not all(np.all(np.isfinite(deviation) & (deviation > 0)) for deviation in deviations):
-            return None
-        return x / deviations[0], y / deviations[1]
+        rng = np.random.default_rng(self.seed)
+        sides = []
+        for side in self.raw:
+            columns = [_spread(column, rng) for column in side.T]
+            if any(column is None for column in columns):
+                return None
+            sides.append(np.column_stack(columns))
+        return sides[0], sides[1]
 
     def unranked(self, rows: np.ndarray, seed: int) -> Candidate | None:
-        """All columns in their own units, where no value repeats.
+        """All columns in their own units, where these are continuous.
 
         Ranks bend clusters, spheres and surfaces, which costs neighbours more than it gains where tails are light.
         """
@@ -313,6 +318,17 @@ class Samples:
             return None
         x, y = self.units
         return Candidate("unranked", lambda chosen: (x[chosen], y[chosen]), rows, self.k, seed, self.among)
+
+
+def _spread(column: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+    """A column [n] in standard deviations, equal values apart; None where many are equal."""
+    values = np.unique(column)
+    deviation = float(column.std())
+    if len(values) < DISTINCT * len(column) or not 0 < deviation < np.inf:
+        return None
+    if len(values) < len(column):
+        column = column + np.diff(values).min() * (rng.random(len(column)) - 0.5)
+    return (column - column.mean()) / deviation
 
 
 Found = Mapping[str, list[Candidate]]  # name -> [on the first half, on the second]
@@ -324,9 +340,8 @@ def cheap_candidates(samples: Samples) -> Found:
     if max(samples.dims) <= MAX_DIMS:
         each = [samples.direct(rows, samples.seed + i) for i, rows in enumerate(samples.selecting)]
         found += each
-        if sum(samples.dims) > 2:
-            unranked = (samples.unranked(rows, samples.seed + i) for i, rows in enumerate(samples.selecting))
-            found += [candidate for candidate in unranked if candidate is not None]
+        unranked = (samples.unranked(rows, samples.seed + i) for i, rows in enumerate(samples.selecting))
+        found += [candidate for candidate in unranked if candidate is not None]
         if sum(samples.dims) > 2 and ROWS_PER_CELL * 2 ** sum(samples.dims) <= len(samples.selecting[0]):
             found += [_signs(samples, half) for half in (0, 1)]
         found += _waves(samples)

@@ -34,7 +34,7 @@ from ssl_mi.information.core.estimate import Estimate
 from ssl_mi.information.core.inputs import Categories, Variable, check_paired, standardize
 from ssl_mi.information.core.knn_inputs import MAX_DIMS, check_neighbours
 from ssl_mi.information.core.linalg import normal_scores
-from ssl_mi.information.core.repeats import dropped_copies, without_copies
+from ssl_mi.information.core.repeats import dropped_copies, shared_atom, without_copies
 from ssl_mi.information.core.settings import check_seed, check_uncertainty, whole_number
 from ssl_mi.information.estimators.auto import categorical as categorical_sides
 from ssl_mi.information.estimators.auto.candidates import (
@@ -149,7 +149,7 @@ def _without_copies(a: Side, b: Side, rows: Rows) -> tuple[Side, Side, Rows, tup
     assert of_b is not None
     kept = without_copies(of_a, of_b)
     if len(kept) == rows.n:
-        return a, b, rows, ()
+        return a, b, rows, shared_atom(of_a, of_b)
     return a.take(kept), b.take(kept), rows.take(kept), (dropped_copies(of_a, of_b, rows.n - len(kept)),)
 
 
@@ -329,7 +329,9 @@ def _selection(found: Found, samples: Samples) -> Selection:
     best = [_best(found, half) for half in (0, 1)]
     chosen = found[best[1]][0], found[best[0]][1]  # each half is estimated as the other half prefers
     families = {candidate.family for candidate in chosen}
-    if len(families) == 1 and families <= set(UNPROJECTED):  # nothing was fitted, so all rows may be used at once
+    if families == set(UNPROJECTED):  # halves that cannot tell them apart
+        chosen = found["direct"][0], found["direct"][1]
+    if families <= set(UNPROJECTED):  # nothing was fitted, so all rows may be used at once
         parts: tuple[Candidate, ...] = (chosen[0].on(np.arange(len(samples.x))),)
     else:
         parts = tuple(
