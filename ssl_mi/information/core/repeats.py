@@ -59,8 +59,7 @@ def without_copies(a: Variable | Categories, b: Variable | Categories) -> np.nda
     """
     n = a.n
     hashes = [row_hash(s.values) if isinstance(s, Variable) else s.codes.astype(np.uint64) for s in (a, b)]
-    both = hashes[0] ^ (hashes[1] * np.uint64(0xD6E8FEB86659FD93))
-    _, first, pair = np.unique(both, return_index=True, return_inverse=True)
+    _, first, pair = np.unique(_paired(*hashes), return_index=True, return_inverse=True)
     every = np.arange(n)
     if len(first) == n:
         return every
@@ -85,6 +84,11 @@ def without_copies(a: Variable | Categories, b: Variable | Categories) -> np.nda
     return np.flatnonzero(kept)
 
 
+def _paired(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Hashes of pairs from those of both sides."""
+    return a ^ (b * np.uint64(0xD6E8FEB86659FD93))
+
+
 def _at_ends(a: Variable | Categories, b: Variable | Categories, rows: np.ndarray) -> np.ndarray:
     """Which of some rows have only zeros, smallest and largest values of their columns: bool [rows]."""
     found = np.ones(len(rows), bool)
@@ -96,22 +100,24 @@ def _at_ends(a: Variable | Categories, b: Variable | Categories, rows: np.ndarra
 
 
 def shared_atom(a: Variable | Categories, b: Variable | Categories) -> tuple[Caution, ...]:
-    """That many rows are one pair of values at the ends of all columns, which may as well be padding."""
+    """That many rows are one pair of values at the ends of all columns, in no other pair: padding looks like that."""
     if not (isinstance(a, Variable) and isinstance(b, Variable)):
         return ()
-    hashes = row_hash(a.values) ^ (row_hash(b.values) * np.uint64(0xD6E8FEB86659FD93))
-    _, first, times = np.unique(hashes, return_index=True, return_counts=True)
+    of_a, of_b = row_hash(a.values), row_hash(b.values)
+    _, first, times = np.unique(_paired(of_a, of_b), return_index=True, return_counts=True)
     often = int(times.argmax())
-    if times[often] < MANY_ATOMS * a.n or not _at_ends(a, b, first[[often]])[0]:
+    row, rows = int(first[often]), int(times[often])
+    if rows < MANY_ATOMS * a.n or not _at_ends(a, b, first[[often]])[0]:
         return ()
-    coarse = len(first) < SYMBOLIC * a.n - times[often]  # counts and pixels, where this is one pair of many that repeat
-    if coarse:
+    alone = (of_a == of_a[row]).sum() == rows == (of_b == of_b[row]).sum()
+    coarse = len(first) < SYMBOLIC * (a.n - rows)  # counts and pixels, where this is one of many pairs that repeat
+    if coarse or not alone:
         return ()
     text = (
-        f"{times[often]} of {a.n} rows are one and the same pair, at the ends of its columns: it counts as a value "
+        f"{rows} of {a.n} rows are one and the same pair, at the ends of its columns: it counts as a value "
         f"that {a.name} and {b.name} share; leave these rows out if they are padding or missing"
     )
-    return (Caution("shared-atom", text, {"rows": int(times[often]), "n": a.n}),)
+    return (Caution("shared-atom", text, {"rows": rows, "n": a.n}),)
 
 
 def dropped_copies(a: Variable | Categories, b: Variable | Categories, repeats: int) -> Caution:
