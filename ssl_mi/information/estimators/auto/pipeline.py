@@ -6,13 +6,13 @@ in categorical.py. Whether whole numbers are symbols is decided in choice.py. Ev
 1. Each coordinate goes through its ranks to the standard normal, ties broken at random. Neither loses information,
    and long tails, units, rounding and atoms are gone. Of very many rows a random part is used.
 2. The rows are cut in two halves. Projections are fitted on one half and applied to the other, both ways round: none
-   (up to 4 dimensions a side), signs, fine waves (waves.py), canonical correlation analysis, polar coordinates, pairs
+   (up to 4 dimensions a side; also of the columns in their own units, which ranks bend), signs, fine waves (waves.py), canonical correlation analysis, polar coordinates, pairs
    of columns (families.py), each to 1..4 dimensions.
 3. Each half uses the candidate with the largest estimate by KSG on the *other* half, before any correction. The
    largest of several noisy estimates would be too large; a choice made elsewhere leaves the estimate fair.
 4. Networks (up to 4 dimensions) are further candidates where there are more dimensions than KSG can follow, or where
-   estimates at k and at 4 k neighbours leave a doubt. In the first case their InfoNCE bound is one more: it takes all
-   dimensions, and needs no neighbours.
+   estimates at k and at 4 k neighbours leave a doubt. In the first case their InfoNCE bound is one more, and that of
+   clusters of each side (clusters.py): these take all dimensions, and need no neighbours.
 5. The bias of the candidates that were chosen is measured (bias.py) and subtracted.
 6. The interval holds the noise, what is left open about the bias, and upwards what the projections promised on the
    rows they were fitted on beyond what they kept on others, or what they leave out (left_out.py).
@@ -37,10 +37,8 @@ from ssl_mi.information.core.linalg import normal_scores
 from ssl_mi.information.core.repeats import dropped_copies, shared_atom, without_copies
 from ssl_mi.information.core.settings import check_seed, check_uncertainty, whole_number
 from ssl_mi.information.estimators.auto import categorical as categorical_sides
+from ssl_mi.information.estimators.auto.candidate import UNPROJECTED, Bound, Candidate
 from ssl_mi.information.estimators.auto.candidates import (
-    UNPROJECTED,
-    Bound,
-    Candidate,
     Found,
     Samples,
     cheap_candidates,
