@@ -6,8 +6,8 @@ in categorical.py. Whether whole numbers are symbols is decided in choice.py. Ev
 1. Each coordinate goes through its ranks to the standard normal, ties broken at random. Neither loses information,
    and long tails, units, rounding and atoms are gone. Of very many rows a random part is used.
 2. The rows are cut in two halves. Projections are fitted on one half and applied to the other, both ways round: none
-   (up to 4 dimensions a side; also of the columns in their own units, which ranks bend), signs, fine waves (waves.py), canonical correlation analysis, polar coordinates, pairs
-   of columns (families.py), each to 1..4 dimensions.
+   (up to 4 dimensions a side; also of the columns in their own units, which ranks bend), signs, fine waves (waves.py),
+   canonical correlation analysis, polar coordinates, pairs of columns (families.py), each to 1..4 dimensions.
 3. Each half uses the candidate with the largest estimate by KSG on the *other* half, before any correction. The
    largest of several noisy estimates would be too large; a choice made elsewhere leaves the estimate fair.
 4. Networks (up to 4 dimensions) are further candidates where there are more dimensions than KSG can follow, or where
