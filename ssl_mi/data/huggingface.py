@@ -21,7 +21,7 @@ from ssl_mi.data.images.augmentations import Augmentation
 from ssl_mi.data.images.decoding import Decoder
 from ssl_mi.data.images.encoded import EncodedImage, EncodedImages, encoded_bytes
 from ssl_mi.data.images.files import ImageFiles, Survey, few, suitable_side, survey
-from ssl_mi.data.modules import ImageData, SetSource
+from ssl_mi.data.images.module import ImageData, SetSource
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
 
 log = logging.getLogger(__name__)

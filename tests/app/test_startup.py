@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 import ssl_mi
-from ssl_mi.module import JointEmbedding
+from ssl_mi.joint_embedding import JointEmbedding
 from ssl_mi.objectives import SimCLR
 
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,8 @@ from ssl_mi.data.images.augmentations import Augmentation
 from ssl_mi.data.images.decoding import Decoder
 from ssl_mi.data.images.encoded import EncodedImages
 from ssl_mi.data.images.files import ImageFiles, few, suitable_side, survey
-from ssl_mi.data.modules import ImageModule, available_workers
+from ssl_mi.data.images.module import ImageModule
+from ssl_mi.data.module import available_workers
 from ssl_mi.data.sampler import check_batch_size, this_process
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
 from ssl_mi.data.streams.loader import Reading, StreamLoader
