@@ -167,6 +167,7 @@ class SelfSupervised(Resumable):
     # Before training
 
     def setup(self, stage: str) -> None:
+        self._losses, self._scale = FiniteLosses(), None  # an earlier fit's are not this one's
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and hasattr(data, "batches"):
             self._check_data(data)
@@ -241,7 +242,8 @@ class SelfSupervised(Resumable):
         torch.manual_seed((self.seed * 1_000_003 + self.trainer.current_epoch) * 65_537 + world()[0])
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.trainer.is_last_batch:  # before anything is measured of the epoch
+        steps = self.trainer.max_steps
+        if self.trainer.is_last_batch or 0 <= steps <= self.trainer.global_step:  # before anything is measured
             self._losses.look()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:

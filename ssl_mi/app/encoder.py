@@ -309,14 +309,9 @@ class LoadedEncoder(nn.Module):
                 yield _Part(self.transform(images[start : start + step]))
         elif isinstance(images, Iterable) and not isinstance(images, Mapping):
             for batch in images:
-                if isinstance(batch, Mapping):
-                    batch = (batch.get("image"), batch.get("label"))
-                several = isinstance(batch, list | tuple) and not isinstance(batch[0], Image.Image)
-                labels = batch[1] if several and len(batch) > 1 else None
-                if isinstance(labels, list | tuple) and isinstance(labels[0], str):
-                    raise ValueError("the loader's labels are strings: give numbers, or images without labels")
-                known = labels if isinstance(labels, Tensor) else None
-                yield _Part(self.transform(batch[0] if several else batch), labels=known)
+                some, labels = _samples_and_labels(batch, self.takes_images)
+                x = self.transform(some)
+                yield _Part(x, labels=_checked_labels(labels, len(x)))
         else:
             self.transform(images)  # which says what it takes
 
@@ -337,6 +332,39 @@ class LoadedEncoder(nn.Module):
         finally:
             for module, training in modes:
                 module.training = training
+
+
+def _samples_and_labels(batch: Any, images: bool) -> tuple[Any, Any]:
+    """The samples of a loader's batch, and what stands beside them as labels; None where nothing does."""
+    if isinstance(batch, Mapping):
+        if "image" not in batch:
+            raise ValueError(f"the loader's batches have no 'image', but {', '.join(map(str, batch)) or 'nothing'}")
+        return batch["image"], batch.get("label")
+    if not isinstance(batch, list | tuple) or all(_is_one(entry, images) for entry in batch):
+        return batch, None
+    return batch[0], batch[1] if len(batch) > 1 else None
+
+
+def _is_one(entry: Any, image: bool) -> bool:
+    """Whether it is a sample alone: an image, or a sentence."""
+    if not image:
+        return isinstance(entry, str)
+    return isinstance(entry, Image.Image) or (isinstance(entry, Tensor | np.ndarray) and entry.ndim == 3)
+
+
+def _checked_labels(labels: Any, n: int) -> Tensor | None:
+    """Labels of n images as a tensor with a row each; ValueError for what is none, rather than images without them."""
+    if labels is None:
+        return None
+    remedy = "give a number an image, or images alone: encode(images for images, _ in loader)"
+    try:
+        found = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):
+        kind = "strings" if isinstance(labels, list | tuple) and isinstance(labels[0], str) else type(labels).__name__
+        raise ValueError(f"the loader's labels are {kind}: {remedy}") from None
+    if found.ndim not in (1, 2) or len(found) != n:
+        raise ValueError(f"the loader's second entry is {list(found.shape)} beside {n} images, no labels: {remedy}")
+    return found
 
 
 def _numbers(images: Tensor | np.ndarray) -> Tensor:

@@ -31,10 +31,20 @@ class Features(NamedTuple):
 
 
 def joined(parts: Sequence[Features], class_names: Sequence[str] = ()) -> Features:
-    """The features of parts, one after the other; parts without rows only add what was unreadable."""
+    """The features of parts, one after the other; parts without rows only add what was unreadable.
+
+    Args:
+        parts: All with labels, or none of them.
+        class_names: What the labels stand for.
+
+    Raises:
+        ValueError: If some have labels and others have none.
+    """
     some = [part for part in parts if len(part.h)] or list(parts[:1])
     z = [part.z for part in some if part.z is not None]
     labels = [part.labels for part in some if part.labels is not None]
+    if 0 < len(labels) < len(some):
+        raise ValueError(f"{len(labels)} of {len(some)} batches have labels: give all of them labels, or none")
     return Features(
         torch.cat([part.h for part in some]),
         torch.cat(z) if z else None,

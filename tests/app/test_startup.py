@@ -319,11 +319,16 @@ def test_a_start_that_fails_leaves_the_run_that_it_would_have_overwritten(run):
     assert (folder / "checkpoints" / "last.ckpt").read_bytes() != checkpoint
 
 
-def test_more_batches_than_an_epoch_has_are_not_accumulated(run):
+def test_more_batches_than_an_epoch_has_are_not_accumulated_and_a_smaller_last_update_is_named(run, caplog):
     # 160 images, a fifth of them for validation: 4 batches of 32.
     with pytest.raises(ValueError, match=r"trainer\.accumulate_grad_batches=5: an epoch has 4 batches"):
         run("trainer.accumulate_grad_batches=5", "trainer.max_epochs=1")
+    with pytest.raises(ValueError, match=r"trainer\.accumulate_grad_batches=4: an epoch has 2 batches"):
+        run("trainer.accumulate_grad_batches=4", "trainer.limit_train_batches=2", "trainer.max_epochs=1")
     run("trainer.accumulate_grad_batches=4", "trainer.max_epochs=1", "schedule=constant")
+    assert "does not divide" not in caplog.text
+    run("trainer.accumulate_grad_batches=3", "trainer.max_epochs=1", "schedule=constant", "overwrite=true")
+    assert "does not divide the 4 batches of an epoch: the last update of each is of 1 of them" in caplog.text
 
 
 @pytest.mark.parametrize(

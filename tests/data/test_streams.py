@@ -169,6 +169,7 @@ def test_a_loader_goes_on_at_its_place(folder, done, workers):
         some.sampler.set_epoch(2)
     list(islice(along := iter(stopped), done))
     resumed.load_state_dict(stopped.state_dict())
+    assert resumed.state_dict() == stopped.state_dict()  # it may be stopped again before its next batch
     along.close()
     for one, other in zip(list(whole)[done:], resumed, strict=True):
         equal(one, other)
