@@ -178,10 +178,11 @@ def test_a_start_that_fails_leaves_no_folder(main, tmp_path, monkeypatch, overri
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_start_that_fails_keeps_what_else_is_in_its_folder(main, tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
+@pytest.mark.parametrize("name", ["notes.txt", "notes.log"])
+def test_a_start_that_fails_keeps_what_else_is_in_its_folder(main, tmp_path, name):
+    (tmp_path / name).write_text("mine")
     assert main(tmp_path, "encoder.widths=[]") == 1
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / name).read_text() == "mine"
 
 
 def test_a_run_leaves_no_log_that_says_nothing(main, tmp_path):
