@@ -427,8 +427,8 @@ def _at_most_the_entropy(found: _Estimated, values: Tensor) -> _Estimated:
     if estimate.value <= entropy:
         return found
     text = (
-        f"{estimate.value:.3f} nats are more than the entropy {entropy:.3f} of the values, which is the most that there "
-        f"can be: the estimate is too high by {estimate.value - entropy:.3f} or more"
+        f"{estimate.value:.3f} nats are more than the entropy {entropy:.3f} of the values, the most that there can "
+        f"be: the estimate is too high by {estimate.value - entropy:.3f} or more"
     )
     caution = Caution("above-entropy", text, {"value": estimate.value, "entropy": entropy})
     estimate = replace(estimate, warnings=(caution, *estimate.warnings))

@@ -15,6 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 import ssl_mi
+from ssl_mi.app.startup import check_folder
 from ssl_mi.joint_embedding import JointEmbedding
 from ssl_mi.objectives import SimCLR
 
@@ -176,6 +177,14 @@ def test_a_start_that_fails_leaves_no_folder(main, tmp_path, monkeypatch, overri
     monkeypatch.chdir(tmp_path)
     assert main(None, *overrides) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_dir_that_can_be_no_folder_is_named_before_anything_is_built(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match=rf"run_dir={place}: {tmp_path / 'file'} is a file: name a folder"):
+            check_folder(place, ())
+    check_folder(tmp_path / "new" / "below", ())
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "notes.log"])
