@@ -27,13 +27,14 @@ from ssl_mi import _lazy
 if TYPE_CHECKING:
     from ssl_mi import callbacks, data, evaluation, information, networks, objectives, optim
     from ssl_mi.app.api import train
-    from ssl_mi.app.encoder import LoadedEncoder, load
+    from ssl_mi.app.encoder import LoadedEncoder
     from ssl_mi.app.external import evaluate
+    from ssl_mi.app.loading import load
     from ssl_mi.information import Estimate, mutual_information
+    from ssl_mi.joint_embedding import JointEmbedding
     from ssl_mi.masked import MaskedAutoencoder
     from ssl_mi.masked_distillation import MaskedDistillation
     from ssl_mi.masked_siamese import MaskedSiamese
-    from ssl_mi.module import JointEmbedding
 
 __all__ = [
     "Estimate",
@@ -65,13 +66,14 @@ __getattr__, __dir__ = _lazy.attach(
     __name__,
     {
         "app.api": ("train",),
-        "app.encoder": ("LoadedEncoder", "load"),
+        "app.encoder": ("LoadedEncoder",),
         "app.external": ("evaluate",),
+        "app.loading": ("load",),
         "information": ("Estimate", "mutual_information"),
+        "joint_embedding": ("JointEmbedding",),
         "masked": ("MaskedAutoencoder",),
         "masked_distillation": ("MaskedDistillation",),
         "masked_siamese": ("MaskedSiamese",),
-        "module": ("JointEmbedding",),
     },
     ("callbacks", "data", "evaluation", "information", "networks", "objectives", "optim"),
 )

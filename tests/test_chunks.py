@@ -9,7 +9,7 @@ from torch import nn
 
 from ssl_mi.chunks import in_chunks
 from ssl_mi.data.batch import Batch
-from ssl_mi.module import JointEmbedding
+from ssl_mi.joint_embedding import JointEmbedding
 from ssl_mi.networks.heads import MLP, LocalHeads
 from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.towers import Siamese

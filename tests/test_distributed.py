@@ -21,10 +21,10 @@ from ssl_mi.distributed import (
     synchronise_batch_norm,
     world,
 )
+from ssl_mi.joint_embedding import JointEmbedding
 from ssl_mi.masked import MaskedAutoencoder
 from ssl_mi.masked_distillation import MaskedDistillation
 from ssl_mi.masked_siamese import MaskedSiamese
-from ssl_mi.module import JointEmbedding
 from ssl_mi.networks.heads import MLP, LocalHeads, PrototypeHead
 from ssl_mi.networks.teacher import EMA
 from ssl_mi.networks.towers import Siamese

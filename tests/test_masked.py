@@ -8,8 +8,8 @@ import pytorch_lightning as pl
 import torch
 
 from ssl_mi.data.batch import Batch
+from ssl_mi.joint_embedding import JointEmbedding
 from ssl_mi.masked import MaskedAutoencoder
-from ssl_mi.module import JointEmbedding
 from ssl_mi.networks.encoders import ConvNet
 from ssl_mi.networks.heads import MLP
 from ssl_mi.networks.towers import Siamese

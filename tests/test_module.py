@@ -14,7 +14,7 @@ from ssl_mi.data.batch import Batch
 from ssl_mi.finite import NotFinite
 from ssl_mi.information.variational.bounds import InfoNCE
 from ssl_mi.information.variational.critics import Cosine
-from ssl_mi.module import JointEmbedding
+from ssl_mi.joint_embedding import JointEmbedding
 from ssl_mi.networks.encoders import ConvNet
 from ssl_mi.networks.heads import MLP
 from ssl_mi.networks.teacher import EMA

@@ -69,6 +69,19 @@ def test_what_nobody_waited_for_is_named_by_its_step_before_a_checkpoint_is_writ
     assert all(torch.isfinite(v).all() for v in kept["state_dict"].values() if v.is_floating_point())
 
 
+def test_a_run_that_ends_inside_an_epoch_is_looked_at_before_it_is_measured(run, as_on_a_gpu):
+    class Poison(pl.Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            if trainer.global_step == 1:
+                next(module.towers.parameters()).data.fill_(float("nan"))
+
+        def on_train_epoch_end(self, trainer, module):
+            pytest.fail("measured")
+
+    with pytest.raises(NotFinite, match=r"step 1 \(epoch 0\)"):
+        run("trainer.max_steps=2", "schedule=constant", before=lambda r: r.trainer.callbacks.insert(0, Poison()))
+
+
 def test_a_loss_that_is_not_finite_is_named_within_fifty_steps(as_on_a_gpu):
     losses, seen = FiniteLosses(), []
 

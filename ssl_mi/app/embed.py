@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ssl_mi.app.export import add_choice
 
 if TYPE_CHECKING:
-    from ssl_mi.app.encoder import Features, LoadedEncoder
+    from ssl_mi.app.encoder import LoadedEncoder
+    from ssl_mi.app.features import Features
 
 SUFFIXES = (".parquet", ".npz", ".npy")
 
@@ -60,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Encode, say what was written, and return the exit status."""
     from ssl_mi.app.devices import on_device
-    from ssl_mi.app.encoder import load
+    from ssl_mi.app.loading import load
     from ssl_mi.app.startup import clear_errors
 
     with clear_errors():
@@ -113,7 +114,7 @@ def embed(
             another encoder or other settings.
         FileExistsError: If the file exists.
     """
-    from ssl_mi.app.encoder import joined
+    from ssl_mi.app.features import joined
 
     target = Path(out)
     check_out(target, z, batch_size)
@@ -198,7 +199,7 @@ def _load(path: Path) -> Features:
     import numpy as np
     import torch
 
-    from ssl_mi.app.encoder import Features
+    from ssl_mi.app.features import Features
 
     with np.load(path, allow_pickle=False) as arrays:
         z, labels = (torch.from_numpy(arrays[name]) if name in arrays else None for name in ("z", "labels"))

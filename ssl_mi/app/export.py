@@ -90,7 +90,7 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export, print what was written and how it compares, and return the exit status."""
-    from ssl_mi.app.encoder import load
+    from ssl_mi.app.loading import load
     from ssl_mi.app.startup import clear_errors
 
     with clear_errors():

@@ -15,10 +15,11 @@ from torch import nn
 from ssl_mi import atomic
 from ssl_mi.app.api import Table
 from ssl_mi.app.devices import on_device
-from ssl_mi.app.encoder import LoadedEncoder, load
+from ssl_mi.app.encoder import LoadedEncoder
 from ssl_mi.app.external_encoders import encoder_of, modes_kept
 from ssl_mi.app.external_features import FeatureData, FeatureTable, array_of, features_of, labels_of
 from ssl_mi.app.external_images import EvaluatedImages, images_for, pairs_for, view_words
+from ssl_mi.app.loading import load
 from ssl_mi.data.pairs import PairedData
 from ssl_mi.evaluation import external
 from ssl_mi.evaluation.context import Evaluation

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_mi.app.encoder import LoadedEncoder, load
+from ssl_mi.app.encoder import LoadedEncoder
+from ssl_mi.app.loading import load
 from ssl_mi.networks.measured import measured
 from ssl_mi.networks.weights import start_from
 
@@ -97,7 +98,7 @@ def load_export(path: Path, trust: bool = False, untrained: bool = False) -> Loa
     Raises:
         ValueError: If its network cannot be built from what is there.
     """
-    from ssl_mi.app.encoder import built_encoder
+    from ssl_mi.app.loading import built_encoder
 
     folder = path if path.is_dir() else path.parent
     card = json.loads((folder / CARD).read_text())

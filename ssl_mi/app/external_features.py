@@ -16,6 +16,7 @@ from ssl_mi.data import SampleSet
 from ssl_mi.data.sets import stratified_order
 
 NAMES = ("train", "val", "test")
+BESIDE = ("label", "split", "file")  # columns of a table that are no features
 LARGEST = 1e18  # of a feature: float32 holds no square of more
 
 
@@ -222,6 +223,9 @@ def _table(path: Path) -> FeatureTable:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file")
     columns = {".parquet": _parquet, ".csv": _csv, ".npz": _npz}[path.suffix](path)
+    for name in columns:
+        if (meant := name.strip().casefold().removesuffix("s")) in BESIDE and name not in BESIDE:
+            raise ValueError(f"{path}: the column '{name}' would be taken for a feature: rename it '{meant}'")
     label = columns.pop("label", None)
     if label is not None and (empty := sum(x is None or x == "" for x in label.tolist())):
         raise ValueError(f"{path}: the column label is empty in {empty} of {len(label)} rows: leave these rows out")
@@ -272,12 +276,15 @@ def _csv(path: Path) -> dict[str, np.ndarray]:
     import csv
 
     try:
-        with path.open(newline="") as file:
-            header, *lines = list(csv.reader(file)) or [[]]
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header, *lines = [line for line in csv.reader(file) if line] or [[]]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text in UTF-8: {error}") from error
     if not lines or any(len(line) != len(header) for line in lines):
         raise ValueError(f"{path} is no table: it needs a line of names, and lines of as many cells")
+    header = [name.strip() for name in header]
+    if doubled := sorted({name for name in header if header.count(name) > 1}):
+        raise ValueError(f"{path}: two columns are called '{doubled[0]}': give each a name of its own")
     columns = zip(header, zip(*lines, strict=True), strict=True)
     return {name: _column(path, name, cells) for name, cells in columns}
 

@@ -13,6 +13,7 @@ from ssl_mi.report.document import JSON, read_document
 from ssl_mi.report.summary import ending
 
 UNFINISHED = "unfinished"
+LOG = "train.log"  # of Hydra, see conf/hydra/job_logging
 INSIDE = {"checkpoints", "logs", ".hydra", "tensorboard", "wandb", "mlruns", "__pycache__", ".git"}
 
 
@@ -105,7 +106,7 @@ def size_on_disk(folder: Path) -> int:
 
 
 def remove_bare(folder: Path, own: str = ".hydra") -> bool:
-    """Remove a folder in which no run has left anything: empty folders, Hydra's files, a log.
+    """Remove a folder in which no run has left anything: empty folders, Hydra's files, its log.
 
     Args:
         folder: Of a run that has not begun.
@@ -116,7 +117,7 @@ def remove_bare(folder: Path, own: str = ".hydra") -> bool:
     """
     inside = list(folder.rglob("*"))
     bare = all(
-        path.is_dir() or path.parent == folder / own or (path.parent == folder and path.suffix == ".log")
+        path.is_dir() or path.parent == folder / own or path == folder / LOG  # another log is somebody's own
         for path in inside
     )
     if folder.is_dir() and bare:

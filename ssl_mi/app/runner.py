@@ -253,16 +253,23 @@ class Run:
             print_facts(_console(quiet=self.quiet), self.facts())
 
     def _check_accumulation(self) -> None:
-        """Refuse to accumulate more batches than an epoch has: Lightning ends an update with the epoch."""
+        """Lightning ends an update with the epoch: refuse more batches than it has, and name a last one of fewer."""
         accumulated, samples = self.trainer.accumulate_grad_batches, getattr(self.data.train, "__len__", None)
         if accumulated == 1 or samples is None:
             return
-        batches = samples() // self.data.batch_size
+        batches, limit = samples() // self.data.batch_size, self.trainer.limit_train_batches
+        batches = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
         if accumulated > batches:
             raise ValueError(
                 f"trainer.accumulate_grad_batches={accumulated}: an epoch has {batches} batches and an update ends "
                 f"with it, so that its gradient would be the sum of {batches}, divided by {accumulated}; use {batches} "
                 "or fewer"
+            )
+        if (rest := batches % accumulated) and first_process():
+            log.warning(
+                "trainer.accumulate_grad_batches=%d does not divide the %d batches of an epoch: the last update of "
+                "each is of %d of them, with a gradient that is divided by %d",
+                *(accumulated, batches, rest, accumulated),
             )
 
     def _estimate_memory(self) -> None:

@@ -162,14 +162,23 @@ def check_device(trainer: DictConfig) -> None:
 
 
 def check_folder(run_dir: str | Path, resumed: Sequence[Path], overwrite: bool = False) -> None:
-    """Raise FileExistsError where the folder of a run holds another run, which it would overwrite.
+    """Raise where the folder of a run holds another run, which it would overwrite, or can be no folder.
 
     Args:
         run_dir: The folder.
         resumed: The checkpoints that the run may go on from; one of this folder makes it the same run.
         overwrite: Whether that is wanted.
+
+    Raises:
+        FileExistsError: If it holds another run.
+        ValueError: If nothing can be written there.
     """
     folder = Path(run_dir)
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise ValueError(f"run_dir={folder}: {there} is a file: name a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"run_dir={folder}: nothing can be written to {there}: name another folder")
     same = any(run_of(path) == folder.absolute() for path in resumed)
     if holds_a_run(folder) and not same and not overwrite:
         raise FileExistsError(

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from ssl_mi.data.images.geometry import GaussianBlur, HorizontalFlip, RandomResizedCrop, Rotation, WrapShift
     from ssl_mi.data.images.image_arrays import ImageArrays
     from ssl_mi.data.images.memory import TensorImages
+    from ssl_mi.data.images.module import ImageData
     from ssl_mi.data.images.ops import Op
     from ssl_mi.data.images.shapes import EmbeddedShapes, draw_shapes
     from ssl_mi.data.images.torchvision_sets import TorchvisionSet
-    from ssl_mi.data.modules import DataModule, ImageData
+    from ssl_mi.data.module import DataModule
     from ssl_mi.data.sets import ImageSet, SampleSet, Sets
 
 __all__ = [  # noqa: RUF022 - grouped
@@ -84,7 +85,8 @@ __getattr__, __dir__ = _lazy.attach(
         "images.geometry": ("GaussianBlur", "HorizontalFlip", "RandomResizedCrop", "Rotation", "WrapShift"),
         "images.image_arrays": ("ImageArrays",),
         "images.memory": ("TensorImages",),
-        "modules": ("DataModule", "ImageData"),
+        "images.module": ("ImageData",),
+        "module": ("DataModule",),
         "images.ops": ("Op",),
         "sets": ("ImageSet", "SampleSet", "Sets"),
         "images.shapes": ("EmbeddedShapes", "draw_shapes"),

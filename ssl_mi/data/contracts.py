@@ -7,7 +7,7 @@
     Images    samples that are images, in memory or decoded when they are read
 
 A source of one's own needs `Data` and nothing else: no callback, evaluation or run asks for more. The shortest way to
-it is a subclass of `ssl_mi.data.modules.DataModule`, which has all of it but four methods. Sources of images need less:
+it is a subclass of `ssl_mi.data.module.DataModule`, which has all of it but four methods. Sources of images need less:
 an object with `load() -> Sets` is a `data.sets` of `ImageData`.
 """
 

@@ -21,7 +21,7 @@ from ssl_mi.data.images.augmentations import Augmentation
 from ssl_mi.data.images.decoding import Decoder
 from ssl_mi.data.images.encoded import EncodedImage, EncodedImages, encoded_bytes
 from ssl_mi.data.images.files import ImageFiles, Survey, few, suitable_side, survey
-from ssl_mi.data.modules import ImageData, SetSource
+from ssl_mi.data.images.module import ImageData, SetSource
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
 
 log = logging.getLogger(__name__)
@@ -132,8 +132,8 @@ def _one_line(key: str, path: Any) -> Iterator[None]:
             f"({_line(error)}): give a folder that save_to_disk wrote, or parquet files"
         ) from None
     except (ValueError, FileNotFoundError) as error:
-        text = _line(error)
-        raise type(error)(text if text.startswith(key) else f"{key}={path}: {text}") from None
+        text, kind = _line(error), FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(text if text.startswith(key) else f"{key}={path}: {text}") from None
     except Exception as error:  # pyarrow's, and those of builders
         raise ValueError(f"{key}={path} cannot be read as a set of the datasets package: {_line(error)}") from None
 

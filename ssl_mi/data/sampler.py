@@ -128,7 +128,7 @@ class EpochLoader:
                 "same batch size, or from a checkpoint made at the end of an epoch"
             )
         self.sampler.epoch = state["epoch"]
-        self.sampler.first = done  # after the last batch: nothing, until the epoch changes
+        self.sampler.first = self._yielded = done  # after the last batch: nothing, until the epoch changes
 
 
 class _Told(Dataset[Any]):

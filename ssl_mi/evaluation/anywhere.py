@@ -147,7 +147,9 @@ def embedded(
     if bad := int(sum((~side.isfinite()).any(1).sum() for side in sides)):
         raise ValueError(f"{bad} embeddings hold NaN or infinity: the encoder has diverged")
     given = [x for x in labels if x is not None]
-    every = torch.cat(given)[:limit].cpu() if len(given) == len(labels) else None
+    if 0 < len(given) < len(labels):
+        raise ValueError(f"{len(given)} of {len(labels)} batches have labels: give all of them labels, or none")
+    every = torch.cat(given)[:limit].cpu() if given else None
     return Embedded(sides[0], sides[1] if len(sides) > 1 else None, every)
 
 

@@ -426,7 +426,10 @@ def _at_most_the_entropy(found: _Estimated, values: Tensor) -> _Estimated:
     entropy = float(-(shares * shares.log()).sum())
     if estimate.value <= entropy:
         return found
-    text = f"{estimate.value:.3f} nats are more than the entropy {entropy:.3f} of the values: the estimate is wrong"
+    text = (
+        f"{estimate.value:.3f} nats are more than the entropy {entropy:.3f} of the values, the most that there can "
+        f"be: the estimate is too high by {estimate.value - entropy:.3f} or more"
+    )
     caution = Caution("above-entropy", text, {"value": estimate.value, "entropy": entropy})
     estimate = replace(estimate, warnings=(caution, *estimate.warnings))
     return found._replace(result=found.result._replace(estimate=estimate))

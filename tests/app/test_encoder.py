@@ -244,6 +244,23 @@ def test_a_loader_may_give_mappings_and_no_label_is_dropped_in_silence(trained):
         encoder.encode(DataLoader([(image, "a") for image in pixels], batch_size=2))
 
 
+def test_what_a_loader_gives_beside_images_is_labels_or_is_refused(trained):
+    encoder, pixels = ssl_mi.load(trained.folder), images(4)
+    for labels in ([3, 1, 0, 2], np.array([3, 1, 0, 2])):  # of a loader of one's own
+        assert encoder.encode(iter([(pixels, labels)])).labels.tolist() == [3, 1, 0, 2]
+    alone = encoder.encode(iter([list(pixels)]))  # collate_fn=list
+    assert torch.allclose(alone.h, encoder.encode(pixels).h, atol=1e-5)
+    for batches, words in (
+        ([(pixels, pixels)], r"second entry is \[4, 3, .*\] beside 4 images"),  # two views
+        ([(pixels, {"boxes": 1})], "labels are dict: .*images alone"),
+        ([(pixels, torch.arange(3))], r"second entry is \[3\] beside 4 images"),
+        ([(pixels, torch.arange(4)), (pixels, None)], "1 of 2 batches have labels"),
+        ([{"pixels": pixels}], "no 'image', but pixels"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            encoder.encode(iter(batches))
+
+
 def test_images_that_would_lose_something_are_refused_in_words(trained):
     encoder, pixels = ssl_mi.load(trained.folder), images(3).numpy()
     deep = Image.fromarray(pixels[0, 0].astype(np.uint16) * 256)

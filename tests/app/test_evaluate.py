@@ -11,6 +11,7 @@ from conftest import CONVNET, TINY
 from torch import nn
 
 import ssl_mi
+from ssl_mi.app.external_features import features_of
 from ssl_mi.app.main import main
 
 FULL = [*TINY, *CONVNET, "trainer.max_epochs=1", "evaluation.every_n_epochs=0"]
@@ -93,12 +94,21 @@ def test_targets_that_are_numbers_have_an_r2():
         (["a,b,label", *["1,2,x", "3,4,y"] * 20, "5,,x"], "column 'b' has numbers, but '' in line 42"),
         (["a,b,label", *["1,2,x", "3,4,y"] * 20, "5,6,"], "column label is empty in 1 of 41 rows"),
         (["a,b,label", *["1,2,x", "3,NA,y"] * 20], "column 'b' has numbers, but 'NA' in line 3 and 19 more"),
+        (["a,a,label", *["1,2,x", "3,4,y"] * 20], "two columns are called 'a'"),
+        (["a,b,Labels", *["1,2,0", "3,4,1"] * 20], "'Labels' would be taken for a feature: rename it 'label'"),
     ],
 )
 def test_a_table_with_holes_is_refused_and_no_column_is_dropped(lines, words, tmp_path):
     (tmp_path / "t.csv").write_text("\n".join(lines))
     with pytest.raises(ValueError, match=words):
         ssl_mi.evaluate(tmp_path / "t.csv")
+
+
+def test_a_label_is_no_feature_behind_the_mark_that_spreadsheets_write_or_a_space(tmp_path):
+    rows = [f"{i % 2}, {i},{-i}" for i in range(80)]
+    (tmp_path / "t.csv").write_text("\n".join(["\ufefflabel, a,b", *rows, "", ""]), encoding="utf-8")
+    table = features_of(tmp_path / "t.csv")
+    assert (table.columns, table.labels.tolist()) == (("a", "b"), [0, 1] * 40)
 
 
 def test_a_table_says_which_columns_are_features(tmp_path):

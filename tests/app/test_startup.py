@@ -15,7 +15,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 import ssl_mi
-from ssl_mi.module import JointEmbedding
+from ssl_mi.app.startup import check_folder
+from ssl_mi.joint_embedding import JointEmbedding
 from ssl_mi.objectives import SimCLR
 
 ROOT = Path(__file__).parents[2]
@@ -178,10 +179,19 @@ def test_a_start_that_fails_leaves_no_folder(main, tmp_path, monkeypatch, overri
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_start_that_fails_keeps_what_else_is_in_its_folder(main, tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
+def test_a_run_dir_that_can_be_no_folder_is_named_before_anything_is_built(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match=rf"run_dir={place}: {tmp_path / 'file'} is a file: name a folder"):
+            check_folder(place, ())
+    check_folder(tmp_path / "new" / "below", ())
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "notes.log"])
+def test_a_start_that_fails_keeps_what_else_is_in_its_folder(main, tmp_path, name):
+    (tmp_path / name).write_text("mine")
     assert main(tmp_path, "encoder.widths=[]") == 1
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / name).read_text() == "mine"
 
 
 def test_a_run_leaves_no_log_that_says_nothing(main, tmp_path):
@@ -319,11 +329,16 @@ def test_a_start_that_fails_leaves_the_run_that_it_would_have_overwritten(run):
     assert (folder / "checkpoints" / "last.ckpt").read_bytes() != checkpoint
 
 
-def test_more_batches_than_an_epoch_has_are_not_accumulated(run):
+def test_more_batches_than_an_epoch_has_are_not_accumulated_and_a_smaller_last_update_is_named(run, caplog):
     # 160 images, a fifth of them for validation: 4 batches of 32.
     with pytest.raises(ValueError, match=r"trainer\.accumulate_grad_batches=5: an epoch has 4 batches"):
         run("trainer.accumulate_grad_batches=5", "trainer.max_epochs=1")
+    with pytest.raises(ValueError, match=r"trainer\.accumulate_grad_batches=4: an epoch has 2 batches"):
+        run("trainer.accumulate_grad_batches=4", "trainer.limit_train_batches=2", "trainer.max_epochs=1")
     run("trainer.accumulate_grad_batches=4", "trainer.max_epochs=1", "schedule=constant")
+    assert "does not divide" not in caplog.text
+    run("trainer.accumulate_grad_batches=3", "trainer.max_epochs=1", "schedule=constant", "overwrite=true")
+    assert "does not divide the 4 batches of an epoch: the last update of each is of 1 of them" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,12 @@ def test_batches_with_one_and_with_two_views_are_refused():
         measure(nn.Identity(), [(x, x), x])
 
 
+def test_labels_of_some_batches_are_not_left_out_in_silence():
+    x = torch.randn(80, 4)
+    with pytest.raises(ValueError, match="1 of 2 batches have labels"):
+        measure(nn.Identity(), [((x, x), torch.arange(80) % 2), ((x, x),)])
+
+
 class SoloLearns(pl.LightningModule):
     """The pattern of solo-learn: `forward` gives a mapping, batches are (index, [view, view], labels)."""
 

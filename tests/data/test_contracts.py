@@ -31,7 +31,7 @@ from ssl_mi.evaluation.probes import KNN, LinearProbe
 from ssl_mi.information.projections.linear import CCA
 from ssl_mi.information.variational.bounds import InfoNCE
 from ssl_mi.information.variational.critics import Cosine
-from ssl_mi.module import JointEmbedding
+from ssl_mi.joint_embedding import JointEmbedding
 from ssl_mi.networks.towers import Siamese
 from ssl_mi.objectives.infomax import Infomax
 from ssl_mi.objectives.negatives import OtherSamples

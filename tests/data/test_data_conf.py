@@ -8,7 +8,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
 from ssl_mi.app.config_checks import parameters_of
-from ssl_mi.data.modules import ImageData
+from ssl_mi.data.images.module import ImageData
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 PAIRS = ["arrays", "image_pairs", "image_text", "series"]  # whose sources are the data modules themselves

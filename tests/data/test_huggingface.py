@@ -1,5 +1,7 @@
 """Sets of Hugging Face `datasets`: the same images, labels and captions as were put in, or a line that says why not."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -169,3 +171,11 @@ def test_a_table_is_one_split(saved):
     assert columns == "vector"
     with pytest.raises(ValueError, match=r"the set has train, test: name the folder of one, as .*train"):
         read_table(path, "data.x")
+
+
+def test_a_damaged_file_of_a_saved_set_is_named_in_a_line(saved, tmp_path):
+    shutil.copytree(saved["one"], tmp_path / "set")
+    (tmp_path / "set" / "state.json").write_text('{"_data_files": [')
+    with pytest.raises(ValueError, match=r"data\.path=.*set: Expecting") as raised:
+        HuggingFaceImages(str(tmp_path / "set"), "picture", "colour").load()
+    assert "\n" not in str(raised.value)

@@ -1,4 +1,4 @@
-from itertools import chain
+from itertools import chain, islice
 
 import pytest
 import pytorch_lightning as pl
@@ -120,6 +120,14 @@ def test_a_resumed_run_goes_on_where_its_checkpoint_was_made(tmp_path, step, wor
     rest = fit(loader(workers), ckpt_path=tmp_path / "stopped.ckpt")
     assert len(whole) == 12
     assert rest == whole[step:]
+
+
+def test_a_place_is_kept_by_a_run_that_is_stopped_again_before_its_next_batch():
+    stopped = loader()
+    next(islice(iter(stopped), 2, None))
+    resumed = loader()
+    resumed.load_state_dict(stopped.state_dict())
+    assert resumed.state_dict() == stopped.state_dict()
 
 
 def test_resuming_inside_an_epoch_with_another_batch_size_is_refused():

@@ -4,6 +4,7 @@ import io
 import tarfile
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,6 +169,7 @@ def test_a_loader_goes_on_at_its_place(folder, done, workers):
         some.sampler.set_epoch(2)
     list(islice(along := iter(stopped), done))
     resumed.load_state_dict(stopped.state_dict())
+    assert resumed.state_dict() == stopped.state_dict()  # it may be stopped again before its next batch
     along.close()
     for one, other in zip(list(whole)[done:], resumed, strict=True):
         equal(one, other)
@@ -270,8 +272,54 @@ def test_samples_without_a_field_and_cut_ones_are_left_out_by_shard_and_key(tmp_
         assert text in " ".join(data.left_out)
     assert "train-000.tar" in caplog.text
     assert len(list(data.train_dataloader())) == 3
-    with pytest.raises(ValueError, match=r"samples cannot be used: .*train-000.tar: 0003"):
+    with pytest.raises(ValueError, match=r"train-000.tar: 0003 .*cannot be used, \d in all; data.on_error=skip"):
         web(tmp_path, shards=path, val_shards=None, test_shards=None, batch_size=4, on_error="error").setup()
+
+
+@pytest.mark.parametrize("split", ["shards", "val_shards"])
+def test_what_stands_behind_a_damaged_header_or_in_a_joined_archive_is_not_lost_in_silence(tmp_path, split):
+    whole = Path(archive(tmp_path / "whole.tar", numbered(0, 8))).read_bytes()
+    with tarfile.open(tmp_path / "whole.tar") as tar:
+        header = tar.getmember("0006.png").offset
+    damaged = bytearray(whole)
+    damaged[header + 150] ^= 0xFF  # in its checksum
+    for content, message in ((damaged, f"behind byte {header}, where the header"), (whole * 2, "behind its end at")):
+        (tmp_path / "odd.tar").write_bytes(content)
+        archive(tmp_path / "good.tar", numbered(20, 8))
+        paths = {
+            "shards": f"{tmp_path}/good.tar",
+            "val_shards": None,
+            "test_shards": None,
+            split: f"{tmp_path}/odd.tar",
+        }
+        data = web(tmp_path, **paths, batch_size=4)
+        data.setup()
+        assert any("odd.tar" in text and message in text for text in data.report()["skipped"])
+        with pytest.raises(ValueError, match=r"odd\.tar: what comes behind"):
+            web(tmp_path, **paths, batch_size=4, on_error="error").setup()
+
+
+def test_validation_samples_that_cannot_be_used_are_named(tmp_path, caplog):
+    samples = numbered(0, 8)
+    del samples["0003"]["cls"]
+    paths = {"shards": archive(tmp_path / "a.tar", numbered(20, 8)), "test_shards": None}
+    web(tmp_path, **paths, val_shards=archive(tmp_path / "v.tar", samples), batch_size=4).setup()
+    assert "v.tar: 0003 (no cls)" in caplog.text
+
+
+def test_deep_images_of_a_stream_are_scaled_alike(tmp_path, caplog):
+    samples = {}
+    for i in range(16):
+        file = io.BytesIO()
+        np.save(file, np.full((SIZE, SIZE, 3), 250 if i < 8 else 4000, dtype=np.uint16))  # 12 bits in use
+        samples[f"{i:04d}"] = {"npy": file.getvalue(), "cls": str(i % 2).encode()}
+    path = archive(tmp_path / "a.tar", samples)
+    data = web(tmp_path, shards=path, val_shards=None, test_shards=None, batch_size=4)
+    data.setup()
+    assert "of which 12 are in use" in caplog.text
+    assert sorted(data.labelled.images.pixels.unique().tolist()) == [250 >> 4, 4000 >> 4]
+    crops = torch.cat([batch.crops[0] for batch in data.train_dataloader()])
+    assert sorted(crops.unique().tolist()) == [250 >> 4, 4000 >> 4]
 
 
 def test_an_image_that_cannot_be_decoded_is_replaced_and_named(tmp_path, caplog):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_mi.data.draws import Draws
-from ssl_mi.data.modules import SPLITS, DataModule, evaluation_epoch
+from ssl_mi.data.module import SPLITS, DataModule, evaluation_epoch
 from ssl_mi.data.sets import SampleSet
 
 

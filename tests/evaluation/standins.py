@@ -10,12 +10,13 @@ from torch import nn
 
 from ssl_mi.data.batch import Batch, Source
 from ssl_mi.data.images.augmentations import Augmentation, HorizontalFlip, RandomResizedCrop, View
-from ssl_mi.data.modules import SPLITS, ImageData
+from ssl_mi.data.images.module import ImageData
+from ssl_mi.data.module import SPLITS
 from ssl_mi.data.sets import ImageSet, Sets
 from ssl_mi.evaluation.context import EvaluationContext
 from ssl_mi.information.variational.bounds import InfoNCE
 from ssl_mi.information.variational.critics import Cosine
-from ssl_mi.module import JointEmbedding
+from ssl_mi.joint_embedding import JointEmbedding
 from ssl_mi.networks.towers import Embeddings, Siamese
 from ssl_mi.objectives.infomax import Infomax
 from ssl_mi.objectives.negatives import OtherSamples

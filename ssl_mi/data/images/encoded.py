@@ -79,11 +79,6 @@ def encoded_bytes(cell: Any, folder: Path) -> bytes:
     if isinstance(cell, list | np.ndarray):
         file = io.BytesIO()
         pixels = np.asarray(cell)
-        np.save(file, pixels.astype(np.uint8) if _are_bytes(pixels) else pixels, allow_pickle=False)
+        np.save(file, pixels, allow_pickle=False)
         return file.getvalue()
     raise ValueError(f"the cell holds {type(cell).__name__}, which is no image")
-
-
-def _are_bytes(pixels: np.ndarray) -> bool:
-    """Whether integers of a wider type are bytes: lists of numbers come without a type."""
-    return pixels.dtype == np.int64 and pixels.size > 0 and pixels.min() >= 0 and pixels.max() <= 255

@@ -12,9 +12,10 @@ from torch.utils.data import Dataset
 
 from ssl_mi.data.batch import Batch, Source
 from ssl_mi.data.images.augmentations import Augmentation, View
+from ssl_mi.data.images.module import ImageModule
 from ssl_mi.data.known.images import first_views
 from ssl_mi.data.known.views import KnownViews, Pairs
-from ssl_mi.data.modules import SPLITS, ImageModule, evaluation_epoch
+from ssl_mi.data.module import SPLITS, evaluation_epoch
 from ssl_mi.data.sampler import check_batch_size, this_process
 from ssl_mi.data.sets import ImageSet
 

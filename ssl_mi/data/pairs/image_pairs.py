@@ -57,6 +57,7 @@ class ImagePairData(PairedData):
         labels: Classes for probes: a column of the table, or "folder": the folder below x that an image is in.
         groups: What pairs have in common, as labels: pairs of one group are on one side of every split.
         in_memory, memory_gb, on_error: See `ImageFiles`.
+        levels: Black and white of pixels of more than 8 bits, see `Decoder`; None for the bits that are in use.
         upscale: Allow images smaller than `size`.
         val_fraction, test_fraction, limit, seed: See `PairedData`.
 
@@ -86,13 +87,14 @@ class ImagePairData(PairedData):
         test_fraction: float = 0.15,
         limit: int | None = None,
         seed: int = 0,
+        levels: tuple[float, float] | None = None,
     ) -> None:
         super().__init__(augmentation, batch_size, val_fraction, test_fraction, limit, seed)
         if (x == EXAMPLE) != (y == EXAMPLE):
             raise ValueError(f"data.x={x} and data.y={y}: give both, or data.x=example data.y=example")
         if y is None:
             raise ValueError(f"data.x={x} has no partner: set data.y to the other folder or column")
-        self.reading = Reading(in_memory, memory_gb, on_error)
+        self.reading = Reading(in_memory, memory_gb, on_error, levels)
         self.reading.check()
         self.x, self.y, self.table, self.root = x, y, table, root
         self.labels_from, self.groups_from = labels, groups

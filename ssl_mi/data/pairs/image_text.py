@@ -51,6 +51,7 @@ class ImageTextData(PairedData):
         length: Tokens of a sentence; longer ones are cut, and counted.
         prompts: Sentences about a class for zero-shot classification, `{}` is its name.
         in_memory, memory_gb, on_error: See `ImageFiles`.
+        levels: Black and white of pixels of more than 8 bits, see `Decoder`; None for the bits that are in use.
         upscale: Allow images smaller than `size`.
         val_fraction, test_fraction, limit, seed: See `PairedData`.
 
@@ -84,6 +85,7 @@ class ImageTextData(PairedData):
         test_fraction: float = 0.15,
         limit: int | None = None,
         seed: int = 0,
+        levels: tuple[float, float] | None = None,
     ) -> None:
         super().__init__(augmentation, batch_size, val_fraction, test_fraction, limit, seed)
         if (
@@ -94,7 +96,7 @@ class ImageTextData(PairedData):
             raise ValueError(f"data.vocabulary={vocabulary} and data.length={length}: 3 and 1 are the least")
         if odd := [prompt for prompt in prompts if "{}" not in prompt]:
             raise ValueError(f"data.prompts: '{odd[0]}' has no {{}}, where the name of the class goes")
-        self.reading = Reading(in_memory, memory_gb, on_error)
+        self.reading = Reading(in_memory, memory_gb, on_error, levels)
         self.reading.check()
         self.table, self.image, self.text, self.root = table, image, text, root
         self.labels_from, self.groups_from = labels, groups

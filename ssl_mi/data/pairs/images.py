@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from torch import Tensor
 from ssl_mi.data.contracts import Images
 from ssl_mi.data.images.decoding import EXTENSIONS, Decoder, File
 from ssl_mi.data.images.encoded import EncodedImage, EncodedImages, encoded_bytes
-from ssl_mi.data.images.files import ImageFiles
+from ssl_mi.data.images.files import ImageFiles, survey
 from ssl_mi.data.images.memory import TensorImages
 from ssl_mi.data.known.views import KnownViews, Pairs
 from ssl_mi.data.pairs.blocks import ImageBlock
@@ -35,11 +36,13 @@ class Reading(NamedTuple):
 
     Attributes:
         in_memory, memory_gb, on_error: See `ImageFiles`.
+        levels: See `Decoder`.
     """
 
     in_memory: bool | str = "auto"
     memory_gb: float = 4.0
     on_error: str = "skip"
+    levels: tuple[float, float] | None = None
 
     def check(self) -> None:
         """Raise ValueError for a word that is not known."""
@@ -175,7 +178,12 @@ def block_of(paths: Sequence[File], size: int, reading: Reading) -> tuple[ImageF
     """
     some = any(isinstance(path, EncodedImage) for path in paths)
     of: Any = EncodedImages(list(paths).__getitem__, np.arange(len(paths))) if some else paths
-    files = ImageFiles(of, reading.in_memory, reading.memory_gb, reading.on_error, Decoder())
+    decoder = Decoder(levels=reading.levels, key="data")
+    found = survey(of, decoder)
+    for note in found.notes:
+        log.warning("%s: %s", os.path.dirname(os.fspath(paths[0])), note)
+    decoder = replace(decoder, bits=found.bits)  # all images of a side are scaled alike
+    files = ImageFiles(of, reading.in_memory, reading.memory_gb, reading.on_error, decoder)
     return files, round(size * _MARGIN)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ssl_mi.data.contracts import UnreadableRows
-from ssl_mi.data.modules import SPLITS, DataModule, evaluation_epoch
+from ssl_mi.data.module import SPLITS, DataModule, evaluation_epoch
 from ssl_mi.data.pairs.blocks import PairSource
 from ssl_mi.data.pairs.views import ArrayView, PairViews
 from ssl_mi.data.sampler import check_batch_size, this_process

@@ -265,7 +265,7 @@ def _array(path: Path, key: str) -> np.ndarray:
 
 def _vectors(values: np.ndarray, name: str, path: Path, key: str) -> np.ndarray:
     """float64 `[n, d]`: numbers as one column, lists of d numbers as d columns."""
-    lists = [isinstance(value, list | tuple | np.ndarray) for value in values]
+    lists = [isinstance(value, list | tuple | np.ndarray) for value in (values if values.dtype == object else ())]
     if not any(lists):
         return _numbers(values, name, path, key)[:, None]
     if not all(lists):

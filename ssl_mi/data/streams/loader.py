@@ -233,7 +233,7 @@ class StreamLoader:
                     "resume with the same, or from a checkpoint made at the end of an epoch"
                 )
         self.sampler.epoch = state["epoch"]
-        self.sampler.first = done
+        self.sampler.first = self._yielded = done
 
 
 def joined(parts: Sequence[Source]) -> Source:

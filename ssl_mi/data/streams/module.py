@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from ssl_mi.data.images.augmentations import Augmentation
 from ssl_mi.data.images.decoding import Decoder
 from ssl_mi.data.images.encoded import EncodedImages
 from ssl_mi.data.images.files import ImageFiles, few, suitable_side, survey
-from ssl_mi.data.modules import ImageModule, available_workers
+from ssl_mi.data.images.module import ImageModule
+from ssl_mi.data.module import available_workers
 from ssl_mi.data.sampler import check_batch_size, this_process
 from ssl_mi.data.sets import ImageSet, Sets, stratified_order
 from ssl_mi.data.streams.loader import Reading, StreamLoader
@@ -158,6 +159,7 @@ class StreamData(ImageModule):
         assert train is not None
         world = this_process()[1]
         self._check_processes(world)
+        self._look(train)
         scans = self._scanned(train)
         counts = [scan.size for scan in scans]
         check_batch_size(self.batch_size, sum(counts), world)
@@ -183,20 +185,29 @@ class StreamData(ImageModule):
                 f"{world}, such as data.readers={max(world, self.readers - self.readers % world)}"
             )
 
+    def _look(self, train: Shards) -> None:
+        """Learn from some images how all are scaled to 8 bits, and say what is done to them."""
+        found = survey([sample.image for sample in _spread(train, _SURVEYED)], self.decoder)
+        for note in found.notes:
+            log.warning("%s: %s", train.name, note)
+        self.decoder = replace(self.decoder, bits=found.bits)
+
     def _scanned(self, train: Shards) -> list[Scan]:
         """What each training shard holds: as stated, as kept, or counted now."""
         if self.given_counts is not None:
             return [Scan(count, (), ()) for count in _stated(self.given_counts, train.names)]
         scans = scanned(train)
-        wrong = [f"{name}: {why}" for name, scan in zip(train.names, scans, strict=True) for why in scan.left_out]
-        if wrong and self.on_error == "error":
-            raise ValueError(
-                f"{len(wrong)} samples cannot be used: {few(wrong, 3)}; data.on_error=skip leaves them out"
-            )
-        if wrong:
-            log.warning("left out %d samples that cannot be used: %s", len(wrong), few(wrong, 3))
-        self.left_out = wrong
+        self._leave_out([f"{n}: {why}" for n, scan in zip(train.names, scans, strict=True) for why in scan.left_out])
         return scans
+
+    def _leave_out(self, wrong: Sequence[str]) -> None:
+        """Name what cannot be used, once; refuse it where `on_error` asks for that."""
+        new = [text for text in wrong if text not in self.left_out]
+        if new and self.on_error == "error":
+            raise ValueError(f"{few(new, 3)} cannot be used, {len(new)} in all; data.on_error=skip leaves them out")
+        if new:
+            log.warning("left out what cannot be used, %d in all: %s", len(new), few(new, 3))
+        self.left_out += new
 
     def _classes(self, train: Shards, scans: Sequence[Scan]) -> tuple[dict[int | str, int] | None, tuple[str, ...]]:
         """Label -> class, and the names of the classes."""
@@ -223,7 +234,9 @@ class StreamData(ImageModule):
         self, split: str, shards: Shards, classes: dict[int | str, int] | None, names: tuple[str, ...]
     ) -> ImageSet:
         """The first samples of every shard, up to the limit of the split, in a seeded order."""
-        samples = list(_spread(shards, self.limits[split]))
+        wrong: list[str] = []
+        samples = list(_spread(shards, self.limits[split], wrong))
+        self._leave_out(wrong)
         if not samples:
             raise ValueError(f"the {split} shards of {shards.name} hold no samples")
         images = EncodedImages([sample.image for sample in samples].__getitem__, np.arange(len(samples)))
@@ -416,13 +429,13 @@ def _suitable(shards: Shards, settings: Mapping[str, Any]) -> int:
     return suitable_side(survey(images, decoder))
 
 
-def _spread(shards: Shards, limit: int) -> Iterator[Sample]:
+def _spread(shards: Shards, limit: int, left_out: list[str] | None = None) -> Iterator[Sample]:
     """The first samples of every shard, or of some that are spread over all, `limit` in all at most."""
     chosen = np.linspace(0, len(shards.names) - 1, min(limit, len(shards.names))).round().astype(int).tolist()
     left = limit
     for place, shard in enumerate(chosen):
         share = -(-left // (len(chosen) - place))
-        for sample in islice(shards.read(shard), share):
+        for sample in islice(shards.read(shard, left_out=left_out), share):
             left -= 1
             yield sample
 

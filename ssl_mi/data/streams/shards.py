@@ -25,6 +25,7 @@ _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _KEY = re.compile(r"^((?:.*/)?[^./][^./]*)\.([^/]+)$")
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7z", b"(\xb5/\xfd")
 _LONGEST_LABEL = 256  # bytes
+_BLOCK = 512  # bytes of a header, and of each of the two empty blocks at the end
 
 
 class Sample(NamedTuple):
@@ -78,8 +79,8 @@ class Shards(Protocol):
     def stamp(self, shard: int) -> str:
         """Changes when the shard or what is read of it does; "" where that cannot be known."""
 
-    def read(self, shard: int, first: int = 0) -> Iterator[Sample]:
-        """The samples of a shard in order, from the sample number `first` on."""
+    def read(self, shard: int, first: int = 0, left_out: list[str] | None = None) -> Iterator[Sample]:
+        """The samples of a shard in order, from the sample number `first` on; `left_out` takes what cannot be used."""
 
 
 def expanded(spec: str | Sequence[str], key: str) -> list[str]:
@@ -174,7 +175,8 @@ class TarShards:
         labels: set[int | str | None] = set()
         seen: set[str] = set()
         fields: dict[str, _Member] = {}
-        for stem, fields in self._groups(shard):
+        archive = _Archive(self.names[shard])
+        for stem, fields in self._groups(archive):
             why = self._wrong(stem, fields, seen)
             seen.add(stem)
             if why is not None:
@@ -186,32 +188,36 @@ class TarShards:
             of = f"the fields of {few(left_out, 1)}, are {few(sorted(fields))}" if left_out else "it holds no files"
             remedy = "name them by data.image and data.label (null: without)"
             raise ValueError(f"{self.names[shard]}: no sample can be used: {of}: {remedy}")
-        if self._ends_early(shard):
-            left_out.append("what comes behind its end, which is missing: the archive may have been cut")
+        if unread := archive.unread():
+            left_out.append(unread)
         known = sorted((x for x in labels if x is not None), key=lambda x: (str(type(x)), x))
         return Scan(count, tuple(known), tuple(left_out))
 
-    def read(self, shard: int, first: int = 0) -> Iterator[Sample]:
+    def read(self, shard: int, first: int = 0, left_out: list[str] | None = None) -> Iterator[Sample]:
         """The samples of an archive in order; of an image only its place is known until it is decoded."""
         stem, number = Path(self.names[shard]).stem, 0
         seen: set[str] = set()
-        for key, fields in self._groups(shard):
-            usable = self._wrong(key, fields, seen) is None
+        archive = _Archive(self.names[shard])
+        for key, fields in self._groups(archive):
+            why = self._wrong(key, fields, seen)
             seen.add(key)
-            if not usable:
+            if why is not None:
+                if left_out is not None:
+                    left_out.append(f"{self.names[shard]}: {key} ({why})")
                 continue
             if number >= first:
                 member = fields[self._image_field(fields)]
                 image = EncodedImage(f"{self.names[shard]}: {key}", member.read)
                 yield Sample(f"{stem}/{key}", image, self._label(shard, key, fields))
             number += 1
+        if left_out is not None and (unread := archive.unread()):
+            left_out.append(f"{self.names[shard]}: {unread}")
 
-    def _groups(self, shard: int) -> Iterator[tuple[str, dict[str, _Member]]]:
+    def _groups(self, archive: _Archive) -> Iterator[tuple[str, dict[str, _Member]]]:
         """The key and the fields of each sample of an archive, whole or not."""
-        path = self.names[shard]
         held = ""
         fields: dict[str, _Member] = {}
-        for name, member in _members(path):
+        for name, member in archive:
             match = _KEY.match(name)
             if match is None:
                 continue
@@ -259,30 +265,50 @@ class TarShards:
             )
         return int(word) if re.fullmatch(r"\d{1,9}", word) else word
 
-    def _ends_early(self, shard: int) -> bool:
-        """Whether the two empty blocks are missing that every archive ends with."""
-        with open(self.names[shard], "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 1024))
-            return any(file.read())
 
+class _Archive:
+    """A tar archive that is gone through from its beginning, once.
 
-def _members(path: str) -> Iterator[tuple[str, _Member]]:
-    """The regular files of an archive: name, and place; the size is -1 where the archive ends inside the file."""
-    length = os.path.getsize(path)
-    with open(path, "rb") as file:
-        if file.read(4).startswith(_COMPRESSED):
-            raise ValueError(f"{path}: the archive is compressed, and images are already: unpack it to a plain .tar")
-        file.seek(0)
-        try:
-            with tarfile.open(fileobj=file, mode="r:", format=tarfile.GNU_FORMAT) as tar:
-                while (member := _next(tar)) is not None:
-                    if member.isfile():
-                        whole = member.offset_data + member.size <= length
-                        yield member.name, _Member(path, member.offset_data, member.size if whole else -1)
-                    cast(Any, tar).members.clear()  # which would otherwise grow with the archive
-        except tarfile.TarError as error:
-            why = "it is empty" if length == 0 else str(error) or "no header of a tar archive"
-            raise ValueError(f"{path} is no tar archive, or is damaged: {why}") from None
+    Attributes:
+        end: Where it stopped, in bytes; known at the end.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path, self.end = path, 0
+
+    def __iter__(self) -> Iterator[tuple[str, _Member]]:
+        """The regular files: name, and place; the size is -1 where the archive ends inside the file."""
+        length = os.path.getsize(self.path)
+        with open(self.path, "rb") as file:
+            if file.read(4).startswith(_COMPRESSED):
+                raise ValueError(
+                    f"{self.path}: the archive is compressed, and images are already: unpack it to a plain .tar"
+                )
+            file.seek(0)
+            try:
+                with tarfile.open(fileobj=file, mode="r:", format=tarfile.GNU_FORMAT) as tar:
+                    while (member := _next(tar)) is not None:
+                        if member.isfile():
+                            whole = member.offset_data + member.size <= length
+                            yield member.name, _Member(self.path, member.offset_data, member.size if whole else -1)
+                        cast(Any, tar).members.clear()  # which would otherwise grow with the archive
+                    self.end = tar.offset
+            except tarfile.TarError as error:
+                why = "it is empty" if length == 0 else str(error) or "no header of a tar archive"
+                raise ValueError(f"{self.path} is no tar archive, or is damaged: {why}") from None
+
+    def unread(self) -> str | None:
+        """What stands behind the place where it stopped, in words; None where that is its end, two empty blocks."""
+        with open(self.path, "rb") as file:
+            file.seek(self.end)
+            header, second = file.read(_BLOCK), file.read(_BLOCK)
+            if len(header) == _BLOCK and any(header):
+                return f"what comes behind byte {self.end}, where the header of a file is damaged"
+            if len(second) < _BLOCK:
+                return "what comes behind its end, which is missing: the archive may have been cut"
+            if any(second) or any(any(part) for part in iter(partial(file.read, 2**20), b"")):
+                return f"what comes behind its end at byte {self.end}: archives are joined by tar --concatenate"
+        return None
 
 
 def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
@@ -345,11 +371,14 @@ class HuggingFaceShards:
         known = sorted((x for x in labels if x is not None), key=lambda x: (str(type(x)), x))
         return Scan(count, tuple(known), tuple(left_out))
 
-    def read(self, shard: int, first: int = 0) -> Iterator[Sample]:
+    def read(self, shard: int, first: int = 0, left_out: list[str] | None = None) -> Iterator[Sample]:
         """The rows of a shard in order; those that come before `first` are passed over."""
         number = 0
         for row, cells in enumerate(self._rows(shard, 0)):
-            if self._wrong(cells) is not None:
+            why = self._wrong(cells)
+            if why is not None:
+                if left_out is not None:
+                    left_out.append(f"{self.names[shard]}: row {row} ({why})")
                 continue
             if number >= first:
                 name = f"{self.name}, {self.names[shard]}, row {row}"

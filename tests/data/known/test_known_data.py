@@ -16,7 +16,7 @@ from ssl_mi.data.known.digits import FiniteSet, Patches
 from ssl_mi.data.known.images import KnownImages
 from ssl_mi.data.known.sphere import Sphere
 from ssl_mi.data.known.sprites import Sprites
-from ssl_mi.data.modules import SPLITS
+from ssl_mi.data.module import SPLITS
 from ssl_mi.data.sampler import EpochBatches
 
 CONF = Path(__file__).parents[3] / "conf" / "data" / "known"

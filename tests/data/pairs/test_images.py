@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import torch
 from PIL import Image
 
 from ssl_mi.data import RandomResizedCrop
+from ssl_mi.data.images.decoding import Decoder, decode
+from ssl_mi.data.images.encoded import EncodedImage, encoded_bytes
 from ssl_mi.data.pairs import ImagePairData, ImageTextData, ImageView, PairViews, Tokenizer, TokenView
 
 COLOUR = {"size": 16, "mean": [0.5] * 3, "std": [0.25] * 3}
@@ -158,6 +161,25 @@ def test_an_image_that_cannot_be_decoded_costs_its_pair(folder):
     for split in ("train", "val", "test"):
         x, y = next(data.batches(split, batch_size=100)).blocks
         assert levels(x) == levels(y)
+
+
+def test_deep_images_of_a_side_are_scaled_alike_or_by_the_levels_that_are_given(folder, caplog):
+    for number in range(30):  # 12 bits: the first is dark, and stays dark beside the others
+        (folder / "a" / WORDS[number % 3] / f"{number:02}.png").unlink()
+        pixels = np.full((20, 24, 3), 4095 if number else 240, dtype=np.uint16)
+        np.save(folder / "a" / WORDS[number % 3] / f"{number:02}.npy", pixels)
+    found = {
+        given: {int(x) for split in ("train", "val", "test") for x in next(data.batches(split)).blocks[0].unique()}
+        for given, data in ((None, pair_data()), ((0, 8190), pair_data(levels=(0, 8190))))
+    }
+    assert found == {None: {240 >> 4, 4095 >> 4}, (0, 8190): {round(240 / 8190 * 255), round(4095 / 8190 * 255)}}
+    assert "of which 12 are in use: 4095 becomes white (data.levels" in caplog.text
+
+
+def test_pixels_in_lists_are_scaled_as_those_of_the_other_images():
+    image = EncodedImage("a cell", lambda: encoded_bytes([[240] * 4] * 4, Path()))
+    assert decode(image, Decoder(1, bits=12)).max() == 240 >> 4  # beside others of 12 bits
+    assert decode(image, Decoder(1)).max() == 240
 
 
 def test_images_of_many_sizes_stay_in_files_and_stay_paired(folder):

@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_mi.data import modules
+from ssl_mi.data.images import module as image_module
 from ssl_mi.data.images.augmentations import Augmentation, ColorJitter, HorizontalFlip, RandomResizedCrop, View
 from ssl_mi.data.images.folder import ImageFolder
-from ssl_mi.data.modules import ImageData
+from ssl_mi.data.images.module import ImageData
 from ssl_mi.data.sets import ImageSet, Sets
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
@@ -336,7 +336,7 @@ def test_one_class_only_is_refused_and_named_with_the_remedy():
 
 
 def test_a_batch_that_processes_cannot_share_is_refused_in_setup(monkeypatch):
-    monkeypatch.setattr(modules, "this_process", lambda: (0, 3))
+    monkeypatch.setattr(image_module, "this_process", lambda: (0, 3))
     with pytest.raises(ValueError, match=r"data\.batch_size=16 .* over 3 of them"):
         ready()
 
