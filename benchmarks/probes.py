@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from ssl_mi.evaluation.probes import fit_linear, nearest, tuned_linear
+from ssl_mi.evaluation.logistic import fit_linear, tuned_linear
+from ssl_mi.evaluation.neighbours import nearest
 
 DECAY = 0.01
 CLASSES = 10

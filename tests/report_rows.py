@@ -1,9 +1,9 @@
 """Rows and epochs of a run, as an evaluation leaves them."""
 
 from ssl_mi.evaluation import probes
+from ssl_mi.evaluation.accuracy import wilson
 from ssl_mi.evaluation.measurement import Measurement
 from ssl_mi.evaluation.mutual_information import PANELS
-from ssl_mi.evaluation.probes import wilson
 
 
 def row(epoch, split, encoder, metric, value, quantity=None, evaluation="mi", **rest):

@@ -6,7 +6,7 @@ import torch
 
 from ssl_mi import finite
 from ssl_mi.finite import FiniteLosses, NotFinite
-from ssl_mi.objectives import tiles
+from ssl_mi.objectives import small_matrix, tiles
 from tests.data.images.test_no_waiting import Waits
 
 OBJECTIVES = {
@@ -21,7 +21,8 @@ OBJECTIVES = {
 def as_on_a_gpu(monkeypatch):
     """Choices that are made for an accelerator, made on this CPU."""
     monkeypatch.setattr(finite, "AT_ONCE", frozenset())
-    monkeypatch.setattr(tiles, "_small", lambda left, right: False)
+    for module in (tiles, small_matrix):
+        monkeypatch.setattr(module, "small", lambda left, right: False)
 
 
 class Counted(pl.Callback):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ssl_mi.evaluation.factors import OntoValues
-from ssl_mi.evaluation.probes import tuned_linear
+from ssl_mi.evaluation.logistic import tuned_linear
 from ssl_mi.information.estimators.ksg import mixed_ksg_ross
 
 DIM, K = 4, 3  # of the projection of h, neighbours: as a run's own I(h; factor) has them (conf/evaluation/default.yaml)

@@ -9,6 +9,8 @@ Source: Steele, Lea and Flood 2014 (SplitMix64, doi 10.1145/2660193.2660195).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -53,6 +55,17 @@ class Draws:
             key = _finalise((key + GOLDEN + int(word)) & _MASK)
         self._state = splitmix64(index + _signed(key))
         self._drawn = 0
+
+    @classmethod
+    def together(cls, parts: Sequence[Draws]) -> Draws:
+        """The streams of some draws, of which none was asked for a number, one after the other: as many rows in one.
+
+        Args:
+            parts: Draws on one device.
+        """
+        joint = cls.__new__(cls)
+        joint._state, joint._drawn = torch.cat([part._state for part in parts]), 0
+        return joint
 
     def uniform(self, k: int = 1) -> Tensor:
         """The next k numbers of every image: float32 [n, k] in [0, 1), multiples of 2**-24 and so exact."""

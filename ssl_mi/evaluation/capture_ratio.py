@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from ssl_mi.evaluation.accuracy import wilson
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Explanation
 from ssl_mi.evaluation.contracts import Estimator, EvaluationData, Known
 from ssl_mi.evaluation.estimators import (
@@ -25,9 +26,9 @@ from ssl_mi.evaluation.estimators import (
     in_words,
     nothing_to_estimate,
 )
+from ssl_mi.evaluation.logistic import tuned_linear
 from ssl_mi.evaluation.measurement import Measurement
 from ssl_mi.evaluation.mutual_information import estimate_columns
-from ssl_mi.evaluation.probes import tuned_linear, wilson
 from ssl_mi.evaluation.wide import narrow
 from ssl_mi.information import mutual_information
 from ssl_mi.information.core.caution import Caution

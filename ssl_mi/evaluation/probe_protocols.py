@@ -16,21 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from ssl_mi.evaluation.accuracy import wilson
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext
 from ssl_mi.evaluation.embed import Features
+from ssl_mi.evaluation.logistic import DECAYS, LinearClassifier, fit_linear, tuned_linear
 from ssl_mi.evaluation.measurement import Measurement
-from ssl_mi.evaluation.probes import (
-    DECAYS,
-    KNN,
-    LinearClassifier,
-    Probe,
-    fit_linear,
-    knn_votes,
-    nearest,
-    tuned_linear,
-    votes_of,
-    wilson,
-)
+from ssl_mi.evaluation.neighbours import knn_votes, nearest, votes_of
+from ssl_mi.evaluation.probes import KNN, Probe
 from ssl_mi.evaluation.wide import eigh, narrow
 
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)  # Student t, 1 to 10 degrees of freedom

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ssl_mi.evaluation.accuracy import wilson
 from ssl_mi.evaluation.context import Evaluation, EvaluationContext, Explanation
 from ssl_mi.evaluation.contracts import EvaluationData
 from ssl_mi.evaluation.embed import untouched
 from ssl_mi.evaluation.measurement import Measurement
-from ssl_mi.evaluation.probes import wilson
 
 PIECE = 1024  # queries at once
 TIED = 1e-6  # cosines nearer than this are equal: the same sentence, embedded in two batches

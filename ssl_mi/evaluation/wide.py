@@ -22,6 +22,7 @@ from torch.nn.functional import interpolate
 WIDEST = 2048  # columns that are decomposed as they are
 PIXELS = 32  # a side, of the images that are the baseline of the probes
 PIECE = 2**22  # numbers of a piece: 32 MiB in float64
+CACHED = 2**20  # numbers that are worked on at a time and stay in a processor's cache
 
 
 def eigh(gram: Tensor) -> tuple[Tensor, Tensor]:

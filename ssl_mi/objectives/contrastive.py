@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_mi.objectives.objective import Loss, Objective, mean_of, need_views, view_pairs
+from ssl_mi.objectives.score_tiles import KEPT, exact
 from ssl_mi.objectives.share import Share, own_rows, total
-from ssl_mi.objectives.tiles import KEPT, ends, exact, log_sums, log_sums_of_views, row_products
+from ssl_mi.objectives.tiles import ends, log_sums, log_sums_of_views, row_products
 
 
 class DCL(Objective):

@@ -27,8 +27,9 @@ from ssl_mi.information.variational.critics import Bilinear, built_critic, has_s
 from ssl_mi.objectives.negatives import Negatives, OtherSamples, Pairs
 from ssl_mi.objectives.objective import HeldOutBound, Loss, Objective, mean_of, ordered_pairs, view_pairs
 from ssl_mi.objectives.predictor import predicted
+from ssl_mi.objectives.score_tiles import KEPT
 from ssl_mi.objectives.share import Share, own_rows
-from ssl_mi.objectives.tiles import KEPT, cross_entropy, scores_and_log_sums
+from ssl_mi.objectives.tiles import cross_entropy, scores_and_log_sums
 
 
 class Infomax(Objective):

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ssl_mi.information.variational.bounds import NWJ, pairs, softplus
 from ssl_mi.information.variational.critics import Cosine, score_factors
 from ssl_mi.objectives.objective import HeldOutBound, Loss, Objective, mean_of, view_pairs
-from ssl_mi.objectives.tiles import KEPT, ends, row_products, softplus_sums
+from ssl_mi.objectives.score_tiles import KEPT
+from ssl_mi.objectives.tiles import ends, row_products, softplus_sums
 
 
 class SigLIP(Objective):

@@ -6,6 +6,7 @@ import pytest
 import standins
 import torch
 
+from ssl_mi.evaluation.accuracy import balanced_accuracy, confusion_matrix
 from ssl_mi.evaluation.probe_protocols import (
     FewLabels,
     KNNSweep,
@@ -16,7 +17,7 @@ from ssl_mi.evaluation.probe_protocols import (
     r_squared,
     ridge,
 )
-from ssl_mi.evaluation.probes import LinearProbe, balanced_accuracy, confusion_matrix
+from ssl_mi.evaluation.probes import LinearProbe
 
 
 def separable(n=300):

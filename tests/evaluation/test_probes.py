@@ -12,9 +12,12 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import cross_entropy
 
 from ssl_mi.callbacks.evaluate import Evaluate
-from ssl_mi.evaluation import probes
+from ssl_mi.evaluation import logistic
+from ssl_mi.evaluation.accuracy import wilson
+from ssl_mi.evaluation.logistic import fit_linear, tuned_linear
 from ssl_mi.evaluation.mutual_information import MutualInformation
-from ssl_mi.evaluation.probes import KNN, LinearProbe, fit_linear, knn_predict, tuned_linear, wilson
+from ssl_mi.evaluation.neighbours import knn_predict
+from ssl_mi.evaluation.probes import KNN, LinearProbe
 from ssl_mi.information.projections.linear import CCA
 
 
@@ -65,14 +68,14 @@ def test_the_decay_is_the_best_on_a_held_out_fifth_of_the_rows_it_is_fitted_on()
     order = torch.randperm(200, generator=torch.Generator().manual_seed(7))
     held, rest = order[:40], order[40:]
     losses = {}
-    for decay in probes.DECAYS:
+    for decay in logistic.DECAYS:
         # The slow twin: sklearn, on features standardised as in the fit.
         z = ((x - x.mean(0)) / x.std(0, correction=0)).double().numpy()
         fit = LogisticRegression(C=1 / (160 * decay), max_iter=10_000, tol=1e-8).fit(z[rest], labels[rest].numpy())
         log_p = torch.from_numpy(fit.predict_log_proba(z[held]))
         losses[decay] = -log_p[torch.arange(40), labels[held]].mean().item()
     assert chosen.decay == min(losses, key=losses.get)
-    assert chosen.decay > min(probes.DECAYS)
+    assert chosen.decay > min(logistic.DECAYS)
     refitted = fit_linear(x, labels, 3, chosen.decay)
     torch.testing.assert_close(chosen.weight, refitted.weight)
 

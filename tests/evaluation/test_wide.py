@@ -14,7 +14,7 @@ from PIL import Image
 
 from ssl_mi.app import startup as cli
 from ssl_mi.app.runner import Run
-from ssl_mi.evaluation import probes
+from ssl_mi.evaluation import logistic, neighbours, probes
 from ssl_mi.evaluation.geometry import effective_rank, uniformity
 from ssl_mi.evaluation.mutual_information import MutualInformation
 from ssl_mi.evaluation.wide import Span, narrow, reduced_pixels, singular_values
@@ -79,9 +79,9 @@ def test_the_shape_of_wide_embeddings_is_that_of_the_slow_twin():
 def test_every_way_to_fit_a_linear_probe_finds_the_same_optimum(n, d, decay):
     x, y = labelled(n, d, 4)
     mean, scale = x.mean(0), x.std(0, correction=0)
-    ways = [probes._rotate(x, mean, scale), probes._streamed(x, mean, scale), probes._prepared(x)]
+    ways = [logistic._rotate(x, mean, scale), logistic._streamed(x, mean, scale), logistic._prepared(x)]
     found = [way.fit(y, 4, decay)[0] for way in ways]
-    kinds = {(300, 2500): probes._Spanned, (2500, 2200): probes._Streamed, (2500, 60): probes._Rotated}
+    kinds = {(300, 2500): logistic._Spanned, (2500, 2200): logistic._Streamed, (2500, 60): logistic._Rotated}
     assert type(ways[2]) is kinds[n, d]
     for classifier in found:  # the loss is written out, of the classifier as it is used
         weight = classifier.weight.double()
@@ -100,19 +100,19 @@ def test_a_probe_on_many_weights_says_that_features_were_narrowed(monkeypatch):
 def test_a_large_bank_of_neighbours_gives_the_votes_of_a_small_one(monkeypatch):
     bank, labels = labelled(500, 40, 5)
     queries, _ = labelled(200, 40, 5, seed=9)
-    small = probes.knn_predict(bank, labels, queries, 5, k=20)
+    small = neighbours.knn_predict(bank, labels, queries, 5, k=20)
     for rows, numbers in ((50, 100), (7, 2**20)):  # of the bank at a time; of a tile
-        monkeypatch.setattr(probes, "BANK", rows)
-        monkeypatch.setattr(probes, "CACHED", numbers)
-        assert torch.equal(probes.knn_predict(bank, labels, queries, 5, k=20), small)
+        monkeypatch.setattr(neighbours, "BANK", rows)
+        monkeypatch.setattr(neighbours, "CACHED", numbers)
+        assert torch.equal(neighbours.knn_predict(bank, labels, queries, 5, k=20), small)
 
 
 def test_neighbours_of_a_large_bank_are_found_without_a_number_for_each_pair(monkeypatch):
     bank, labels = labelled(3000, 4, 5)
-    monkeypatch.setattr(probes, "BANK", 64)
-    monkeypatch.setattr(probes, "CACHED", 2**10)
+    monkeypatch.setattr(neighbours, "BANK", 64)
+    monkeypatch.setattr(neighbours, "CACHED", 2**10)
     with Largest() as largest:
-        votes = probes.knn_votes(bank, labels, bank[:500], 5, k=10)
+        votes = neighbours.knn_votes(bank, labels, bank[:500], 5, k=10)
     assert largest.numbers <= 3000 * 4  # what it was given; pairs are 3000 x 500
     slow = torch.nn.functional.normalize(bank[:500], dim=1) @ torch.nn.functional.normalize(bank, dim=1).T
     top, near = slow.topk(10, dim=1)
@@ -122,14 +122,14 @@ def test_neighbours_of_a_large_bank_are_found_without_a_number_for_each_pair(mon
 
 def test_the_decays_are_fitted_from_one_another_and_the_last_from_zero():
     x, y = labelled(400, 20, 3)
-    found = probes.tuned_linear(x, y, 3, decays=(1e-3, 1e-1, 1.0))
-    alone = probes.fit_linear(x, y, 3, found.decay)
+    found = logistic.tuned_linear(x, y, 3, decays=(1e-3, 1e-1, 1.0))
+    alone = logistic.fit_linear(x, y, 3, found.decay)
     assert torch.equal(found.weight, alone.weight)
-    features = probes._prepared(x)
+    features = logistic._prepared(x)
     start = None
     for decay in (1.0, 1e-1, 1e-3):
         warm, start = features.fit(y, 3, decay, start)
-        cold = probes.fit_linear(x, y, 3, decay)
+        cold = logistic.fit_linear(x, y, 3, decay)
         assert warm.loss == pytest.approx(cold.loss, rel=1e-4)
 
 
@@ -236,5 +236,5 @@ def test_features_that_mostly_do_not_vary_have_a_probe(monkeypatch):
     labels = torch.arange(300) % 2
     x = torch.zeros(300, 200)
     x[:, 7] = labels + 0.1 * torch.randn(300, generator=torch.Generator().manual_seed(0))
-    classifier = probes.tuned_linear(x, labels, 2, [1e-4, 1e-2], seed=0)
+    classifier = logistic.tuned_linear(x, labels, 2, [1e-4, 1e-2], seed=0)
     assert (classifier(x).argmax(1) == labels).double().mean() > 0.99

@@ -28,6 +28,7 @@ from ssl_mi.objectives import (
     SupCon,
     contrastive,
     infomax,
+    score_tiles,
     sigmoid,
     tiles,
 )
@@ -88,7 +89,7 @@ EVERY = {**INFOMAX, **OTHERS}
 
 def use(monkeypatch, side, kept):
     """Tiles of `side` rows and columns, matrices of more than `kept` scores in them."""
-    monkeypatch.setitem(tiles.SIDE, "cpu", side)
+    monkeypatch.setitem(score_tiles.SIDE, "cpu", side)
     for module in (tiles, contrastive, sigmoid, infomax):
         monkeypatch.setattr(module, "KEPT", kept)
 
@@ -181,13 +182,13 @@ def test_each_of_w_processes_scores_a_wth_of_the_pairs(name, size, monkeypatch):
     online, _, _ = given(objective, n, views=2, dtype=torch.float32)
     use(monkeypatch, 64, 0)
     scored = []
-    original = tiles._Tiles.scores
+    original = score_tiles.Tiles.scores
 
     def counted(self, i, j):
         scored.append((self.share, (i[1] - i[0]) * (j[1] - j[0])))
         return original(self, i, j)
 
-    monkeypatch.setattr(tiles._Tiles, "scores", counted)
+    monkeypatch.setattr(score_tiles.Tiles, "scores", counted)
 
     def exchanged(share):
         objective(online, share=share).total.backward()

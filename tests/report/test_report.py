@@ -11,9 +11,10 @@ from report_rows import HISTORY, complete_run, row
 
 from ssl_mi import report
 from ssl_mi.evaluation import probes
+from ssl_mi.evaluation.accuracy import wilson
 from ssl_mi.evaluation.mutual_information import MutualInformation
 from ssl_mi.evaluation.pictures import Pictures
-from ssl_mi.evaluation.probes import KNN, LinearProbe, wilson
+from ssl_mi.evaluation.probes import KNN, LinearProbe
 from ssl_mi.report.environment import PACKAGES
 from ssl_mi.report.plots import draw_accuracies, draw_map, draw_views
 from ssl_mi.report.tables import short_table

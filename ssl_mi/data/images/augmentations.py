@@ -8,6 +8,7 @@ their numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -142,30 +143,52 @@ class Augmentation:
         views: list[Tensor] = []
         # Autocast would round pixels to 8 bits of mantissa in the crop's matrix products.
         with torch.autocast(device.type, enabled=False):
-            for number, view in self._numbered():
-                images, done = inputs[number % len(inputs)], 0 if source.crops is None else 1
+            number = 0
+            for view in self.views:
+                places = range(number, number + view.count)
+                number += view.count
+                images, done = [inputs[place % len(inputs)] for place in places], 0 if source.crops is None else 1
                 key = (seed, source.split, source.epoch)
 
-                def draws(rows: slice, place: int, key: tuple[int, int, int] = key, number: int = number) -> Draws:
-                    return Draws(*key, index[rows], number, place)
+                def draws(
+                    view: int, rows: slice, op: int, key: tuple[int, int, int] = key, first: int = places[0]
+                ) -> Draws:
+                    return Draws(*key, index[rows], first + view, op)
 
-                views.append(self._view(images, view.ops, done, draws))
+                views += self._views(images, view.ops, done, draws)
         return views
 
-    def _view(self, images: Tensor, ops: list[Op], done: int, draws: Callable[[slice, int], Draws]) -> Tensor:
-        """One view of every image, from the ops after the first `done`; compiled as far as they go, where they can be.
+    def _views(
+        self, images: list[Tensor], ops: list[Op], done: int, draws: Callable[[int, slice, int], Draws]
+    ) -> list[Tensor]:
+        """Views of one kind, from the ops after the first `done`; compiled as far as they go, where they can be.
 
         What is left of them, or all of it, is done by torch: the slow twin of the compiled form, and its equal up to
-        rounding (4e-6 of the range of a pixel).
+        rounding (4e-6 of the range of a pixel). What is drawn is drawn for all views at once.
         """
-        self._check_channels(images)
-        if self.compiled and images.dtype == torch.uint8 and images.device.type == "cpu":
-            start = fused.program(ops, lambda place: draws(slice(None), place), images.shape, done)
-            if start.ops == len(ops):
-                return fused.run(images, start, self.mean.flatten(), self.std.flatten())
-            if start.ops > done:
-                images = fused.run(images, start, torch.zeros(images.shape[1]), torch.ones(images.shape[1]))
-                done = start.ops
+        for each in images:
+            self._check_channels(each)
+        if not self.compiled or images[0].dtype != torch.uint8 or images[0].device.type != "cpu":
+            return [self._by_torch(each, ops, done, partial(draws, k)) for k, each in enumerate(images)]
+        n, rest = len(images[0]), images[0].shape[1:]
+
+        def of_all(op: int) -> Draws:
+            return Draws.together([draws(k, slice(None), op) for k in range(len(images))])
+
+        start = fused.program(ops, of_all, (n * len(images), *rest), done)
+        parts = [start.of(slice(n * k, n * (k + 1))) for k in range(len(images))]
+        if start.ops == len(ops):
+            return [
+                fused.run(x, part, self.mean.flatten(), self.std.flatten())
+                for x, part in zip(images, parts, strict=True)
+            ]
+        if start.ops > done:
+            zero, one = torch.zeros(rest[0]), torch.ones(rest[0])
+            images = [fused.run(x, part, zero, one) for x, part in zip(images, parts, strict=True)]
+        return [self._by_torch(each, ops, start.ops, partial(draws, k)) for k, each in enumerate(images)]
+
+    def _by_torch(self, images: Tensor, ops: list[Op], done: int, draws: Callable[[slice, int], Draws]) -> Tensor:
+        """One view of every image, from the ops after the first `done`."""
         out: Tensor | None = None
         for rows in _chunks(images):
             x = _to_float(images[rows])

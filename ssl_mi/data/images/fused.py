@@ -37,6 +37,11 @@ class Program(NamedTuple):
     shape: tuple[int, ...]
     ops: int
 
+    def of(self, rows: slice) -> Program:
+        """The instructions of some of the views."""
+        kinds, numbers = self.kinds[rows], self.numbers[rows]
+        return self._replace(kinds=kinds, numbers=numbers, shape=(len(kinds), *self.shape[1:]))
+
 
 def program(ops: Sequence[Op], draws: Callable[[int], Draws], shape: Sequence[int], first: int = 0) -> Program:
     """The instructions of `ops[first:]` up to the first that has none, or that resizes what is no longer 8 bits.

@@ -331,3 +331,20 @@ def test_the_stacks_say_what_their_papers_say():
     assert repr(first[2]) == repr(ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8))
     assert [(ops[4].p, ops[5].p) for ops in (first, second)] == [(1.0, 0.0), (0.1, 0.2)]
     assert [type(view.ops[-1]) for view in split.views] == [Luminance, Chrominance]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_views_of_one_kind_are_drawn_as_one_by_one_and_at_once_where_they_are_compiled(monkeypatch, compiled):
+    images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    ops = [RandomResizedCrop(16), ColorJitter(0.4, 0.4, 0.4, 0.1)]
+    calls = []
+    original = ColorJitter.draw
+    monkeypatch.setattr(ColorJitter, "draw", lambda *args: calls.append(None) or original(*args))
+
+    def views(*kinds):
+        return Augmentation(list(kinds), 16, [0.5] * 3, [0.2] * 3, compiled)(images, seed=1, step=2)
+
+    together = views(View(ops, 3))
+    assert len(calls) == (1 if compiled else 3)
+    for one, other in zip(together, views(View(ops), View(ops), View(ops)), strict=True):
+        torch.testing.assert_close(one, other)
