@@ -19,7 +19,7 @@ class LocalVICReg(VICReg):
         L_d(z, z') = l(z_p, z'_NN'(p))    NN'(p) = the location of z' whose embedding is nearest to z_p, by distance
         loss       = (L_s(z, z') + L_s(z', z)) / 2 + (L_d(z, z') + L_d(z', z)) / 2
 
-    Of the pairs of an image only the `matches` nearest are kept, in the order of their p. l is the loss of `VICReg`: the
+    Of the pairs of an image only the `matches` nearest are kept, in the order of p. l is the loss of `VICReg`: the
     mean square over pairs and coordinates, and variances and covariances over the images at each of the kept places,
     averaged over these. VICRegL is alpha VICReg + (1 - alpha) of this, alpha = 0.75: `objective=vicregl`, a `Sum`.
 
