@@ -169,3 +169,19 @@ def test_a_table_is_one_split(saved):
     assert columns == "vector"
     with pytest.raises(ValueError, match=r"the set has train, test: name the folder of one, as .*train"):
         read_table(path, "data.x")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["huggingface", "huggingface_stream"])
+def test_a_run_on_a_set_is_evaluated_on_its_own_images(saved, tmp_path, kind):
+    import ssl_mi
+
+    place = tmp_path / "run"
+    own = [f"data={kind}", f"data.path={saved['parquet']}", "data.image=picture", "data.label=colour"]
+    own += ["data.val=test"] if kind == "huggingface_stream" else []
+    light = ["data.size=12", "data.batch_size=8", "data.num_workers=0", "encoder.widths=[8]", "augmentation=weak"]
+    light += ["trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.devices=1", "progress=none", "~evaluation"]
+    ssl_mi.train(*own, *light, run_dir=place)
+    found = {row.metric: row for row in ssl_mi.evaluate(str(place), measure="linear,knn").rows}
+    assert found["linear_probe_accuracy"].n == 30
+    assert "fitted on 5" in found["linear_probe_accuracy"].note or "fitted on 60" in found["linear_probe_accuracy"].note
