@@ -128,7 +128,6 @@ class JointEmbedding(Taught):
     def check_parts(self) -> None:
         have, wanted = self.towers.returns_feature_maps, "maps" in self.objective.requires
         if wanted and not have:
-            towers = "siamese_dense" if "target_maps" in self.objective.requires else "siamese_local"
-            raise ValueError(f"'{self.objective.name}' needs feature maps: set towers={towers}")
+            raise ValueError(f"'{self.objective.name}' needs feature maps: set towers={self.objective.towers}")
         if have and not wanted:
             raise ValueError(f"'{self.objective.name}' uses no feature maps: set towers=siamese")

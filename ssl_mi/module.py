@@ -29,6 +29,9 @@ MODULES = {
     "masked views": "masked_siamese",
 }
 
+#: Where a batch lacks what an objective requires and other data are not all that helps.
+REMEDIES = {"boxes": "views are to be cut from images in memory, by an `Augmentation`; choose such data"}
+
 
 class Towers(Protocol):
     """What a module needs of its towers, an `nn.Module`: `networks.towers` has two.
@@ -314,12 +317,14 @@ class SelfSupervised(Resumable):
                 f"{self.objective.name} remembers every image by its row, and a stream has no rows: choose another "
                 "objective, or data that are read by row"
             )
+        if hasattr(data, "asked"):
+            data.asked = tuple(self.objective.requires)
         batch = data.views(next(iter(data.batches("train", batch_size=2))), 0)
         for name in self.objective.requires:
             if getattr(batch, name, ...) is None:
                 raise ValueError(
-                    f"'{self.objective.name}' needs {name} and the training images have no {name}: choose data with "
-                    f"{name}, or another objective"
+                    f"'{self.objective.name}' needs {name} and the training images have no {name}: "
+                    f"{REMEDIES.get(name, f'choose data with {name}')}, or another objective"
                 )
         self.check_views(batch.views)
 

@@ -133,6 +133,21 @@ RECIPES = {
             temperature=0.2,
         ),
     ),
+    "all4one_cifar": Recipe(
+        "solo-learn",
+        solo(
+            **LARS,
+            **ASYMMETRIC,
+            rate=1.0,
+            decay=1e-5,
+            projector=[2048, 2048, 256],
+            last_norm="affine",
+            predictor=(4096, False),
+            teacher=(0.99, 1.0),
+            temperature=0.2,
+        ),
+        also=("no dropout", "attention's rate", "a support set of"),
+    ),
     "dino_cifar": Recipe(
         "solo-learn",
         solo(
@@ -268,7 +283,7 @@ OWN = {
     "siglip_cifar",
     "tico_cifar",
     # of methods that no source has on CIFAR with this encoder
-    *("densecl_cifar", "frossl_cifar", "nnbyol_cifar", "nnsiam_cifar"),
+    *("vicregl_cifar", "densecl_cifar", "frossl_cifar", "nnbyol_cifar", "nnsiam_cifar"),
     *("ibot_cifar", "dinov2_cifar", "simmim_cifar", "ijepa_cifar", "msn_cifar", "data2vec_cifar"),
     *("swav_multicrop_cifar", "dino_multicrop_cifar", "byol_multicrop_cifar"),
 }

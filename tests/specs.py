@@ -28,6 +28,7 @@ from ssl_mi.objectives import (
     SMILE,
     WMSE,
     AlignmentUniformity,
+    All4One,
     BarlowTwins,
     CodingRate,
     DeepClusterV2,
@@ -39,6 +40,7 @@ from ssl_mi.objectives import (
     InfoNCE,
     KoLeo,
     LeJEPA,
+    LocalVICReg,
     MoCo,
     MoCoV3,
     NearestTargets,
@@ -61,6 +63,7 @@ DIM = 6  # width of an embedding
 
 
 MAPS = ("maps", "target_maps")
+BOXES = torch.tensor([[2.0, 0.0, 20.0, 24.0], [4.0, 30.0, 24.0, -22.0]])  # of two views, the second mirrored
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Row:
     collapse:  what a constant embedding does to the loss beside aligned ones: "raises" or "lowers" it; None: unsaid.
     reads:     `read` returns a bound on mutual information.
     past:      an image is compared with what it was an epoch ago: specifications show it every image once before.
+    locations: of the maps at its two scales.
     heads:     its local heads, where those hand out features beside local embeddings.
     largest:   scale of embeddings that the value can bear in float32: all of half precision's, unless it has e^T in it.
     """
@@ -86,12 +90,13 @@ class Row:
     reads: bool = False
     past: bool = False
     largest: float = 6e4
+    locations: tuple[int, int] = (4, 5)
     heads: Callable | None = None
 
     def maps(self, make: Callable) -> dict[str, list]:
         """What the objective takes of maps; make(locations) -> local embeddings of a view, [n, locations, DIM]."""
         names = [name for name in self.make().requires if name in MAPS]
-        sizes = (4, 5) if self.heads is None else (4, 4)
+        sizes = self.locations if self.heads is None else (4, 4)
         return {name: [[make(s) for s in sizes] for _ in range(self.views)] for name in names}
 
     def learning(self, beside: dict) -> list[torch.Tensor]:
@@ -101,7 +106,9 @@ class Row:
 
 def beside(takes, n: int) -> dict[str, torch.Tensor]:
     """What an objective takes beside the embeddings of n images; maps are not made of nothing."""
-    return {name: {"labels": torch.arange(n) % 4, "index": torch.arange(n)}[name] for name in takes if name not in MAPS}
+    boxes = BOXES + (torch.arange(n) % 7)[:, None, None] * torch.tensor([1.0, 0.3, 0.1, 0.0])
+    values = {"labels": torch.arange(n) % 4, "index": torch.arange(n), "boxes": boxes}
+    return {name: values[name] for name in takes if name not in MAPS}
 
 
 def copying(dim: int, final_norm: bool = False) -> Predictor:
@@ -218,6 +225,17 @@ OBJECTIVES = {
         collapse=None,
         largest=1e20,
         heads=partial(DenseHeads, hidden=[4]),
+    ),
+    "vicregl": Row(
+        lambda: Sum(DIM, {"vicreg": VICReg, "local": partial(LocalVICReg, matches=2)}, {"vicreg": 0.75, "local": 0.25}),
+        slow.vicregl,
+        locations=(4, 9),
+    ),
+    "all4one": Row(
+        lambda: All4One(DIM, copying, queue=80, neighbours=3, depth=2, heads=2),
+        slow.all4one,
+        teacher=True,
+        collapse=None,
     ),
     "frossl": Row(lambda: FroSSL(DIM), slow.frossl, views=3, largest=1e20),
     "nnbyol": Row(

@@ -17,7 +17,7 @@ EXPERIMENTS = sorted(
 )
 # One of each kind in every run of the tests; the others take half a minute.
 SLOW = {"frossl_cifar", "nnsiam_cifar", "dinov2_cifar", "ijepa_cifar", "dino_multicrop_cifar", "byol_multicrop_cifar"}
-SLOW |= {"data2vec_cifar", "densecl_cifar", "nnbyol_cifar", "simmim_cifar", "simclr_photos"}
+SLOW |= {"all4one_cifar", "data2vec_cifar", "densecl_cifar", "nnbyol_cifar", "simmim_cifar", "simclr_photos"}
 SLOW |= {"pairs/arrays", "pairs/image_text"}  # tests/data/pairs/test_pair_runs.py trains their parts on files
 SOME = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in EXPERIMENTS]
 # The data of these are part of what they are: few pairs of them instead of other images.

@@ -172,6 +172,19 @@ def test_an_objective_of_maps_and_towers_that_hand_them_out_need_each_other(run)
         run("towers=siamese_local", "overwrite=true")
 
 
+def test_an_objective_of_places_is_told_where_views_were_cut_or_says_that_nobody_knows(run, monkeypatch):
+    few = ["objective=vicregl", "objective.parts.local.matches=2", "trainer.max_epochs=1", "overwrite=true"]
+    made = run(*few, "towers=siamese_expanders")
+    assert math.isfinite(made.history.epochs[0]["train/local_invariance"])
+    with pytest.raises(Exception, match="needs feature maps: set towers=siamese_expanders"):
+        run(*few)
+    with pytest.raises(Exception, match=r"Rotation moves pixels, .* choose an augmentation of crops, flips"):
+        run(*few, "towers=siamese_expanders", "augmentation.views.0.ops=[{_target_: ssl_mi.data.Rotation}]")
+    monkeypatch.setattr("ssl_mi.data.Augmentation.boxes", lambda self, source, seed: None)
+    with pytest.raises(Exception, match="needs boxes and the training images have no boxes: views are to be cut from"):
+        run(*few, "towers=siamese_expanders")
+
+
 def test_a_predictor_may_keep_its_rate_while_the_towers_follow_a_schedule(run):
     made = run(
         "objective=simsiam",

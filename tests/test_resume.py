@@ -255,8 +255,15 @@ LIGHT = [
         ["objective=moco", "objective.queue=100", "teacher=ema", "trainer.accumulate_grad_batches=2"],
         ["objective=mine", "objective_optimizer={_target_: torch.optim.Adam, _partial_: true, lr: 0.01}"],
         ["objective=deepcluster", "objective.images=144", "objective.prototypes=8", "towers.joint_forward=false"],
+        pytest.param(
+            ["objective=vicregl", "towers=siamese_expanders", "objective.parts.local.matches=2"], marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ["objective=all4one", "teacher=ema", "towers.projector.final_norm=affine", "objective.queue=100"],
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["teacher's schedule", "queue, accumulated", "critic", "bank and clusters"],
+    ids=["teacher's schedule", "queue, accumulated", "critic", "bank and clusters", "boxes", "support and attention"],
 )
 def test_parts_with_a_state_of_their_own_go_on(run, tmp_path, overrides):
     settings = [*LIGHT, "encoder.widths=[8]", *overrides]

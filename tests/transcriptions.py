@@ -461,6 +461,93 @@ def densecl(o, online, target, beside):
     return moco(o.parts["moco"], online, target, beside) / 2 + local / 2
 
 
+def vicregl(o, online, target, beside):
+    local = o.parts["local"]
+    n = len(online[0])
+
+    def place(box, p, count):
+        side = round(count**0.5)
+        top, left, height, width = (float(x) for x in box)
+        return top + height * (p // side + 0.5) / side, left + width * (p % side + 0.5) / side
+
+    def kept(distances, most):
+        nearest = [min(range(len(row)), key=row.__getitem__) for row in distances]
+        first = sorted(range(len(distances)), key=lambda p: distances[p][nearest[p]])
+        return [(p, nearest[p]) for p in sorted(first[: round(local.matches * len(distances) / most)])]
+
+    def by_place(v, w, x, y, i):
+        at = [
+            [place(beside["boxes"][i, view], p, z.shape[1]) for p in range(z.shape[1])] for view, z in ((v, x), (w, y))
+        ]
+        return [[math.dist(a, b) for b in at[1]] for a in at[0]]
+
+    def by_embedding(v, w, x, y, i):
+        return [[float((a - b).norm().detach()) for b in y[i]] for a in x[i]]
+
+    def one(v, w, scale, distances):
+        x, y = beside["maps"][v][scale], beside["maps"][w][scale]
+        most = max(x.shape[1], y.shape[1])
+        pairs = [kept(distances(v, w, x, y, i), most) for i in range(n)]
+
+        def at(k):  # the k-th kept pair of every image: a batch of two views
+            views = [torch.stack([z[i, pairs[i][k][s]] for i in range(n)]) for s, z in ((0, x), (1, y))]
+            return vicreg(local, views, views, {})
+
+        return mean(at(k) for k in range(len(pairs[0])))
+
+    each = [(v, w, scale) for v, w in ((0, 1), (1, 0)) for scale in range(len(beside["maps"][0]))]
+    here = mean(one(*which, by_place) for which in each) + mean(one(*which, by_embedding) for which in each)
+    return 0.75 * vicreg(o.parts["vicreg"], online, target, beside) + 0.25 * here
+
+
+def all4one(o, online, target, beside):
+    rows, d, k = o.support.rows, online[0].shape[1], o.neighbours
+
+    def neighbours(y):
+        return sorted(rows, key=lambda row: -float(cos(row, y)))[:k]
+
+    def normed(x, layer):
+        return (x - x.mean()) / ((x - x.mean()).square().mean() + layer.eps).sqrt() * layer.weight + layer.bias
+
+    def attended(tokens):
+        for layer in o.attention.layers:
+            weight, bias = layer.self_attn.in_proj_weight, layer.self_attn.in_proj_bias
+            q, key, value = ([weight[s * d :][:d] @ x + bias[s * d :][:d] for x in tokens] for s in range(3))
+            new = []
+            for a, token in enumerate(tokens):
+                parts = []
+                for h in torch.arange(d).chunk(o.heads):
+                    share = torch.stack([(q[a][h] @ b[h] / len(h) ** 0.5).exp() for b in key])
+                    parts.append(sum(s * v[h] for s, v in zip(share / share.sum(), value, strict=True)))
+                token = normed(token + layer.self_attn.out_proj(torch.cat(parts)), layer.norm1)
+                new.append(normed(token + layer.linear2(layer.linear1(token).relu()), layer.norm2))
+            tokens = new
+        return tokens[0]
+
+    def rank(m):
+        turns = [m / 10000 ** (2 * (c // 2) / d) for c in range(d)]
+        return torch.tensor([math.cos(a) if c % 2 else math.sin(a) for c, a in enumerate(turns)])
+
+    def summary(tokens):
+        return attended([token + rank(m) for m, token in enumerate(tokens)])
+
+    near = [[neighbours(y) for y in view] for view in target]
+    p, p2 = [o.predictor(z) for z in online], [o.centre_predictor(z) for z in online]
+    nearest, centre, on, off = [], [], [], []
+    for i, j in ((0, 1), (1, 0)):
+        scores = [[cos(a[0], b) / o.temperature for b in p[j]] for a in near[i]]
+        nearest += [find(scores, r, r) for r in range(len(scores))]
+        keys = [summary(a) for a in near[i]]
+        queries = [summary([b, *a[:-1]]) for a, b in zip(near[j], p2[j], strict=True)]
+        scores = [[cos(a, b) / o.centre_temperature for b in queries] for a in keys]
+        centre += [find(scores, r, r) for r in range(len(scores))]
+        c = [[cos(target[i][:, a], online[j][:, b]) for b in range(d)] for a in range(d)]
+        on += [(1 - c[a][a]) ** 2 for a in range(d)]
+        off += [c[a][b] ** 2 for a in range(d) for b in range(d) if a != b]
+    feature = mean(on).sqrt() / 2 + mean(off).sqrt() / 2
+    return o.near * mean(nearest) + o.centre * mean(centre) + o.feature * feature
+
+
 # ---- assignments --------------------------------------------------------------------------------------------------
 
 

@@ -14,12 +14,12 @@ HEADER = ("objective", "probe", "random", "expected", "rank h", "rank z", "unifo
 
 ABOUT = """\
 Train an objective for a few epochs on the embedded shapes, half a minute to two minutes each, and compare
-its linear probe with that of the random encoder and with the accuracy in conf/canaries.yaml."""
+its linear probe with that of the random encoder and, with seed 0, with the accuracy in conf/canaries.yaml."""
 
 MORE = """\
 columns
   probe, random      linear-probe accuracy on the test split, of the trained and of the random encoder
-  expected           the accuracy in conf/canaries.yaml
+  expected           the accuracy in conf/canaries.yaml, of seed 0; other seeds are compared with the random encoder
   rank h, rank z     effective rank of representations and of embeddings; uniform: uniformity of z
   KSG, bound         I(Z_X; Z_Y) by KSG on its first projection, and the objective's own bound; nats
   s                  seconds
@@ -67,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         canary = canaries.runs[name]
         with clear_errors():
             found = measure(name, [*canaries.common, *canary.overrides, f"seed={arguments.seed}", *overrides])
-        expected = canary.get("accuracy", math.nan)
+        # What is written is of seed 0: another seed has another untrained network, .47 to .55 on the shapes.
+        expected = canary.get("accuracy", math.nan) if arguments.seed == 0 else math.nan
         tolerance = canary.get("tolerance", canaries.tolerance)
         verdict = "not judged" if overrides else judge(found, expected, canaries.margin, tolerance)
         failed += verdict not in ("ok", "not judged")

@@ -76,6 +76,9 @@ class Data(Protocol):
 
     An optional `numbered` (True where it is left out) is False for a stream, whose training sources have no rows: their
     `index` are numbers of the samples' keys, and `batches("train")` gives samples that probes are fitted on.
+
+    An optional `asked` is set by the module that trains: what its objective requires beside embeddings, by name. What
+    costs time to make is made where it is asked for: the `boxes` of a batch.
     """
 
     train: Any

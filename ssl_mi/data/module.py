@@ -46,6 +46,7 @@ class DataModule(pl.LightningDataModule):
 
     known: Known | None = None
     kind = "samples"
+    asked: tuple[str, ...] = ()
 
     val_is_training: bool = False  # whether `val` are training samples too, the last of `labelled`
 
@@ -95,7 +96,7 @@ class DataModule(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, source: Any, dataloader_idx: int) -> Batch:
         """The views of a batch, drawn where the batch is."""
-        return Batch(self.augmentation(source, self.seed), source.index, source.labels)
+        return self._batch(source)
 
     # Evaluation
 
@@ -127,7 +128,13 @@ class DataModule(pl.LightningDataModule):
         if draw < 0:
             raise ValueError(f"draw={draw} must not be negative")
         source = source._replace(epoch=evaluation_epoch(draw))
-        return Batch(self.augmentation(self._uncropped(source), self.seed), source.index, source.labels)
+        return self._batch(self._uncropped(source))
+
+    def _batch(self, source: Any) -> Batch:
+        boxes = None
+        if "boxes" in self.asked and hasattr(self.augmentation, "boxes"):
+            boxes = self.augmentation.boxes(source, self.seed)
+        return Batch(self.augmentation(source, self.seed), source.index, source.labels, boxes)
 
     def _workers(self) -> int:
         """Processes that make the sources of training batches; 0 for this one."""

@@ -4,6 +4,7 @@ Classes have the names of their papers. `SimCLR(temperature=0.5)` can be given t
 of one's own, `objective([z1, z2]).total` is the loss, and objectives with parameters take the width: `MINE(dim=128)`.
 """
 
+from ssl_mi.objectives.all4one import All4One
 from ssl_mi.objectives.clustering import DINO, SwAV
 from ssl_mi.objectives.combined import Sum
 from ssl_mi.objectives.contrastive import DCL, AlignmentUniformity, SpectralContrastive, SupCon
@@ -19,6 +20,7 @@ from ssl_mi.objectives.infomax import Infomax
 from ssl_mi.objectives.koleo import KoLeo
 from ssl_mi.objectives.local import AMDIM, DeepInfoMaxLocal
 from ssl_mi.objectives.masked import MaskedPixels
+from ssl_mi.objectives.matched import LocalVICReg
 from ssl_mi.objectives.msn import MSN
 from ssl_mi.objectives.nearest import NearestTargets
 from ssl_mi.objectives.negatives import Negatives, OtherSamples, OtherSamplesAndViews, OtherTargets, PastTargets
@@ -96,7 +98,9 @@ __all__ = [  # noqa: RUF022 - grouped
     "MaskedPixels",
     "SimMIM",
     # locations of maps, nearest neighbours
+    "All4One",
     "DenseContrast",
+    "LocalVICReg",
     "NearestTargets",
     # regularisers and sums
     "KoLeo",

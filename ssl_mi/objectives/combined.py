@@ -57,6 +57,7 @@ class Sum(Objective):
         for _, part in self._named():
             part.checks_finite = False  # the sum has looked
         self.requires = tuple(dict.fromkeys(name for _, part in self._named() for name in part.requires))
+        self.towers = next((part.towers for _, part in self._named() if "maps" in part.requires), self.towers)
         self.min_views = max(part.min_views for _, part in self._named())
         uses = {part.teacher for _, part in self._named()}
         self.teacher = "required" if "required" in uses else "optional" if "optional" in uses else "unused"

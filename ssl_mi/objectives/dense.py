@@ -48,6 +48,7 @@ class DenseContrast(Objective):
 
     name = "dense"
     requires = ("maps", "target_maps")
+    towers = "siamese_dense"
     teacher = "required"
     information = "not bounded: partners are chosen by the network, and negatives come from a queue"
 

@@ -266,6 +266,7 @@ class PastTargets(Negatives):
     Args:
         dim: Width of an embedding.
         size: Rows of the queue.
+        key: Of the configuration, that sets `size`.
 
     Raises:
         ValueError: If more keys are pushed in a step than the queue holds.
@@ -286,9 +287,9 @@ class PastTargets(Negatives):
     shards = True
     not_a_bound = "its negatives come from a queue of keys that older weights made"
 
-    def __init__(self, dim: int, size: int) -> None:
+    def __init__(self, dim: int, size: int, key: str = "objective.negatives.size") -> None:
         super().__init__()
-        self.queue = Queue(size, dim)
+        self.queue = Queue(size, dim, key)
 
     def count(self, n: int) -> int:
         return self.queue.size

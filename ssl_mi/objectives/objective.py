@@ -103,9 +103,11 @@ class Objective(nn.Module):
         requires: What `forward` takes beside embeddings, by name, for the rows of all processes: "labels", int64 [n],
             or None where the images have none; "index", int64 [n], the row of each image in the training set; "maps",
             where maps[v][s] is [n, locations, d], the local embeddings of view v at scale s; "target_maps", the
-            same of the teacher, or the online ones where there is none.
+            same of the teacher, or the online ones where there is none; "boxes", float [n, views, 4], the part of its
+            image that each view shows.
         teacher: Whether a teacher makes the targets: "required", "optional", or "unused" where `forward` ignores
             `target` and a teacher would cost time for nothing.
+        towers: For one that requires maps: the choice of `towers` that gives them.
         evaluated: Which weights the method's paper evaluates where there is a teacher: "online" or "teacher".
         min_views: The least number of views.
         fewer_views: What else to change where there are fewer, to end that message.
@@ -122,6 +124,7 @@ class Objective(nn.Module):
     requires: tuple[str, ...] = ()
     teacher: Literal["required", "optional", "unused"] = "optional"
     evaluated: Literal["online", "teacher"] = "online"
+    towers: str = "siamese_local"
     min_views: int = 2
     fewer_views: str = ""
     attracts: bool = True
@@ -202,7 +205,7 @@ class Objective(nn.Module):
             )
         if self.dim not in (None, width):
             raise ValueError(f"{self.name} was built for embeddings of width {self.dim}, got {list(online[0].shape)}")
-        for name in ("labels", "index"):
+        for name in ("labels", "index", "boxes"):
             values = beside.get(name)
             if values is not None and len(values) != rows:
                 raise ValueError(f"{self.name}: {rows} images but {len(values)} values of {name}")

@@ -68,7 +68,7 @@ class Queue(nn.Module):
         """Replace the oldest rows by `rows` [n, dim]."""
         n = rows.shape[0]
         if n > self.size:
-            raise ValueError(f"a queue of {self.size} rows cannot take {n} at once: raise its size to {n} or more")
+            raise ValueError(f"a queue of {self.size} rows cannot take {n} at once: set {self.key} to {n} or more")
         place = (self.pushed + torch.arange(n, device=rows.device)) % self.size
         self.rows.index_copy_(0, place, rows.detach().to(self.rows.dtype))
         self.pushed += n

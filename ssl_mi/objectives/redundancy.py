@@ -62,7 +62,7 @@ class BarlowTwins(Objective):
     def _terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         correlation = _standardised(x).T @ _standardised(y) / x.shape[0]
         own = correlation.diagonal()
-        return (1 - own).square().sum(), _off_diagonal(correlation).square().sum()
+        return (1 - own).square().sum(), off_diagonal(correlation).square().sum()
 
 
 class VICReg(Objective):
@@ -111,22 +111,21 @@ class VICReg(Objective):
         self.build(dim)
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
-        met = view_pairs(online, target)
+        return Loss(self._terms(view_pairs(online, target)), {})
+
+    def _terms(self, met: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
         near = sum_of([mse_loss(x, y) for x, y in met])
         spread = sum_of([(_hinge(x) + _hinge(y)) / 2 for x, y in met])
         covariances = sum_of([self._covariance(x) + self._covariance(y) for x, y in met])
-        return Loss(
-            {
-                "invariance": self.invariance * near / len(met),
-                "variance": self.variance * spread / len(met),
-                "covariance": self.covariance * covariances / len(met),
-            },
-            {},
-        )
+        return {
+            "invariance": self.invariance * near / len(met),
+            "variance": self.variance * spread / len(met),
+            "covariance": self.covariance * covariances / len(met),
+        }
 
     def _covariance(self, x: Tensor) -> Tensor:
         centred = x - x.mean(0)
-        return _off_diagonal(centred.T @ centred / (x.shape[0] - 1)).square().sum() / x.shape[1]
+        return off_diagonal(centred.T @ centred / (x.shape[0] - 1)).square().sum() / x.shape[1]
 
 
 class VIbCReg(VICReg):
@@ -170,7 +169,7 @@ class VIbCReg(VICReg):
 
     def _covariance(self, x: Tensor) -> Tensor:
         columns = normalize(x - x.mean(0), dim=0)
-        return _off_diagonal(columns.T @ columns).square().sum() / x.shape[1] ** 2
+        return off_diagonal(columns.T @ columns).square().sum() / x.shape[1] ** 2
 
 
 def _hinge(x: Tensor) -> Tensor:
@@ -182,5 +181,6 @@ def _standardised(x: Tensor) -> Tensor:
     return centred * (centred.square().mean(0) + 1e-5).rsqrt()
 
 
-def _off_diagonal(square: Tensor) -> Tensor:
-    return square - torch.diag(square.diagonal())
+def off_diagonal(square: Tensor) -> Tensor:
+    """Matrices [..., d, d] with zeros on the diagonal."""
+    return square - torch.diag_embed(square.diagonal(dim1=-2, dim2=-1))

@@ -287,7 +287,7 @@ class MoCo(Infomax):
 
     @renamed(size="queue")
     def __init__(self, dim: int | None = None, temperature: float = 0.2, queue: int = 32768) -> None:
-        past = partial(PastTargets, size=queue)
+        past = partial(PastTargets, size=queue, key="objective.queue")
         super().__init__(dim, Cosine(temperature), bounds.InfoNCE(), past, name="moco")
 
 

@@ -179,3 +179,19 @@ def test_a_damaged_file_of_a_saved_set_is_named_in_a_line(saved, tmp_path):
     with pytest.raises(ValueError, match=r"data\.path=.*set: Expecting") as raised:
         HuggingFaceImages(str(tmp_path / "set"), "picture", "colour").load()
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["huggingface", "huggingface_stream"])
+def test_a_run_on_a_set_is_evaluated_on_its_own_images(saved, tmp_path, kind):
+    import ssl_mi
+
+    place = tmp_path / "run"
+    own = [f"data={kind}", f"data.path={saved['parquet']}", "data.image=picture", "data.label=colour"]
+    own += ["data.val=test"] if kind == "huggingface_stream" else []
+    light = ["data.size=12", "data.batch_size=8", "data.num_workers=0", "encoder.widths=[8]", "augmentation=weak"]
+    light += ["trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.devices=1", "progress=none", "~evaluation"]
+    ssl_mi.train(*own, *light, run_dir=place)
+    found = {row.metric: row for row in ssl_mi.evaluate(str(place), measure="linear,knn").rows}
+    assert found["linear_probe_accuracy"].n == 30
+    assert "fitted on 5" in found["linear_probe_accuracy"].note or "fitted on 60" in found["linear_probe_accuracy"].note

@@ -224,6 +224,24 @@ def test_a_run_that_was_stopped_inside_an_epoch_ends_as_if_it_was_not(folder, tm
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
 
 
+LIGHT = [
+    *("data.size=8", "data.batch_size=8", "data.num_workers=0", "encoder.widths=[8]", "augmentation=weak"),
+    *("trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.devices=1", "progress=none", "~evaluation"),
+]
+
+
+@pytest.mark.slow
+def test_a_run_on_a_stream_is_evaluated_on_its_own_images(folder, tmp_path):
+    import ssl_mi
+
+    place = tmp_path / "run"
+    shards = [f"data.shards={folder}/train-*.tar", f"data.val_shards={folder}/val.tar"]
+    ssl_mi.train("data=webdataset", *shards, f"data.test_shards={folder}/test.tar", *LIGHT, run_dir=place)
+    found = {row.metric: row for row in ssl_mi.evaluate(str(place), measure="linear,knn").rows}
+    assert found["linear_probe_accuracy"].n == 20  # the shard of the test, to the last image
+    assert "fitted on 56 samples" in found["linear_probe_accuracy"].note
+
+
 # --- what is measured -----------------------------------------------------------------------------------------------
 
 

@@ -2,12 +2,26 @@
 
 import logging
 import re
+from functools import partial
 
 import pytest
 import torch
 import transcriptions as slow
 
-from ssl_mi.objectives import DINO, NNCLR, KoLeo, MaskedPixels, MoCo, ReSSL, SimCLR, Sum, SwAV, VICReg
+from ssl_mi.objectives import (
+    DINO,
+    NNCLR,
+    Infomax,
+    KoLeo,
+    MaskedPixels,
+    MoCo,
+    PastTargets,
+    ReSSL,
+    SimCLR,
+    Sum,
+    SwAV,
+    VICReg,
+)
 
 
 def views(n=10, d=6, seed=0):
@@ -60,7 +74,8 @@ def test_a_sum_needs_what_a_part_needs_and_refuses_what_cannot_be():
         (SwAV(4, prototypes=9, queue=80), "swav: .* set objective.queue"),
         (SwAV(4, prototypes=900), "swav: 900 prototypes for 77 training images"),
         (DINO(900), "dino: 900 prototypes .* towers.projector.prototypes"),
-        (Sum(4, {"a": MoCo(queue=80), "b": KoLeo}), "moco: a queue of 80"),
+        (Sum(4, {"a": MoCo(queue=80), "b": KoLeo}), r"moco: a queue of 80 .* objective\.parts\.a\.queue to 77"),
+        (Infomax(4, negatives=partial(PastTargets, size=80)), r"infomax: .* set objective\.negatives\.size to 77"),
     ],
     ids=lambda value: "" if isinstance(value, str) else value.name,
 )

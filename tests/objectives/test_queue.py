@@ -48,7 +48,7 @@ def test_the_graph_of_a_step_outlives_its_push():
 
 
 def test_more_rows_than_it_holds_are_refused():
-    with pytest.raises(ValueError, match="a queue of 4 rows cannot take 5 at once: raise its size to 5"):
+    with pytest.raises(ValueError, match=r"a queue of 4 rows cannot take 5 at once: set objective\.queue to 5 or more"):
         Queue(4, 2).push(rows(0, 5))
     with pytest.raises(ValueError, match="size must be positive, got 0"):
         Queue(0, 2)

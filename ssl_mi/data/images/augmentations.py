@@ -217,6 +217,27 @@ class Augmentation:
         return crops
 
     @torch.no_grad()
+    def boxes(self, source: Source, seed: int) -> Tensor | None:
+        """Where in its source image each view of a `Source` was cut, float32 [n, n_views, 4], see `Batch.boxes`.
+
+        None where images were cropped in a worker: how large they were is not known here.
+
+        Raises:
+            ValueError: If an op moves pixels and does not say where to.
+        """
+        if source.images is None:
+            return None
+        found = []
+        for number, view in self._numbered():
+            shape: Sequence[int] = source.images.shape
+            box = constant((0, 0, *shape[-2:]), source.index).float().expand(len(source.index), 4)
+            for place, op in enumerate(view.ops):
+                draws = Draws(seed, source.split, source.epoch, source.index, number, place)
+                box, shape = op.locate(box, shape, **op.draw(draws, shape))
+            found.append(box)
+        return torch.stack(found, 1)
+
+    @torch.no_grad()
     def clean(self, images: Tensor) -> Tensor:
         """What evaluation sees: images uint8, or float in [0, 1], [n, c, h, w] -> [n, c, size, size].
 

@@ -50,6 +50,8 @@ class ColorJitter(Op):
         torch.Size([2, 3, 16, 16])
     """
 
+    moves = False
+
     def __init__(
         self,
         brightness: float = 0.8,
@@ -171,6 +173,8 @@ class Grayscale(Op):
         torch.Size([2, 3, 16, 16])
     """
 
+    moves = False
+
     def __init__(self, p: float = 0.2):
         self.p = check_chance(self, p)
 
@@ -203,6 +207,8 @@ class Solarize(Op):
         >>> Solarize(threshold=0.5, p=1.0)(images, Draws(seed=0, split=0, epoch=0, index=torch.arange(2), view=0)).shape
         torch.Size([2, 3, 16, 16])
     """
+
+    moves = False
 
     def __init__(self, threshold: float = 0.5, p: float = 0.2):
         self.threshold = threshold
@@ -237,6 +243,7 @@ class Luminance(Op):
         torch.Size([2, 3, 16, 16])
     """
 
+    moves = False
     selects = True
 
     def apply(self, images: Tensor) -> Tensor:
@@ -263,6 +270,7 @@ class Chrominance(Op):
         torch.Size([2, 3, 16, 16])
     """
 
+    moves = False
     selects = True
 
     def apply(self, images: Tensor) -> Tensor:

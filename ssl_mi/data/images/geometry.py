@@ -103,6 +103,12 @@ class RandomResizedCrop(Op):
         out = rows_and_columns(images, rows, columns)
         return out if self.interpolation == "bilinear" else out.clamp_(0, 1)
 
+    def locate(self, where: Tensor, shape: Sequence[int], box: Tensor) -> tuple[Tensor, Sequence[int]]:
+        inner, sides = box.to(where.dtype), constant(shape[-2:], where)
+        start = where[:, :2] + where[:, 2:] * inner[:, :2] / sides
+        extent = where[:, 2:] * inner[:, 2:] / sides
+        return torch.cat([start, extent], 1), (*shape[:-2], self.size, self.size)
+
     def steps(self, shape: Sequence[int], box: Tensor) -> Steps:
         kind = Kind.CROP if self.interpolation == "bilinear" else Kind.CROP_CUBIC
         return steps_of(kind, *box.unbind(1))._replace(side=self.size)
@@ -130,6 +136,11 @@ class HorizontalFlip(Op):
 
     def apply(self, images: Tensor, active: Tensor) -> Tensor:
         return change_where(active, images, lambda chosen: chosen.flip(-1))
+
+    def locate(self, where: Tensor, shape: Sequence[int], active: Tensor) -> tuple[Tensor, Sequence[int]]:
+        top, left, height, width = where.unbind(1)
+        mirrored = torch.stack([top, left + width, height, -width], 1)
+        return torch.where(active[:, None], mirrored, where), shape
 
     def steps(self, shape: Sequence[int], active: Tensor) -> Steps:
         return steps_of(Kind.FLIP, chosen=active)
@@ -218,6 +229,8 @@ class GaussianBlur(Op):
         >>> GaussianBlur(p=1.0)(images, Draws(seed=0, split=0, epoch=0, index=torch.arange(2), view=0)).shape
         torch.Size([2, 3, 16, 16])
     """
+
+    moves = False
 
     def __init__(self, sigma: tuple[float, float] = (0.1, 2.0), p: float = 0.5, kernel_size: int | None = None):
         self.sigma = positive_interval(self, "sigma", sigma)

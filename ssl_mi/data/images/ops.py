@@ -82,9 +82,12 @@ class Op(ABC):
     Attributes:
         selects: True for an op that decides what a view is of (luminance, chrominance) rather than how it varies:
             it is applied to images without augmentation too.
+        moves: False for an op that leaves every pixel in its place, as changes of colour do. One that moves them
+            says where to in `locate`, or its views have no boxes.
     """
 
     selects = False
+    moves = True
 
     def draw(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Parameters for images of this shape, [..., c, h, w]; {} for an op without chance."""
@@ -105,6 +108,24 @@ class Op(ABC):
             ValueError: On images that `apply` would refuse.
         """
         return None
+
+    def locate(self, where: Tensor, shape: Sequence[int], *args: Any, **params: Any) -> tuple[Tensor, Sequence[int]]:
+        """Which part of the source image the op's output shows, and the output's shape.
+
+        Args:
+            where: Of its input, [n, 4], a box as in `Batch.boxes`.
+            shape: Of its input, [n, c, h, w].
+            args, params: What `draw` gave.
+
+        Raises:
+            ValueError: If the op moves pixels and does not say where to.
+        """
+        if self.moves:
+            raise ValueError(
+                f"{type(self).__name__} moves pixels, and the objective needs the box of the image that a view shows: "
+                "choose an augmentation of crops, flips and changes of colour"
+            )
+        return where, shape
 
     @property
     def compiles(self) -> bool:

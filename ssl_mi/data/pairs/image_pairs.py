@@ -57,7 +57,7 @@ class ImagePairData(PairedData):
         labels: Classes for probes: a column of the table, or "folder": the folder below x that an image is in.
         groups: What pairs have in common, as labels: pairs of one group are on one side of every split.
         in_memory, memory_gb, on_error: See `ImageFiles`.
-        levels: Black and white of pixels of more than 8 bits, see `Decoder`; None for the bits that are in use.
+        channels, levels, max_megapixels: See `Decoder`.
         upscale: Allow images smaller than `size`.
         val_fraction, test_fraction, limit, seed: See `PairedData`.
 
@@ -82,19 +82,21 @@ class ImagePairData(PairedData):
         in_memory: bool | str = "auto",
         memory_gb: float = 4.0,
         on_error: str = "skip",
+        channels: int = 3,
+        levels: Sequence[float] | None = None,
+        max_megapixels: float = 100.0,
         upscale: bool = False,
         val_fraction: float = 0.15,
         test_fraction: float = 0.15,
         limit: int | None = None,
         seed: int = 0,
-        levels: tuple[float, float] | None = None,
     ) -> None:
         super().__init__(augmentation, batch_size, val_fraction, test_fraction, limit, seed)
         if (x == EXAMPLE) != (y == EXAMPLE):
             raise ValueError(f"data.x={x} and data.y={y}: give both, or data.x=example data.y=example")
         if y is None:
             raise ValueError(f"data.x={x} has no partner: set data.y to the other folder or column")
-        self.reading = Reading(in_memory, memory_gb, on_error, levels)
+        self.reading = Reading(in_memory, memory_gb, on_error, channels, levels, max_megapixels)
         self.reading.check()
         self.x, self.y, self.table, self.root = x, y, table, root
         self.labels_from, self.groups_from = labels, groups
@@ -106,7 +108,7 @@ class ImagePairData(PairedData):
         if self.x == EXAMPLE:
             return {"size": _SIDE}
         found = self._listed()
-        return {"size": min(files.suitable_size(found.x), files.suitable_size(found.y))}
+        return {"size": min(files.suitable_size(some, self.reading) for some in (found.x, found.y))}
 
     def load(self) -> tuple[SampleSet, np.ndarray | None]:
         """Both images of each pair, decoded where they fit into memory."""
@@ -122,7 +124,11 @@ class ImagePairData(PairedData):
             )
         codes, classes = label_codes(f"data.labels={self.labels_from}", found.labels)
         side = int(self.size)
-        blocks, rows, skipped = files.decoded([files.block_of(some, side, self.reading) for some in (found.x, found.y)])
+        both = [
+            files.block_of(some, side, self.reading, f"data.{key}") for key, some in (("x", found.x), ("y", found.y))
+        ]
+        self.decoder = files.decoder_settings(both)
+        blocks, rows, skipped = files.decoded(both)
         files.check_sizes(blocks, side, self.upscale)
         of = Blocks(blocks, [found.names[i] for i in rows.tolist()])
         groups = None if found.groups is None else found.groups[rows.numpy()]

@@ -51,7 +51,7 @@ class ImageTextData(PairedData):
         length: Tokens of a sentence; longer ones are cut, and counted.
         prompts: Sentences about a class for zero-shot classification, `{}` is its name.
         in_memory, memory_gb, on_error: See `ImageFiles`.
-        levels: Black and white of pixels of more than 8 bits, see `Decoder`; None for the bits that are in use.
+        channels, levels, max_megapixels: See `Decoder`.
         upscale: Allow images smaller than `size`.
         val_fraction, test_fraction, limit, seed: See `PairedData`.
 
@@ -80,12 +80,14 @@ class ImageTextData(PairedData):
         in_memory: bool | str = "auto",
         memory_gb: float = 4.0,
         on_error: str = "skip",
+        channels: int = 3,
+        levels: Sequence[float] | None = None,
+        max_megapixels: float = 100.0,
         upscale: bool = False,
         val_fraction: float = 0.15,
         test_fraction: float = 0.15,
         limit: int | None = None,
         seed: int = 0,
-        levels: tuple[float, float] | None = None,
     ) -> None:
         super().__init__(augmentation, batch_size, val_fraction, test_fraction, limit, seed)
         if (
@@ -96,7 +98,7 @@ class ImageTextData(PairedData):
             raise ValueError(f"data.vocabulary={vocabulary} and data.length={length}: 3 and 1 are the least")
         if odd := [prompt for prompt in prompts if "{}" not in prompt]:
             raise ValueError(f"data.prompts: '{odd[0]}' has no {{}}, where the name of the class goes")
-        self.reading = Reading(in_memory, memory_gb, on_error, levels)
+        self.reading = Reading(in_memory, memory_gb, on_error, channels, levels, max_megapixels)
         self.reading.check()
         self.table, self.image, self.text, self.root = table, image, text, root
         self.labels_from, self.groups_from = labels, groups
@@ -113,7 +115,7 @@ class ImageTextData(PairedData):
         if self.table == EXAMPLE:
             return 32
         table = read_table(split_spec(self.table, "data.table")[0], "data.table")
-        return files.suitable_size(files.column_files(table, self.image, self.root, "data.image"))
+        return files.suitable_size(files.column_files(table, self.image, self.root, "data.image"), self.reading)
 
     def load(self) -> tuple[SampleSet, np.ndarray | None]:
         """Images, decoded where they fit into memory, and captions."""
@@ -130,7 +132,9 @@ class ImageTextData(PairedData):
         else:
             groups = group_names(f"data.groups={self.groups_from}", table.column(self.groups_from, "data.groups"))
         side = int(self.size)
-        (block,), rows, skipped = files.decoded([files.block_of(paths, side, self.reading)])
+        read = files.block_of(paths, side, self.reading, "data.image")
+        self.decoder = files.decoder_settings([read])
+        (block,), rows, skipped = files.decoded([read])
         files.check_sizes([block], side, self.upscale)
         kept = rows.tolist()
         names = [f"{paths[i]}: {captions[i]}" for i in kept]

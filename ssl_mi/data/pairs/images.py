@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,16 +35,24 @@ class Reading(NamedTuple):
 
     Attributes:
         in_memory, memory_gb, on_error: See `ImageFiles`.
-        levels: See `Decoder`.
+        channels, levels, max_megapixels: See `Decoder`.
     """
 
     in_memory: bool | str = "auto"
     memory_gb: float = 4.0
     on_error: str = "skip"
-    levels: tuple[float, float] | None = None
+    channels: int = 3
+    levels: Sequence[float] | None = None
+    max_megapixels: float = 100.0
+
+    def decoder(self, bits: int | None = None) -> Decoder:
+        """How files become pixels; bits: in use in pixels of more than 8 bits."""
+        levels: Any = None if self.levels is None else tuple(self.levels)  # of any length, which the decoder checks
+        return Decoder(self.channels, levels, bits, self.max_megapixels, key="data")
 
     def check(self) -> None:
-        """Raise ValueError for a word that is not known."""
+        """Raise ValueError for a word that is not known, and for numbers out of range."""
+        self.decoder()
         if self.in_memory not in (True, False, "auto"):
             raise ValueError(f"data.in_memory={self.in_memory} is none of auto, true, false")
         if self.on_error not in ("error", "skip"):
@@ -168,22 +175,24 @@ def images_below(folder: str, key: str) -> dict[str, str]:
     return found
 
 
-def block_of(paths: Sequence[File], size: int, reading: Reading) -> tuple[ImageFiles, int]:
+def block_of(paths: Sequence[File], size: int, reading: Reading, of: str) -> tuple[ImageFiles, int]:
     """Image files, and the side of the squares that they are read as.
+
+    Pixels of more than 8 bits have one scale for all files, by the bits that are in use in a sample of them.
 
     Args:
         paths: The files.
         size: Side of a view, in pixels.
         reading: How they are read.
+        of: What names them in the configuration, for messages.
     """
+    looked = survey(paths, reading.decoder())
+    for note in looked.notes:
+        log.warning("%s: %s", of, note)
     some = any(isinstance(path, EncodedImage) for path in paths)
-    of: Any = EncodedImages(list(paths).__getitem__, np.arange(len(paths))) if some else paths
-    decoder = Decoder(levels=reading.levels, key="data")
-    found = survey(of, decoder)
-    for note in found.notes:
-        log.warning("%s: %s", os.path.dirname(os.fspath(paths[0])), note)
-    decoder = replace(decoder, bits=found.bits)  # all images of a side are scaled alike
-    files = ImageFiles(of, reading.in_memory, reading.memory_gb, reading.on_error, decoder)
+    images: Any = EncodedImages(list(paths).__getitem__, np.arange(len(paths))) if some else paths
+    decoder = reading.decoder(looked.bits)
+    files = ImageFiles(images, reading.in_memory, reading.memory_gb, reading.on_error, decoder)
     return files, round(size * _MARGIN)
 
 
@@ -214,6 +223,18 @@ def decoded(blocks: Sequence[tuple[ImageFiles, int]]) -> tuple[list[ImageBlock],
     return out, rows_kept, tuple(skipped)
 
 
+def decoder_settings(blocks: Sequence[tuple[ImageFiles, int]]) -> dict[str, Any]:
+    """How the files of all blocks are decoded, in plain values: what a checkpoint keeps.
+
+    Args:
+        blocks: As `block_of` gives them. Where two of more than 8 bits use other numbers of them, "bits" is None, and
+            an image is taken by its own.
+    """
+    settings = [files.decoder.settings() for files, _ in blocks]
+    deep = {some["bits"] for some in settings} - {None}
+    return {**settings[0], "bits": deep.pop() if len(deep) == 1 else None}
+
+
 def check_sizes(blocks: Sequence[ImageBlock], size: int, upscale: bool) -> None:
     """Refuse images of one size that are smaller than a view, unless they may be enlarged.
 
@@ -231,13 +252,14 @@ def check_sizes(blocks: Sequence[ImageBlock], size: int, upscale: bool) -> None:
             )
 
 
-def suitable_size(paths: Sequence[File]) -> int:
+def suitable_size(paths: Sequence[File], reading: Reading) -> int:
     """The side of a view for these images: the shortest side of a sample, at most `LARGEST` pixels.
 
     Args:
         paths: The files.
+        reading: How they are read.
     """
-    decoder = Decoder()
+    decoder = reading.decoder()
     step = max(1, len(paths) // _SAMPLE)
     sides = []
     for path in paths[::step]:

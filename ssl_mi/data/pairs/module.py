@@ -94,6 +94,7 @@ class PairedData(DataModule):
             raise ValueError(f"data.limit={limit} is less than one batch (data.batch_size={batch_size})")
         self.val_fraction, self.test_fraction, self.limit = val_fraction, test_fraction, limit
         self.groups: dict[str, int] = {}  # split -> groups, where there are groups
+        self.decoder: dict[str, Any] | None = None  # the settings of the decoder, of images that come from files
         self._groups: dict[str, np.ndarray] = {}  # split -> the group of each row
 
     # What a subclass gives
@@ -230,7 +231,8 @@ class PairedData(DataModule):
         None for one that is no image."""
         each = [view.preprocessing() for view in self.augmentation.views]
         images: dict[str, Any] = next((some for some in each if "size" in some), {})
-        return {**images, "views": [some.get("views") for some in each]}
+        decoder = {} if self.decoder is None else {"decoder": self.decoder}
+        return {**images, "views": [some.get("views") for some in each], **decoder}
 
     # Descriptions
 

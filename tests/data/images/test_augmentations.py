@@ -19,6 +19,7 @@ from ssl_mi.data.images.augmentations import (
     HorizontalFlip,
     Luminance,
     RandomResizedCrop,
+    Rotation,
     Solarize,
     View,
     local_size,
@@ -348,3 +349,29 @@ def test_views_of_one_kind_are_drawn_as_one_by_one_and_at_once_where_they_are_co
     assert len(calls) == (1 if compiled else 3)
     for one, other in zip(together, views(View(ops), View(ops), View(ops)), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_a_box_says_which_part_of_the_image_a_view_shows():
+    """Pixels that hold their own place, on average over a view, are the centre of its box, and grow along it."""
+    h, w = 40, 56
+    rows, columns = torch.arange(h).float() + 0.5, torch.arange(w).float() + 0.5
+    image = torch.stack([rows[:, None].expand(h, w), columns.expand(h, w), torch.zeros(h, w)]).byte()
+    made = Augmentation(
+        [View([RandomResizedCrop(16), HorizontalFlip(), RandomResizedCrop(8)], 2)], 8, [0.0] * 3, [1.0] * 3
+    )
+    source = Source(image.expand(40, 3, h, w), torch.arange(40), None, split=0, epoch=0)
+    views, boxes = made(source, seed=0), made.boxes(source, seed=0)
+    assert (boxes[..., 3] < 0).float().mean() == pytest.approx(0.5, abs=0.2)  # mirrored half the time
+    for v, view in enumerate(views):
+        centre = 255 * view[:, :2].mean((2, 3)) + 0.5  # bytes are rounded down
+        assert (centre - (boxes[:, v, :2] + boxes[:, v, 2:] / 2)).abs().max() < 1.0
+        across = 255 * (view[:, 1, :, -1] - view[:, 1, :, 0]).mean(1)
+        assert (across.sign() == boxes[:, v, 3].sign()).all()
+
+
+def test_a_box_of_a_view_that_an_unknown_op_moves_is_refused_and_of_a_recolouring_is_the_whole_image():
+    source = Source(torch.zeros(4, 3, 20, 30, dtype=torch.uint8), torch.arange(4), None, split=0, epoch=0)
+    with pytest.raises(ValueError, match="Rotation moves pixels"):
+        Augmentation([View([Rotation(10)])], 20, [0.0] * 3, [1.0] * 3).boxes(source, seed=0)
+    still = Augmentation([View([ColorJitter(), GaussianBlur(), Solarize()])], 20, [0.0] * 3, [1.0] * 3)
+    assert torch.equal(still.boxes(source, seed=0), torch.tensor([0.0, 0, 20, 30]).expand(4, 1, 4))

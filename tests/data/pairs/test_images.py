@@ -235,3 +235,29 @@ def test_what_cannot_work_is_refused_in_one_line_that_names_it(folder, make, opt
     with pytest.raises((ValueError, OSError), match=message) as error:
         make(**options)
     assert "\n" not in str(error.value)
+
+
+def test_deep_pixels_have_one_scale_in_a_set_and_messages_name_the_keys_of_pairs(folder, caplog):
+    for number, path in enumerate(sorted((folder / "a").rglob("*.png"))):
+        Image.fromarray(np.full((20, 24), 130 * number + 5, dtype=np.uint16)).save(path)
+    data = pair_data()
+    assert "12 are in use: 4095 becomes white (data.levels chooses other levels)" in caplog.text
+    found = torch.cat([source.blocks[0].float().mean((1, 2, 3)) for source in data.batches("train")])
+    order = [int(data.train.samples.names[i].split("/")[-1][:2]) for i in range(len(found))]
+    wanted = sorted((folder / "a").rglob("*.png"), key=str)
+    place = {path.stem: number for number, path in enumerate(wanted)}
+    expected = torch.tensor([(130 * place[f"{number:02}"] + 5) // 16 for number in order])
+    assert torch.equal(found.int(), expected.int())
+    assert data.preprocessing()["decoder"]["bits"] == 12  # the other camera has 8
+    white = pair_data(levels=[0, 255])
+    assert max(float(source.blocks[0].max()) for source in white.batches("train")) == 255
+    with pytest.raises(ValueError, match=r"^data\.levels=\(0, 1, 2\): give the values of black and white"):
+        pair_data(levels=[0, 1, 2])
+    np.save(folder / "a" / "red" / "00.npy", np.zeros((20, 24), np.float32) + 0.5)
+    (folder / "a" / "red" / "00.png").unlink()
+    caplog.clear()
+    pair_data(on_error="skip")
+    assert "set data.levels to the values of black and white" in caplog.text
+    assert "data.sets" not in caplog.text
+    with pytest.raises(ValueError, match=r"pixels, more than data\.max_megapixels=0\.0001"):
+        pair_data(on_error="error", max_megapixels=1e-4)

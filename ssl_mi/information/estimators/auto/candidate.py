@@ -185,8 +185,8 @@ class Signs(Candidate):
         """The same at any k: there are no neighbours."""
         return OverK(self.pointwise, self.pointwise, self.pointwise)
 
-    @property
-    def bias(self) -> Bias:  # type: ignore[override]
+    @cached_property
+    def bias(self) -> Bias:
         """None is left."""
         return NO_BIAS
 
@@ -228,8 +228,8 @@ class Bound(Candidate):
         """The same at any k: there are no neighbours."""
         return OverK(self.pointwise, self.pointwise, self.pointwise)
 
-    @property
-    def bias(self) -> Bias:  # type: ignore[override]
+    @cached_property
+    def bias(self) -> Bias:
         """None is subtracted: the bound is low by what the networks miss."""
         return NO_BIAS
 
