@@ -161,9 +161,10 @@ def _redundancy(online: list[Tensor], target: list[Tensor]) -> Tensor:
     agree, differ = [], []
     for x, y in ordered_pairs(*columns):
         correlation = y.T @ x
-        apart = ~torch.eye(len(correlation), dtype=torch.bool, device=x.device)
+        d = len(correlation)
+        same = torch.eye(d, dtype=torch.bool, device=x.device)
         agree.append((1 - correlation.diagonal()).square().mean())
-        differ.append(correlation[apart].square().mean())
+        differ.append(correlation.square().masked_fill(same, 0.0).sum() / (d * (d - 1)))
     # The gradient of a root has no value at 0.
     return sum((mean_of(squares).clamp_min(1e-12).sqrt() / 2 for squares in (agree, differ)), torch.zeros(()).to(x))
 
