@@ -196,7 +196,7 @@ class Signs(Candidate):
 
 
 class Bound(Candidate):
-    """The InfoNCE bound of networks or clusters, which more dimensions than neighbours can follow do not blur.
+    """The InfoNCE bound of networks, which more dimensions than nearest neighbours can follow do not blur.
 
     `project` gives the bound row by row, and once more.
     """
@@ -236,3 +236,25 @@ class Bound(Candidate):
     @property
     def variance(self) -> float:
         return self.dependent.variance_of_mean(self.pointwise)
+
+
+@dataclass(frozen=True)
+class Clustered(Bound):
+    """The InfoNCE bound of clusters of each side: `project` gives the shares of each cluster in the rows.
+
+    Args:
+        bound: shares of both sides [n, K_x] and [n, K_y] -> nats of each row.
+    """
+
+    bound: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+
+    @property
+    def covers_all(self) -> bool:
+        """What clusters of rows have in common within them is left out."""
+        return False
+
+    @cached_property
+    def pointwise(self) -> np.ndarray:
+        """InfoNCE, row by row."""
+        assert self.bound is not None
+        return self.bound(*self.sides)

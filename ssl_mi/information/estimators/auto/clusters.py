@@ -26,7 +26,7 @@ import numpy as np
 
 COMPONENTS = 24  # principal ones that are clustered
 COUNTS = 1, 2, 4, 8, 16, 32, 64
-APART = 2.0  # deviations, of two clusters
+APART = 1.5  # deviations, of two clusters: joining two that are costs more than keeping one in two
 PATIENCE = 3  # numbers of clusters without a better one
 ROWS_PER_CLUSTER = 15  # at least
 CHOICE_ROWS, FIT_ROWS = 2000, 4000  # to choose K by, and to fit
@@ -54,10 +54,11 @@ class Mixture:
     centres: np.ndarray
     weights: np.ndarray
 
-    def densities(self, values: np.ndarray) -> np.ndarray:
-        """p(x | a) up to a factor of each row: [n, d] -> [n, K], the largest of a row 1."""
+    def shares(self, values: np.ndarray) -> np.ndarray:
+        """p(x | a) as shares of a row: [n, d] -> [n, K], rows summing to 1."""
         logs = _log_kernels((values - self.mean) @ self.into, self.centres)
-        return np.exp(logs - logs.max(1, keepdims=True))
+        kernels = np.exp(logs - logs.max(1, keepdims=True))
+        return kernels / kernels.sum(1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,14 @@ class Clusters:
     y: Mixture
     table: np.ndarray
 
-    def bound(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """InfoNCE of rows [n, dx] and [n, dy] that were not fitted on, row by row: float64 [n], nats."""
-        a, b = self.x.densities(x), self.y.densities(y)
-        a /= (a @ self.table.sum(1))[:, None]
-        b /= (b @ self.table.sum(0))[:, None]
+    def shares(self, x: np.ndarray, y: np.ndarray) -> Arrays:
+        """`Mixture.shares` of both sides: [n, K_x] and [n, K_y]."""
+        return self.x.shares(x), self.y.shares(y)
+
+    def bound(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """InfoNCE of shares of rows that were not fitted on, row by row: float64 [n], nats."""
+        a = a / (a @ self.table.sum(1))[:, None]
+        b = b / (b @ self.table.sum(0))[:, None]
         parts = np.array_split(np.arange(len(a)), -(-len(a) // BLOCK))
         return np.concatenate([_infonce(a[part] @ self.table, b[part]) for part in parts])
 
@@ -96,7 +100,7 @@ def fit_clusters(x: np.ndarray, y: np.ndarray, seed: int) -> Clusters | None:
             return None
         mixtures.append(mixture)
     first, second = mixtures
-    return Clusters(first, second, _joint_weights(first.densities(x), second.densities(y)))
+    return Clusters(first, second, _joint_weights(first.shares(x), second.shares(y)))
 
 
 def fit_mixture(values: np.ndarray, rng: np.random.Generator) -> Mixture | None:

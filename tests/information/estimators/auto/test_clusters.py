@@ -71,7 +71,7 @@ def test_bound_of_independent_clusters_is_no_more_than_zero() -> None:
     y, _ = random_clusters(6, 8, 0.3, 0.0, seed=1).sample(2000, rng)
     fitted = fit_clusters(x[:1000], y[:1000], 0)
     assert fitted is not None
-    assert -0.1 < fitted.bound(x[1000:], y[1000:]).mean() < 0.01
+    assert -0.1 < fitted.bound(*fitted.shares(x[1000:], y[1000:])).mean() < 0.01
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("clusters-16-in-32", 0.04), ("digits-0.2", 0.05)])
@@ -98,3 +98,12 @@ def test_columns_whose_values_repeat_are_ranked() -> None:
     estimate = mutual_information(x, y, learned=False, permutations=0)
     assert "unranked" not in estimate.settings["chosen"]
     assert abs(estimate.value) < 0.1
+
+
+def test_clusters_that_more_rows_would_tell_apart_widen_the_interval_and_are_named() -> None:
+    x, y = TASKS["digits-0.5"].sample(2000, np.random.default_rng(2))
+    estimate = mutual_information(x, y, learned=False, permutations=0)
+    assert estimate.settings["chosen"].startswith("clusters")
+    assert estimate.ci is not None
+    assert estimate.ci[0] < TASKS["digits-0.5"].mi < estimate.ci[1]
+    assert "projection-gap" in [caution.code for caution in estimate.warnings]
