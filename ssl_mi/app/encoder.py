@@ -284,7 +284,7 @@ class LoadedEncoder(nn.Module):
             try:
                 return self.transform(torch.from_numpy(decode(path, decoder).transpose(2, 0, 1).copy()))
             except UnreadableImage as error:
-                return str(error.__cause__ or error)
+                return error.why or str(error)
 
         with ThreadPoolExecutor(min(8, len(paths))) as pool:
             images = list(pool.map(one, paths))

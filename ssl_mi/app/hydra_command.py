@@ -106,10 +106,11 @@ def _check_job(sources: Sources, overrides: Sequence[str], several: bool) -> Non
             page.hydra.job.update({"num": 0, "id": "0"})
             page.hydra.runtime.output_dir = "."
             HydraConfig.instance().set_config(page)  # for ${hydra:...}
-            folder = OmegaConf.select(page, "hydra.run.dir")
-            # A job of a sweep looks at its own folder: what was finished there before stays.
+            # A job of a sweep looks at its own folder: what was finished there before stays. This one has none.
+            own = f"{OmegaConf.select(page, 'hydra.sweep.dir')}/any job"
+            folder = own if several else OmegaConf.select(page, "hydra.run.dir")
             with read_write(page.hydra):
-                page.hydra.runtime.output_dir = os.devnull if several else folder
+                page.hydra.runtime.output_dir = folder
             HydraConfig.instance().set_config(page)
             del page["hydra"]
         check(page)

@@ -107,6 +107,9 @@ def _tower(view: int, description: Mapping[str, Any], path: Path) -> str:
         raise ValueError(f"view={view!r}: the number of a view, from 0")
     if view >= len(names) and len(names) > 1:
         raise ValueError(f"{path} has {len(names)} towers, one per view: use view=0 to {len(names) - 1}, not {view}")
+    views = (description["preprocessing"] or {}).get("views") or ()
+    if len(names) == 1 and len(views) and view >= len(views):
+        raise ValueError(f"{path} was trained on {len(views)} views: use view=0 to {len(views) - 1}, not {view}")
     return names[view if len(names) > 1 else 0]
 
 

@@ -70,8 +70,10 @@ def look(folder: Path) -> Found:
 
 def _expanded(place: str | Path) -> list[Path]:
     path = Path(place)
-    if path.exists():
-        return [path if path.is_dir() else path.parent]
+    if path.is_dir():
+        return [path]
+    if path.is_file():  # in the folder of a run: its report
+        return [path.parent] if path.parent in _runs_in(path.parent) else []
     return [Path(name) for name in sorted(glob.glob(str(place))) if Path(name).is_dir()]
 
 

@@ -119,6 +119,10 @@ class Run:
                 f"trainer.strategy={self.cfg.trainer.strategy} would give the run to its processes by pickle, which "
                 "its parts do not allow: use ddp, or ddp_notebook in a notebook"
             )
+        try:
+            self.module.describe_optimizer()
+        except (ValueError, TypeError) as error:  # torch names no key of ours
+            raise ValueError(f"{error}: set another value for that key of optimizer") from error
         if hasattr(self.data, "batch_size"):  # before the processes wait for each other
             check_batch_size(self.data.batch_size, world=self.trainer.world_size)
 

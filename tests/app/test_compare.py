@@ -51,6 +51,13 @@ def runs(tmp_path):
     return tmp_path
 
 
+def test_a_report_stands_for_its_run_and_another_file_for_none(runs):
+    (runs / "notes.txt").write_text("mine")
+    assert [entry.folder for entry in find_runs([runs / "s0" / "report.json"])] == [runs / "s0"]
+    with pytest.raises(ValueError, match=r"notes\.txt holds no run"):
+        find_runs([runs / "notes.txt"])
+
+
 def test_runs_are_grouped_by_what_differs_but_for_seeds_and_folders(runs):
     found = compare(find_runs([runs]))
     assert [(group.name, len(group.measured)) for group in found.groups] == [

@@ -288,6 +288,8 @@ def test_where_no_run_is_the_runs_there_are_named(trained):
             ssl_mi.load(wrong)
     with pytest.raises(ValueError, match="view='a'"):
         ssl_mi.load(folder, view="a")
+    with pytest.raises(ValueError, match="was trained on 2 views: use view=0 to 1, not 3"):
+        ssl_mi.load(folder, view=3)
 
 
 def test_dino_gives_its_teacher_and_the_online_encoder_where_asked(dino):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
 import ssl_mi
@@ -177,6 +178,18 @@ def test_a_start_that_fails_leaves_no_folder(main, tmp_path, monkeypatch, overri
     monkeypatch.chdir(tmp_path)
     assert main(None, *overrides) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_an_optimizer_refuses_is_named_with_where_to_set_it(run):
+    with pytest.raises(ValueError, match="Invalid weight_decay value: -1: set another value for that key of optimizer"):
+        run("optimizer.weight_decay=-1")
+
+
+def test_views_of_another_size_than_a_checkpoint_would_say_are_refused(run):
+    with pytest.raises(InstantiationException, match=r"augmentation\.size=16 and data\.size=32"):
+        run("augmentation.size=16")
+    with pytest.raises(InstantiationException, match=r"augmentation\.mean=\[0\.1, 0\.5, 0\.5\]"):
+        run("augmentation.mean=[.1,.5,.5]")
 
 
 def test_a_run_dir_that_can_be_no_folder_is_named_before_anything_is_built(tmp_path):

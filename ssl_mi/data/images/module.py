@@ -92,7 +92,20 @@ class ImageModule(DataModule):
         if len(mean) != len(std) or min(std) <= 0:
             raise ValueError(f"data.mean={list(mean)} and data.std={list(std)}: one positive std a channel, please")
         self.size, self.mean, self.std = size, list(mean), list(std)
+        self._check_augmentation()
         self.shared: dict[str, int | None] = {}  # split -> images that are also training images, where that is known
+
+    def _check_augmentation(self) -> None:
+        """Raise ValueError where the views are made for other images than those that a checkpoint describes."""
+        for name, own in {"size": self.size, "mean": self.mean, "std": self.std}.items():
+            found = torch.as_tensor(getattr(self.augmentation, name, own)).flatten().float()
+            wanted = torch.as_tensor(own).flatten().float()
+            if found.shape != wanted.shape or not torch.allclose(found, wanted):
+                given = [round(x, 6) for x in found.tolist()] if name != "size" else int(found)
+                raise ValueError(
+                    f"augmentation.{name}={given} and data.{name}={own}: what encodes images later knows data.{name}; "
+                    "set that one alone, and the views follow"
+                )
 
     def read(self, split: str, rows: Tensor) -> Source:
         """Images `rows` (int64 `[n]`) of a split: uint8 `[n, c, h, w]`, as they are in memory or decoded to squares."""
