@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 class Share(Protocol):
@@ -51,6 +53,24 @@ class _Total(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient * ctx.size, None
+
+
+def shared_scores(critic: Callable[[Tensor, Tensor], Tensor], share: Share) -> Callable[[Tensor, Tensor], Tensor]:
+    """A critic whose scores of all pairs each process computes for its own rows: 1 / size of the evaluations.
+
+    The scores are those of the critic, digit for digit. Communication: one sum of n m numbers, forward only.
+
+    Args:
+        critic: (x [n, d], y [m, d]) -> [n, m], a row for each of x.
+        share: Of this process.
+    """
+
+    def scores(x: Tensor, y: Tensor) -> Tensor:
+        rows = own_rows(share, len(x))
+        part = critic(x[rows], y)
+        return total(pad(part, (0, 0, rows.start, len(x) - rows.stop)), share)
+
+    return scores
 
 
 def total(part: Tensor, share: Share | None) -> Tensor:
