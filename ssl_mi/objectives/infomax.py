@@ -27,7 +27,7 @@ from ssl_mi.objectives.negatives import Negatives, OtherSamples, Pairs
 from ssl_mi.objectives.objective import HeldOutBound, Loss, Objective, mean_of, ordered_pairs, view_pairs
 from ssl_mi.objectives.predictor import predicted
 from ssl_mi.objectives.score_tiles import KEPT
-from ssl_mi.objectives.share import Share, own_rows, shared_scores
+from ssl_mi.objectives.share import Share, SharedScores, own_rows
 from ssl_mi.objectives.tiles import cross_entropy, scores_and_log_sums
 
 
@@ -130,7 +130,7 @@ class Infomax(Objective):
             return self.bound.from_log_sums(*sums, k)
         if rows is not None:
             return self.bound.from_logits(*self.negatives.shard(self.critic, x, y, rows), k)
-        critic = self.critic if share is None else shared_scores(self.critic, share)
+        critic = self.critic if share is None else SharedScores(self.critic, share)
         return self.bound.from_logits(*self.negatives.candidates(critic, x, y), k)
 
     def _pairs(self, x: Tensor, y: Tensor) -> Pairs | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 
@@ -55,7 +54,7 @@ class _Total(torch.autograd.Function):
         return gradient * ctx.size, None
 
 
-def shared_scores(critic: Callable[[Tensor, Tensor], Tensor], share: Share) -> Callable[[Tensor, Tensor], Tensor]:
+class SharedScores(nn.Module):
     """A critic whose scores of all pairs each process computes for its own rows: 1 / size of the evaluations.
 
     The scores are those of the critic, digit for digit. Communication: one sum of n m numbers, forward only.
@@ -65,12 +64,15 @@ def shared_scores(critic: Callable[[Tensor, Tensor], Tensor], share: Share) -> C
         share: Of this process.
     """
 
-    def scores(x: Tensor, y: Tensor) -> Tensor:
-        rows = own_rows(share, len(x))
-        part = critic(x[rows], y)
-        return total(pad(part, (0, 0, rows.start, len(x) - rows.stop)), share)
+    def __init__(self, critic: nn.Module, share: Share) -> None:
+        super().__init__()
+        self.critic, self.share = critic, share
 
-    return scores
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """x [n, d], y [m, d] -> [n, m]."""
+        rows = own_rows(self.share, len(x))
+        part = self.critic(x[rows], y)
+        return total(pad(part, (0, 0, rows.start, len(x) - rows.stop)), self.share)
 
 
 def total(part: Tensor, share: Share | None) -> Tensor:
