@@ -41,6 +41,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 from torchvision.transforms.functional import to_pil_image
 
+import ssl_mi.app.data_choice  # noqa: F401  (names the resolvers of the page)
 from ssl_mi.app.startup import build, start
 from ssl_mi.callbacks.history import History
 from ssl_mi.optim import parameter_groups

@@ -263,7 +263,10 @@ class SelfSupervised(Resumable):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._losses.look()
         # The last step of an epoch may have ruined the weights after its loss was still finite.
-        ruined = [name for name, p in self.named_parameters() if not torch.isfinite(p).all()]
+        named = dict(self.named_parameters())
+        # Looked at once: to ask for each would be to wait for the device as many times.
+        finite = torch.stack([torch.isfinite(p).all() for p in named.values()]).tolist() if named else []
+        ruined = [name for name, good in zip(named, finite, strict=True) if not good]
         if ruined:
             raise NotFinite(
                 f"weights are not finite after step {self.trainer.global_step}: {', '.join(ruined[:4])}; "

@@ -59,6 +59,7 @@ class _Page:
         # Where files are looked for is said by overrides too (hydra.searchpath).
         keys = zip(self.overrides, self.parsed, strict=True)
         self.hydra = [text for text, o in keys if o.key_or_group.startswith("hydra.")]
+        self._lists: dict[tuple[str, ...], Any] = {}
         self.files = self.loader._parse_overrides_and_create_caching_repo(self.name, self.overrides)[1]
         self.choice = self.choice_with(self.overrides)
 
@@ -110,7 +111,10 @@ class _Page:
     def _defaults(self, overrides: Sequence[str]) -> Any:
         from hydra.types import RunMode
 
-        return self.loader.compute_defaults_list(self.name, [*self.hydra, *overrides], RunMode.RUN)
+        key = (*self.hydra, *overrides)
+        if key not in self._lists:  # each takes a tenth of a second
+            self._lists[key] = self.loader.compute_defaults_list(self.name, list(key), RunMode.RUN)
+        return self._lists[key]
 
 
 def _drop_foreign_bodies(cfg: DictConfig, page: _Page) -> str:
@@ -156,9 +160,11 @@ def _replace(cfg: DictConfig, block: str, own: DictConfig, page: _Page) -> None:
 
 
 def _note(cfg: DictConfig, page: _Page) -> str:
+    if not any(o.key_or_group == "experiment" for o in page.parsed) or "lr" in page.explicit(GROUP):
+        return ""
     without = page.without_optimizers()
     chosen = page.block(without)
-    if chosen is None or not any(o.key_or_group == "experiment" for o in page.parsed) or "lr" in page.explicit(GROUP):
+    if chosen is None:
         return ""
     was, now = (str(block.get("_target_")).rsplit(".", 1)[-1] for block in (chosen, cfg[GROUP]))
     choice = page.choice_with(without)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
-from ssl_mi.objectives.objective import Loss, Objective, mean_of, need_views, sum_of
+from ssl_mi.objectives.objective import Loss, Objective, need_views, sum_of
 
 CHUNK = 4096  # rows of the bank that are compared with all centroids at once
 
@@ -94,12 +94,15 @@ class DeepClusterV2(Objective):
     def forward(self, online: list[Tensor], target: list[Tensor], index: Tensor) -> Loss:
         """See `Objective`; index: int64 [n], the row of each image in the training set."""
         need_views(online)
-        if (last := int(index.max())) >= len(self.known):
+        # One look at the device for both questions; an index that has no place asks for the last.
+        seen = self.fresh[index.clamp(max=len(self.known) - 1)].any()
+        last, again = torch.stack([index.max(), seen.long()]).tolist()
+        if last >= len(self.known):
             raise ValueError(
                 f"image {last} has no place in a bank of {len(self.known)}: set objective.images to the number of "
                 "training images"
             )
-        if self.training and self.fresh[index].any():
+        if self.training and again:
             self._cluster()
         views = [normalize(z, dim=1) for z in online]
         loss = self._loss(views, self.assignment[:, index])
@@ -151,8 +154,9 @@ class DeepClusterV2(Objective):
 
     def _in_use(self) -> Tensor:
         """The mean over heads of the number of clusters that have an image."""
-        k = self.centroids.shape[1]
-        return mean_of([(torch.bincount(own[own >= 0], minlength=k) > 0).sum() for own in self.assignment])
+        heads, k, _ = self.centroids.shape
+        used = self.known.new_zeros(heads, k + 1)  # the first place is that of no cluster
+        return used.scatter_(1, self.assignment + 1, True)[:, 1:].sum(1).float().mean()
 
 
 def spherical_kmeans(points: Tensor, start: Tensor, iterations: int) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -28,7 +27,7 @@ from ssl_mi.objectives.negatives import Negatives, OtherSamples, Pairs
 from ssl_mi.objectives.objective import HeldOutBound, Loss, Objective, mean_of, ordered_pairs, view_pairs
 from ssl_mi.objectives.predictor import predicted
 from ssl_mi.objectives.score_tiles import KEPT
-from ssl_mi.objectives.share import Share, own_rows
+from ssl_mi.objectives.share import Share, SharedScores, own_rows
 from ssl_mi.objectives.tiles import cross_entropy, scores_and_log_sums
 
 
@@ -129,8 +128,10 @@ class Infomax(Objective):
         sums = self._sums(x, y, rows)
         if sums is not None:
             return self.bound.from_log_sums(*sums, k)
-        candidates = self.negatives.candidates if rows is None else partial(self.negatives.shard, rows=rows)
-        return self.bound.from_logits(*candidates(self.critic, x, y), k)
+        if rows is not None:
+            return self.bound.from_logits(*self.negatives.shard(self.critic, x, y, rows), k)
+        critic = self.critic if share is None else SharedScores(self.critic, share)
+        return self.bound.from_logits(*self.negatives.candidates(critic, x, y), k)
 
     def _pairs(self, x: Tensor, y: Tensor) -> Pairs | None:
         """All scores as one product; None where the parts offer no such way."""

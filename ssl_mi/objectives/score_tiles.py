@@ -13,7 +13,7 @@ from torch import Tensor
 from ssl_mi.objectives.share import Share
 
 #: Rows and columns of a tile. On a CPU it stays in the cache; on an accelerator it should fill the device.
-SIDE = {"cpu": 1024}
+SIDE = {"cpu": 640}
 SIDE_ELSEWHERE = 4096
 #: A matrix of no more scores than this is one tile, kept for the backward pass (4 MiB in float32).
 KEPT = 2**20

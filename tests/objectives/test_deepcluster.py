@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 from ssl_mi.objectives.deepcluster import DeepClusterV2, spherical_kmeans
+from tests.data.images.test_no_waiting import Waits
 
 
 def views(n, seed, d=4):
@@ -93,3 +94,17 @@ def test_a_bank_too_small_and_too_many_clusters_are_refused_with_the_key_to_set(
         few(both, both, torch.arange(3))
     with pytest.raises(ValueError, match="prototypes=13, images=12"):
         made(prototypes=13)
+
+
+def test_a_step_looks_at_the_device_once(monkeypatch):
+    objective, looks = made(), []
+    objective.checks_finite = False  # as in a run, which looks at the loss itself
+    epoch(objective, 1, [torch.arange(12)])
+    epoch(objective, 2, [torch.arange(4)])  # clusters
+    original = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: looks.append(self.shape) or original(self))
+    both = views(4, 3)
+    with Waits() as waits:
+        objective(both, both, torch.arange(4, 8))
+    assert waits.names == []
+    assert looks == [(2,)]

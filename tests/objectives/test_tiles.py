@@ -51,6 +51,10 @@ def separable(dim_x, dim_y):
     return Separable(dim_x, dim_y, hidden=(7,), width=4)
 
 
+def concat(dim_x, dim_y):
+    return Concat(dim_x, dim_y, hidden=(7,))
+
+
 def by(critic, negatives, bound=bounds.InfoNCE):
     return lambda: Infomax(DIM, critic() if critic is Cosine else critic, bound(), negatives())
 
@@ -152,6 +156,13 @@ def test_shards_in_tiles_have_together_value_and_gradients_of_the_batch(name, mo
 
 
 SHARED = [name for name in EVERY if EVERY[name]().can_share()]
+# No product of two matrices, and bounds that are no means over rows: the scores themselves are shared out.
+WHOLE = {
+    "mine of pairs": by(concat, OtherSamples, bounds.MINE),
+    "smile of pairs": by(concat, OtherSamples, bounds.SMILE),
+    "smile of a product": by(separable, OtherSamples, bounds.SMILE),
+    "nwj of pairs, both views": by(concat, OtherSamplesAndViews, bounds.NWJ),
+}
 
 
 def test_symmetric_losses_share_their_pairs_out():
@@ -160,10 +171,10 @@ def test_symmetric_losses_share_their_pairs_out():
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
-@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("name", [*SHARED, *WHOLE])
 def test_processes_that_share_pairs_have_value_and_gradients_of_the_batch(name, size, monkeypatch):
     torch.manual_seed(0)
-    objective = EVERY[name]().double().eval()
+    objective = {**EVERY, **WHOLE}[name]().double().eval()
     args = given(objective, 18)
     expected = plain(monkeypatch, objective, *args)
     use(monkeypatch, 5, 0)
@@ -172,6 +183,18 @@ def test_processes_that_share_pairs_have_value_and_gradients_of_the_batch(name, 
     for each in found:
         close(each[:values], expected[:values])  # every process holds the loss of the batch
     close([None if parts[0] is None else sum(parts) / size for parts in zip(*found, strict=True)], expected)
+
+
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_each_of_w_processes_evaluates_a_critic_of_pairs_on_a_wth_of_them(size, monkeypatch):
+    n, objective, scored = 24, WHOLE["mine of pairs"](), []
+    online, _, _ = given(objective, n, views=2, dtype=torch.float32)
+    assert objective.can_share()
+    monkeypatch.setattr(Concat, "forward", lambda self, x, y: scored.append(x.shape[0] * y.shape[0]) or x @ y.T)
+    together(size, lambda share: objective(online, share=share))
+    assert len(scored) == size
+    assert sum(scored) == n * n
+    assert max(scored) == n * math.ceil(n / size)
 
 
 @pytest.mark.parametrize("size", [2, 3, 8])

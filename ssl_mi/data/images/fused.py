@@ -6,20 +6,22 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ssl_mi.data.draws import Draws
-from ssl_mi.data.images.ops import Op, Steps
+from ssl_mi.data.images.ops import Kind, Op, Steps
 
 log = logging.getLogger(__name__)
 
 # Pixels of a view that are worth a thread: starting one costs as much as a few thousand.
 _THREAD = 2**17
 _SLOW = 1.0  # seconds that are worth a line
+
+#: Whether they can blur -> the kernels that this process has compiled.
+_compiled: dict[bool, Any] = {}
 
 
 class Program(NamedTuple):
@@ -86,7 +88,7 @@ def run(images: Tensor, what: Program, mean: Tensor, std: Tensor) -> Tensor:
     out = torch.empty(what.shape)
     n = len(out)
     arguments = (images.contiguous().numpy(), what.kinds.numpy(), what.numbers.numpy(), mean.numpy(), (1 / std).numpy())
-    kernel, view = _kernel(), out.numpy()
+    kernel, view = _kernel(bool((what.kinds == int(Kind.BLUR)).any())), out.numpy()
     threads = max(1, min(torch.get_num_threads(), n, out.numel() // _THREAD))
     if threads == 1:
         kernel(*arguments, 0, n, view)
@@ -97,18 +99,27 @@ def run(images: Tensor, what: Program, mean: Tensor, std: Tensor) -> Tensor:
     return out
 
 
-@cache
-def _kernel() -> Any:
-    """The kernel, compiled: from numba's cache where an earlier process left it there."""
+def _kernel(blurs: bool) -> Any:
+    """The kernel, compiled: the one with a blur where it is needed, or is there already."""
+    for place in (True, blurs):
+        if place in _compiled:
+            return _compiled[place]
+    return _compiled.setdefault(blurs, _compile(blurs))
+
+
+def _compile(blurs: bool) -> Any:
+    """From numba's cache where an earlier process left it there."""
     began = time.monotonic()
     import numpy as np
 
     from ssl_mi.data.images import kernel
 
+    found = kernel.run_with_blur if blurs else kernel.run
     one, zero = np.zeros((1, 1, 1, 1), np.uint8), np.zeros(1, np.float32)
     view = np.empty((1, 1, 1, 1), np.float32)
-    kernel.run(one, np.zeros((1, 0), np.int64), np.zeros((1, 0, 4), np.float32), zero, zero, 0, 1, view)
+    found(one, np.zeros((1, 0), np.int64), np.zeros((1, 0, 4), np.float32), zero, zero, 0, 1, view)
     if (took := time.monotonic() - began) > _SLOW:
-        kept = "later runs find it in numba's cache" if kernel.kept() else "it cannot be kept: no writable cache folder"
+        on_disk = kernel.kept(found)
+        kept = "later runs find it in numba's cache" if on_disk else "it cannot be kept: no writable cache folder"
         log.info("compiled the augmentations for this CPU in %.0f s; %s", took, kept)
-    return kernel.run
+    return found

@@ -215,6 +215,8 @@ class GaussianBlur(Op):
             number and at least 3 (23 at 224 pixels), as SimCLR and BYOL do. At 32 pixels that cuts the Gaussian off at
             one pixel: with sigma = 2 it leaves about three times the energy of the gradients that PIL's blur leaves,
             whose kernel follows sigma and which others use for CIFAR. kernel_size=13 is that one, for sigma up to 2.
+            The cost of a view grows with the taps that count, those within 6.4 sigma and the kernel, and with nothing
+            else of sigma: at 224 pixels 199 taps take 12 times as long as the 23.
 
     Raises:
         ValueError: At the call, a kernel that reaches further than the image can be reflected.

@@ -387,38 +387,73 @@ def _normalise(plane, mean, scale):
         plane[i] = (plane[i] - mean) * scale
 
 
+@_exact
+def _begin(image, kinds, numbers, view, rows, line):
+    """The crop, or the whole image; returns the place of the next instruction."""
+    if len(kinds) > 0 and (kinds[0] == _CROP or kinds[0] == _CROP_CUBIC):
+        _crop(image, numbers[0], kinds[0] == _CROP_CUBIC, view, rows, line)
+        return 1
+    _whole(image, view)
+    return 0
+
+
+@_exact
+def _until_blur(kinds, numbers, k, view, width):
+    """The instructions from the k-th on; returns the place of the first blur, or how many instructions there are."""
+    while k < len(kinds) and kinds[k] != _BLUR:
+        if kinds[k] == _FLIP:
+            _mirror(view, width)
+        elif kinds[k] != _NOTHING:
+            _colour(view, kinds[k], numbers[k, 0])
+        k += 1
+    return k
+
+
+@_exact
+def _buffers(images, out):
+    """A line of pixels and the rows of a crop, with numbers behind their ends to weigh by 0."""
+    height, width = out.shape[2], out.shape[3]
+    longest = max(images.shape[2], images.shape[3], height, width)
+    more = 4 * (longest // width + 1) + 16
+    return np.zeros(longest + more, np.float32), np.zeros((images.shape[2] + more, width), np.float32)
+
+
 @compiled()
 def run(images, kinds, numbers, mean, scale, start, stop, out):
     """Views `start` to `stop` of `out`: float32 [n, c, h, w], each of its own image and row of instructions.
 
-    images: uint8 [n, c, H, W]; kinds: int64 [n, k]; numbers: float32 [n, k, 4]; mean, scale: float32 [c], of
+    images: uint8 [n, c, H, W]; kinds: int64 [n, k], no blur; numbers: float32 [n, k, 4]; mean, scale: float32 [c], of
     (x - mean) * scale at the end. Without a crop as the first instruction a view begins as its whole image.
     """
-    channels, height, width = out.shape[1], out.shape[2], out.shape[3]
-    longest = max(images.shape[2], images.shape[3], height, width)
-    line = np.zeros(longest + 4 * (longest // width + 1) + 16, np.float32)
-    rows = np.zeros((images.shape[2] + 4 * (longest // width + 1) + 16, width), np.float32)
-    reach = _widest(kinds, numbers, start, stop) // 2
-    blurred = np.zeros((2, (height + 2 * reach) * (width + 2 * reach)), np.float32)
+    channels, width = out.shape[1], out.shape[3]
+    line, rows = _buffers(images, out)
     for i in range(start, stop):
-        view = out[i].reshape(channels, height * width)
-        begun = kinds.shape[1] > 0 and (kinds[i, 0] == _CROP or kinds[i, 0] == _CROP_CUBIC)
-        if begun:
-            _crop(images[i], numbers[i, 0], kinds[i, 0] == _CROP_CUBIC, view, rows, line)
-        else:
-            _whole(images[i], view)
-        for k in range(1 if begun else 0, kinds.shape[1]):
-            kind, amount = kinds[i, k], numbers[i, k, 0]
-            if kind == _FLIP:
-                _mirror(view, width)
-            elif kind == _BLUR:
-                _blur(view, width, amount, int(numbers[i, k, 1]), blurred[0], blurred[1])
-            elif kind != _NOTHING:
-                _colour(view, kind, amount)
+        view = out[i].reshape(channels, out.shape[2] * width)
+        k = _begin(images[i], kinds[i], numbers[i], view, rows, line)
+        if _until_blur(kinds[i], numbers[i], k, view, width) < kinds.shape[1]:
+            raise ValueError("instructions with a blur are run by run_with_blur")
         for c in range(channels):
             _normalise(view[c], mean[c], scale[c])
 
 
-def kept() -> bool:
-    """Whether the compiled code is on disk for the next process."""
-    return bool(run.stats.cache_path)
+@compiled()
+def run_with_blur(images, kinds, numbers, mean, scale, start, stop, out):
+    """`run` of any instructions. Apart: its code takes half as long again to compile, and many views need none."""
+    channels, height, width = out.shape[1], out.shape[2], out.shape[3]
+    line, rows = _buffers(images, out)
+    reach = _widest(kinds, numbers, start, stop) // 2
+    blurred = np.zeros((2, (height + 2 * reach) * (width + 2 * reach)), np.float32)
+    for i in range(start, stop):
+        view = out[i].reshape(channels, height * width)
+        k = _begin(images[i], kinds[i], numbers[i], view, rows, line)
+        k = _until_blur(kinds[i], numbers[i], k, view, width)
+        while k < kinds.shape[1]:
+            _blur(view, width, numbers[i, k, 0], int(numbers[i, k, 1]), blurred[0], blurred[1])
+            k = _until_blur(kinds[i], numbers[i], k + 1, view, width)
+        for c in range(channels):
+            _normalise(view[c], mean[c], scale[c])
+
+
+def kept(kernel: Any) -> bool:
+    """Whether the compiled code of `run` or `run_with_blur` is on disk for the next process."""
+    return bool(kernel.stats.cache_path)

@@ -235,7 +235,7 @@ def test_without_a_folder_to_cache_in_the_kernel_still_compiles(monkeypatch):
 
 def test_a_slow_first_call_is_said_in_one_line(monkeypatch, caplog):
     monkeypatch.setattr(fused, "_SLOW", 0.0)
-    fused._kernel.cache_clear()
+    monkeypatch.setattr(fused, "_compiled", {})
     with caplog.at_level(logging.INFO):
         from_yaml("weak")(source(), seed=0)
         from_yaml("weak")(source(), seed=0)
@@ -254,3 +254,15 @@ def test_a_workers_crop_is_the_views_crop_to_a_byte_in_any_layout(h, w, c, size,
         for layout in (image, image.permute(1, 2, 0).contiguous().permute(2, 0, 1)):
             for crop, view in zip(augmentation.crop(layout, 5, 0, 3, int(batch.index[i])), whole, strict=True):
                 assert (crop - 255 * view[i]).abs().max() < 1.01
+
+
+def test_the_blur_is_compiled_where_a_view_is_blurred_and_changes_no_other_view(monkeypatch):
+    monkeypatch.setattr(fused, "_compiled", {})
+    crop = [RandomResizedCrop(16), HorizontalFlip()]
+    without = Augmentation([View(crop, 2)], 16, [0.5] * 3, [0.2] * 3)
+    first = without(source(), seed=0)
+    assert list(fused._compiled) == [False]
+    Augmentation([View([*crop, GaussianBlur(p=1.0)])], 16, [0.5] * 3, [0.2] * 3)(source(), seed=0)
+    assert list(fused._compiled) == [False, True]
+    for one, other in zip(first, without(source(), seed=0), strict=True):  # by the kernel that can blur
+        torch.testing.assert_close(one, other)
