@@ -139,13 +139,14 @@ def images_for(
         ValueError: If there are no such data, or no test images.
     """
     splits: dict[str, Any] = {"seed": seed}
+    source = _source(encoder, data, seed)
     if data is None:
         own = (encoder.provenance.get("config") or {}).get("data") or {}
-        splits |= {name: own[name] for name in SPLITS if name in own}
+        splits |= {name: own[name] for name in SPLITS if name in own and name not in getattr(source, "applied", ())}
     splits |= {name: value for name, value in (limits or {}).items() if value is not None}
     images = EvaluatedImages(
         drawn=_drawn(encoder, augmentation),
-        sets=_source(encoder, data, seed),
+        sets=source,
         augmentation=encoder.augmentation(),
         batch_size=2,  # nothing is trained
         size=encoder.size,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -11,23 +12,26 @@ from torch.nn.functional import linear, normalize
 
 from ssl_mi.networks.contracts import Head
 
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": partial(nn.ReLU, inplace=True), "gelu": nn.GELU}
+
 
 class MLP(Head):
-    """Linear layers with ReLU between them and none after the last: [n, in_dim] -> [n, dims[-1]].
+    """Linear layers with an activation between them and none after the last: [n, in_dim] -> [n, dims[-1]].
 
     Args:
         in_dim: Width of the input; None where a tower gives it.
         dims: Widths of the layers. The default is SimCLR's projector; [] is the identity.
-        batch_norm: Batch norm before each ReLU.
+        batch_norm: Batch norm before each activation.
         final_norm: What follows the last Linear: None; "affine", a batch norm with scale and offset; or "plain", one
             without, as in SimSiam and MoCo v3.
         bias: Whether the Linear layers have a bias. Those before a batch norm never do: it would be subtracted again.
+        activation: Between the layers: "relu" or "gelu".
 
     Attributes:
         out_dim: Width of the output; that of the input for dims=[].
 
     Raises:
-        ValueError: On widths that are not positive, an unknown `final_norm`, and rows of another width.
+        ValueError: On widths that are not positive, an unknown `final_norm` or `activation`, and rows of another width.
 
     References:
         Chen et al. 2020 (arXiv:2002.05709), section 2.1; Chen & He 2021 (arXiv:2011.10566).
@@ -46,8 +50,11 @@ class MLP(Head):
         batch_norm: bool = True,
         final_norm: str | None = None,
         bias: bool = True,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"MLP: activation must be one of {', '.join(ACTIVATIONS)}, but got {activation!r}")
         if any(d < 1 for d in dims):
             raise ValueError(f"MLP: widths must be positive, but got dims={list(dims)}")
         if final_norm not in (None, "affine", "plain"):
@@ -55,6 +62,7 @@ class MLP(Head):
         if final_norm and not dims:
             raise ValueError(f"MLP: dims=[] is the identity and has no final_norm, but got {final_norm!r}")
         self.dims, self.batch_norm, self.final_norm, self.bias = [int(d) for d in dims], batch_norm, final_norm, bias
+        self.activation = activation
         if dims:
             self.out_dim = self.dims[-1]
         self.build(in_dim)
@@ -69,7 +77,7 @@ class MLP(Head):
             if normed:
                 layers.append(nn.BatchNorm1d(d_out, affine=not (last and self.final_norm == "plain")))
             if not last:
-                layers.append(nn.ReLU(inplace=True))
+                layers.append(ACTIVATIONS[self.activation]())
         self.layers = nn.Sequential(*layers)
         self.out_dim = widths[-1]
 
@@ -88,10 +96,16 @@ class PrototypeHead(Head):
         in_dim: Width of the input; None where a tower gives it.
         dims: Widths of the MLP; the last is the bottleneck, which is projected onto the unit sphere.
         prototypes: Number of prototypes, the width of the output.
-        batch_norm: Batch norm before each ReLU of the MLP.
+        batch_norm: Batch norm before each activation of the MLP.
+        activation: Of the MLP: "relu" or "gelu".
+        weight_std: Standard deviation of the MLP's weights at the start, from a normal distribution, with
+            biases of 0. None for those of torch. The authors' heads of transformers have "gelu" and 0.02 and no batch
+            norm: activations are small there, and GELU nearly linear, so that embeddings start as far apart as the
+            tokens are; ReLU at any scale moves all of them in one direction.
 
     Raises:
-        ValueError: On fewer than 2 prototypes, and on widths that are not positive.
+        ValueError: On fewer than 2 prototypes, widths that are not positive, an unknown activation, and a `weight_std`
+            that is not positive.
 
     References:
         Caron et al. 2021 (arXiv:2104.14294), section 3.1 and appendix C.
@@ -109,15 +123,26 @@ class PrototypeHead(Head):
         dims: Sequence[int] = (512, 512, 128),
         prototypes: int = 1024,
         batch_norm: bool = False,
+        activation: str = "relu",
+        weight_std: float | None = None,
     ) -> None:
         super().__init__()
         if prototypes < 2:
             raise ValueError(f"PrototypeHead: needs 2 prototypes or more, but got {prototypes}")
-        self.mlp, self.out_dim = MLP(None, dims, batch_norm), prototypes
+        if weight_std is not None and weight_std <= 0:
+            raise ValueError(f"PrototypeHead: weight_std must be positive, or null for torch's, but got {weight_std}")
+        self.mlp, self.out_dim = MLP(None, dims, batch_norm, activation=activation), prototypes
+        self.weight_std = weight_std
         self.build(in_dim)
 
     def _make(self, in_dim: int) -> None:
         self.mlp.build(in_dim)
+        if self.weight_std is not None:
+            for layer in self.mlp.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.trunc_normal_(layer.weight, std=self.weight_std, a=-2.0, b=2.0)
+                    if layer.bias is not None:
+                        nn.init.zeros_(layer.bias)
         self.prototypes = nn.Parameter(normalize(torch.randn(self.out_dim, self.mlp.out_dim), dim=1))
 
     def forward(self, x: Tensor) -> Tensor:

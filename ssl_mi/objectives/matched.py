@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ssl_mi.objectives.objective import Loss
-from ssl_mi.objectives.redundancy import VICReg, off_diagonal
+from ssl_mi.objectives.redundancy import VarianceCovariance
 
 
-class LocalVICReg(VICReg):
+class LocalVICReg(VarianceCovariance):
     """VICReg on pairs of locations, the local half of VICRegL.
 
         L_s(z, z') = l(z_p, z'_NN(p))     NN(p) = the location of z' whose centre is nearest to that of p in the image
@@ -73,9 +73,7 @@ class LocalVICReg(VICReg):
         super().__init__(dim, invariance, variance, covariance)
         self.matches = matches
 
-    def forward(  # type: ignore[override]
-        self, online: list[Tensor], target: list[Tensor], maps: list[list[Tensor]], boxes: Tensor
-    ) -> Loss:
+    def forward(self, online: list[Tensor], target: list[Tensor], maps: list[list[Tensor]], boxes: Tensor) -> Loss:
         met = []
         for scale in zip(*maps, strict=True):
             most = max(local.shape[1] for local in scale)
@@ -96,11 +94,6 @@ class LocalVICReg(VICReg):
         (x, place_x), (y, place_y) = first, second
         keep = max(1, round(self.matches * x.shape[1] / most))
         return [_nearest(x, y, _distances(*apart), keep) for apart in ((place_x, place_y), (x.detach(), y.detach()))]
-
-    def _covariance(self, x: Tensor) -> Tensor:
-        centred = (x - x.mean(0)).movedim(0, 1)
-        covariances = centred.mT @ centred / (x.shape[0] - 1)  # [k, d, d]
-        return off_diagonal(covariances).square().sum() / (x.shape[1] * x.shape[2])
 
     def facts(self, rows: int) -> dict[str, str]:
         return {"pairs of locations": f"{self.matches} by place, {self.matches} by embedding", **super().facts(rows)}
@@ -125,7 +118,9 @@ def _nearest(x: Tensor, y: Tensor, distances: Tensor, keep: int) -> tuple[Tensor
     """The `keep` locations of x [n, L, d] that have the nearest partners in y, and these: [n, keep, d] each."""
     least, partner = distances.min(2)
     kept = least.argsort(dim=1, stable=True)[:, :keep].sort(1).values
-    return tuple(  # type: ignore[return-value]
-        z.gather(1, place[:, :, None].expand(-1, -1, z.shape[2]))
-        for z, place in ((x, kept), (y, partner.gather(1, kept)))
-    )
+    return _taken(x, kept), _taken(y, partner.gather(1, kept))
+
+
+def _taken(z: Tensor, places: Tensor) -> Tensor:
+    """Locations `places` [n, k] of a map [n, L, d]."""
+    return z.gather(1, places[:, :, None].expand(-1, -1, z.shape[2]))

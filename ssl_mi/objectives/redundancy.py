@@ -62,10 +62,49 @@ class BarlowTwins(Objective):
     def _terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         correlation = _standardised(x).T @ _standardised(y) / x.shape[0]
         own = correlation.diagonal()
-        return (1 - own).square().sum(), off_diagonal(correlation).square().sum()
+        return (1 - own).square().sum(), _off_diagonal(correlation).square().sum()
 
 
-class VICReg(Objective):
+class VarianceCovariance(Objective):
+    """What VICReg and its local half share: a weighted sum over pairs of s, v and c, see `VICReg`.
+
+    Args:
+        dim: Width d of an embedding; only checked.
+        invariance: Weight of s.
+        variance: Weight of v.
+        covariance: Weight of c.
+    """
+
+    information = "no estimate: a proxy that keeps variances up and covariances down"
+
+    def __init__(
+        self,
+        dim: int | None = None,
+        invariance: float = 25.0,
+        variance: float = 25.0,
+        covariance: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.invariance, self.variance, self.covariance = invariance, variance, covariance
+        self.build(dim)
+
+    def _terms(self, met: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        near = sum_of([mse_loss(x, y) for x, y in met])
+        spread = sum_of([(_hinge(x) + _hinge(y)) / 2 for x, y in met])
+        covariances = sum_of([self._covariance(x) + self._covariance(y) for x, y in met])
+        return {
+            "invariance": self.invariance * near / len(met),
+            "variance": self.variance * spread / len(met),
+            "covariance": self.covariance * covariances / len(met),
+        }
+
+    def _covariance(self, x: Tensor) -> Tensor:
+        centred = (x - x.mean(0)).movedim(0, -2)  # of pairs of locations [n, k, d]: [k, n, d]
+        covariances = centred.mT @ centred / (x.shape[0] - 1)
+        return _off_diagonal(covariances).square().sum() / covariances.shape[:-1].numel()
+
+
+class VICReg(VarianceCovariance):
     """VICReg: variance, invariance, covariance.
 
         s(X, Y) = mean over rows and coordinates of (x - y)^2
@@ -97,35 +136,9 @@ class VICReg(Objective):
     """
 
     name = "vicreg"
-    information = "no estimate: a proxy that keeps variances up and covariances down"
-
-    def __init__(
-        self,
-        dim: int | None = None,
-        invariance: float = 25.0,
-        variance: float = 25.0,
-        covariance: float = 1.0,
-    ) -> None:
-        super().__init__()
-        self.invariance, self.variance, self.covariance = invariance, variance, covariance
-        self.build(dim)
 
     def forward(self, online: list[Tensor], target: list[Tensor]) -> Loss:
         return Loss(self._terms(view_pairs(online, target)), {})
-
-    def _terms(self, met: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-        near = sum_of([mse_loss(x, y) for x, y in met])
-        spread = sum_of([(_hinge(x) + _hinge(y)) / 2 for x, y in met])
-        covariances = sum_of([self._covariance(x) + self._covariance(y) for x, y in met])
-        return {
-            "invariance": self.invariance * near / len(met),
-            "variance": self.variance * spread / len(met),
-            "covariance": self.covariance * covariances / len(met),
-        }
-
-    def _covariance(self, x: Tensor) -> Tensor:
-        centred = x - x.mean(0)
-        return off_diagonal(centred.T @ centred / (x.shape[0] - 1)).square().sum() / x.shape[1]
 
 
 class VIbCReg(VICReg):
@@ -169,7 +182,7 @@ class VIbCReg(VICReg):
 
     def _covariance(self, x: Tensor) -> Tensor:
         columns = normalize(x - x.mean(0), dim=0)
-        return off_diagonal(columns.T @ columns).square().sum() / x.shape[1] ** 2
+        return _off_diagonal(columns.T @ columns).square().sum() / x.shape[1] ** 2
 
 
 def _hinge(x: Tensor) -> Tensor:
@@ -181,6 +194,5 @@ def _standardised(x: Tensor) -> Tensor:
     return centred * (centred.square().mean(0) + 1e-5).rsqrt()
 
 
-def off_diagonal(square: Tensor) -> Tensor:
-    """Matrices [..., d, d] with zeros on the diagonal."""
+def _off_diagonal(square: Tensor) -> Tensor:
     return square - torch.diag_embed(square.diagonal(dim1=-2, dim2=-1))

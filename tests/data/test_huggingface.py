@@ -193,5 +193,5 @@ def test_a_run_on_a_set_is_evaluated_on_its_own_images(saved, tmp_path, kind):
     light += ["trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.devices=1", "progress=none", "~evaluation"]
     ssl_mi.train(*own, *light, run_dir=place)
     found = {row.metric: row for row in ssl_mi.evaluate(str(place), measure="linear,knn").rows}
-    assert found["linear_probe_accuracy"].n == 30
+    assert found["linear_probe_accuracy"].n == (15 if kind == "huggingface_stream" else 30)  # without a test: half
     assert "fitted on 5" in found["linear_probe_accuracy"].note or "fitted on 60" in found["linear_probe_accuracy"].note

@@ -84,3 +84,31 @@ def test_logits_of_a_prototype_head_are_cosines_with_its_prototypes():
             torch.testing.assert_close(logits[i, k], z[i] @ c / (z[i].norm() * c.norm()))
     with pytest.raises(ValueError, match="2 prototypes or more, but got 1"):
         PrototypeHead(4, [8, 3], prototypes=1)
+
+
+def test_the_authors_start_keeps_rows_as_far_apart_as_they_are_and_torchs_moves_them_together():
+    """Rows of one direction and small differences: small weights and GELU are nearly linear, ReLU is so at no scale."""
+    torch.manual_seed(0)
+    x = 1.0 + 0.5 * torch.randn(200, 64)
+
+    def alike(z):
+        z = torch.nn.functional.normalize(z, dim=1)
+        return ((z @ z.T).sum() - len(z)) / (len(z) * (len(z) - 1))
+
+    def start(**settings):
+        torch.manual_seed(1)
+        return PrototypeHead(64, [512, 512, 64], prototypes=8, **settings).mlp
+
+    authors, torchs = start(activation="gelu", weight_std=0.02), start()
+    assert alike(torchs(x)) > alike(x) + 0.03
+    assert alike(authors(x)) < alike(x) + 0.02
+    weights = torch.cat([layer.weight.flatten() for layer in authors.modules() if isinstance(layer, nn.Linear)])
+    assert weights.std().item() == pytest.approx(0.02, rel=0.02)
+    assert all(not layer.bias.any() for layer in authors.modules() if isinstance(layer, nn.Linear))
+
+
+def test_settings_that_a_head_cannot_have_are_refused_by_name():
+    with pytest.raises(ValueError, match="MLP: activation must be one of relu, gelu, but got 'tanh'"):
+        PrototypeHead(4, [8, 3], prototypes=5, activation="tanh")
+    with pytest.raises(ValueError, match="PrototypeHead: weight_std must be positive"):
+        PrototypeHead(4, [8, 3], prototypes=5, weight_std=0.0)

@@ -144,6 +144,9 @@ class StreamData(ImageModule):
 
     # What a subclass gives
 
+    #: Settings that what `load` gives has already followed: where there are fewer images than a limit, all of them.
+    applied = ("val_limit", "test_limit")
+
     def shards(self) -> dict[str, Shards | None]:
         """The shards of "train", "val" and "test"; None for a split that there is not."""
         raise NotImplementedError
@@ -288,9 +291,23 @@ class StreamData(ImageModule):
         return self
 
     def load(self) -> Sets:
-        """The images that probes are fitted on, those of the test and of the validation, as sets."""
+        """The images that probes are fitted on, those of the test and of the validation, as sets.
+
+        Without images for the test, half of those for validation are set aside: what is chosen is chosen on others.
+        """
         self.setup()
-        return Sets(self.labelled, self.test or self.val, None, self.val)
+        if self.test is not None or self.val is None:
+            return Sets(self.labelled, self.test, None, self.val)
+        half = len(self.val) // 2
+        log.warning(
+            "%s has no test images: settings are chosen on the first %d of the %d validation images, and the others "
+            "are measured; data.test_shards or data.test names more",
+            self.val.name,
+            half,
+            len(self.val),
+        )
+        rows = torch.arange(len(self.val))  # they are in a seeded order
+        return Sets(self.labelled, self.val.take(rows[half:]), None, self.val.take(rows[:half]))
 
     def _uncropped(self, source: Source) -> Source:
         images = (self.labelled, self.val, self.test)[source.split]
