@@ -154,11 +154,8 @@ class Candidate:
         return found
 
 
-class Signs(Candidate):
-    """Sides of a threshold in each column, as one symbol a side: counted, with the Miller-Madow correction.
-
-    Dependence in signs alone (a parity) is sharp where nearest neighbours blur it. `project` gives 0 and 1.
-    """
+class WithoutNeighbours(Candidate):
+    """One whose `pointwise` counts no neighbours: it is the same at any k, and no bias of KSG is in it."""
 
     @property
     def name(self) -> str:
@@ -171,6 +168,27 @@ class Signs(Candidate):
     @property
     def tests_dependence(self) -> bool:
         return False
+
+    @cached_property
+    def over_k(self) -> OverK:
+        """The same at any k."""
+        return OverK(self.pointwise, self.pointwise, self.pointwise)
+
+    @cached_property
+    def bias(self) -> Bias:
+        """None is subtracted."""
+        return NO_BIAS
+
+    @property
+    def variance(self) -> float:
+        return self.dependent.variance_of_mean(self.pointwise)
+
+
+class Signs(WithoutNeighbours):
+    """Sides of a threshold in each column, as one symbol a side: counted, with the Miller-Madow correction.
+
+    Dependence in signs alone (a parity) is sharp where nearest neighbours blur it. `project` gives 0 and 1.
+    """
 
     @cached_property
     def pointwise(self) -> np.ndarray:
@@ -180,38 +198,12 @@ class Signs(Candidate):
         excess = (filled[0] - filled[1] - filled[2] + 1) / (2 * len(first))
         return cell_ratio(first, second) - excess
 
-    @cached_property
-    def over_k(self) -> OverK:
-        """The same at any k: there are no neighbours."""
-        return OverK(self.pointwise, self.pointwise, self.pointwise)
 
-    @cached_property
-    def bias(self) -> Bias:
-        """None is left."""
-        return NO_BIAS
-
-    @property
-    def variance(self) -> float:
-        return self.dependent.variance_of_mean(self.pointwise)
-
-
-class Bound(Candidate):
+class Bound(WithoutNeighbours):
     """The InfoNCE bound of networks, which more dimensions than nearest neighbours can follow do not blur.
 
-    `project` gives the bound row by row, and once more.
+    It is low by what the networks miss. `project` gives the bound row by row, and once more.
     """
-
-    @property
-    def name(self) -> str:
-        return self.family
-
-    @property
-    def covers_all(self) -> bool:
-        return True
-
-    @property
-    def tests_dependence(self) -> bool:
-        return False
 
     @property
     def promises_unused(self) -> bool:
@@ -222,20 +214,6 @@ class Bound(Candidate):
     def pointwise(self) -> np.ndarray:
         """InfoNCE, row by row."""
         return self.sides[0]
-
-    @cached_property
-    def over_k(self) -> OverK:
-        """The same at any k: there are no neighbours."""
-        return OverK(self.pointwise, self.pointwise, self.pointwise)
-
-    @cached_property
-    def bias(self) -> Bias:
-        """None is subtracted: the bound is low by what the networks miss."""
-        return NO_BIAS
-
-    @property
-    def variance(self) -> float:
-        return self.dependent.variance_of_mean(self.pointwise)
 
 
 @dataclass(frozen=True)
