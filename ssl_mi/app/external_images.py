@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ssl_mi.app.encoder import LoadedEncoder
-from ssl_mi.data import Augmentation, Batch, ImageArrays, ImageData, ImageFolder, ImageSet, Sets
+from ssl_mi.data import Augmentation, Batch, ImageArrays, ImageData, ImageFolder, ImageSet, PlacedBatch, Sets
 from ssl_mi.data.pairs import PairedData, PairViews
 
 SPLITS = ("val_fraction", "limit", "val_limit", "test_limit", "labels", "seed")  # of data, what decides its splits
@@ -58,7 +58,7 @@ class EvaluatedImages(ImageData):
         paths = self.paths.get(split if split in self.paths else "train", ())
         return paths[int(self.rows[split][row])] if paths else ""
 
-    def views(self, source: Any, draw: int) -> Batch:
+    def views(self, source: Any, draw: int) -> Batch | PlacedBatch:
         """See `DataModule.views`."""
         if self.drawn is None:
             raise ValueError("there is no augmentation to draw views with: name one")

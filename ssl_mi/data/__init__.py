@@ -12,7 +12,7 @@ from ssl_mi import _lazy
 
 if TYPE_CHECKING:
     from ssl_mi.data import known, pairs, streams
-    from ssl_mi.data.batch import Batch, Source
+    from ssl_mi.data.batch import Batch, PlacedBatch, Source
     from ssl_mi.data.draws import Draws
     from ssl_mi.data.huggingface import HuggingFaceData, HuggingFaceImages
     from ssl_mi.data.images.augmentations import Augmentation, View, local_size
@@ -45,6 +45,7 @@ __all__ = [  # noqa: RUF022 - grouped
     # splits and batches
     "Batch",
     "DataModule",
+    "PlacedBatch",
     "HuggingFaceData",
     "ImageData",
     "Source",
@@ -76,7 +77,7 @@ __getattr__, __dir__ = _lazy.attach(
     __name__,
     {
         "images.augmentations": ("Augmentation", "View", "local_size"),
-        "batch": ("Batch", "Source"),
+        "batch": ("Batch", "PlacedBatch", "Source"),
         "images.colour": ("Chrominance", "ColorJitter", "Grayscale", "Luminance", "Solarize"),
         "images.digits": ("Digits",),
         "draws": ("Draws",),

@@ -36,12 +36,29 @@ class Batch(NamedTuple):
             `[n, length]`; whatever the towers take.
         index: int64 `[n]`.
         labels: int64 `[n]` or None, for objectives that are supervised; everything else ignores them.
-        boxes: float32 `[n, views, 4]` or None: the part of its source that a view shows, as top, left, height and
-            width in pixels of the source; a mirrored view has its right edge for `left` and a negative width. For
-            objectives that compare places.
     """
 
     views: list[Tensor]
     index: Tensor  # type: ignore[assignment]
     labels: Tensor | None
-    boxes: Tensor | None = None
+
+    @property
+    def boxes(self) -> None:
+        """Nothing says which parts of their sources the views show; of a `PlacedBatch` it does."""
+        return None
+
+
+class PlacedBatch(NamedTuple):
+    """A `Batch` that knows where its views were cut. Loaders may collate a `Batch`, which holds no None for boxes.
+
+    Attributes:
+        views, index, labels: See `Batch`.
+        boxes: float32 `[n, views, 4]`: the part of its source that a view shows, as top, left, height and width in
+            pixels of the source; a mirrored view has its right edge for `left` and a negative width. For objectives
+            that compare places.
+    """
+
+    views: list[Tensor]
+    index: Tensor  # type: ignore[assignment]
+    labels: Tensor | None
+    boxes: Tensor

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ssl_mi.data.batch import Batch
+from ssl_mi.data.batch import Batch, PlacedBatch
 from ssl_mi.data.contracts import Known, UnreadableRows, Views
 from ssl_mi.data.sampler import EpochBatches, EpochLoader, check_batch_size, this_process
 
@@ -94,7 +94,7 @@ class DataModule(pl.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
 
-    def on_after_batch_transfer(self, source: Any, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, source: Any, dataloader_idx: int) -> Batch | PlacedBatch:
         """The views of a batch, drawn where the batch is."""
         return self._batch(source)
 
@@ -121,7 +121,7 @@ class DataModule(pl.LightningDataModule):
             if source is not None:
                 yield source
 
-    def views(self, source: Any, draw: int) -> Batch:
+    def views(self, source: Any, draw: int) -> Batch | PlacedBatch:
         """Fresh views of a batch from `batches`, on its device: the same for the same `draw` >= 0, and never
         those of any training epoch.
         """
@@ -130,11 +130,13 @@ class DataModule(pl.LightningDataModule):
         source = source._replace(epoch=evaluation_epoch(draw))
         return self._batch(self._uncropped(source))
 
-    def _batch(self, source: Any) -> Batch:
-        boxes = None
+    def _batch(self, source: Any) -> Batch | PlacedBatch:
+        views = self.augmentation(source, self.seed)
         if "boxes" in self.asked and hasattr(self.augmentation, "boxes"):
             boxes = self.augmentation.boxes(source, self.seed)
-        return Batch(self.augmentation(source, self.seed), source.index, source.labels, boxes)
+            if boxes is not None:
+                return PlacedBatch(views, source.index, source.labels, boxes)
+        return Batch(views, source.index, source.labels)
 
     def _workers(self) -> int:
         """Processes that make the sources of training batches; 0 for this one."""

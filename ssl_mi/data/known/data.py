@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ssl_mi.data.batch import Batch, Source
+from ssl_mi.data.batch import Batch, PlacedBatch, Source
 from ssl_mi.data.images.augmentations import Augmentation, View
 from ssl_mi.data.images.module import ImageModule
 from ssl_mi.data.known.images import first_views
@@ -145,7 +145,7 @@ class KnownData(ImageModule):
     def _uncropped(self, source: Source) -> Source:
         return source._replace(images=None)  # views are of other pairs than the images
 
-    def views(self, source: Source, draw: int) -> Batch:
+    def views(self, source: Source, draw: int) -> Batch | PlacedBatch:
         """Both views of the pairs of a source, drawn anew for each `draw`."""
         # The labels of a source are those of its images; the views are of other pairs.
         return super().views(source._replace(labels=None), draw)
