@@ -366,7 +366,7 @@ class Cosine(Critic):
     def __init__(self, temperature: float = 0.5, learned: bool = False, minimum: float = 0.01) -> None:
         super().__init__()
         if not temperature >= minimum > 0:
-            raise ValueError(f"temperature must be at least minimum > 0, got {temperature} and {minimum}")
+            raise ValueError(f"temperature={temperature} must not be below minimum={minimum}, nor that be 0 or less")
         self.minimum = minimum
         logit = torch.tensor(-math.log(temperature))
         if learned:
