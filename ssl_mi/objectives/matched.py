@@ -24,7 +24,7 @@ class LocalVICReg(VarianceCovariance):
     averaged over these. VICRegL is alpha VICReg + (1 - alpha) of this, alpha = 0.75: `objective=vicregl`, a `Sum`.
 
     The maps come from `networks.LocalHeads`, maps[v] = [local embeddings [n, L, d]] of square maps, row by row; several
-    scales are averaged. `Batch.boxes` says where views lie. A view with fewer locations than the largest keeps the same
+    scales are averaged. `PlacedBatch.boxes` says where views lie. A view with fewer locations than the largest keeps the same
     share of them: of 49 and 9 locations the paper's 20 and 4.
 
     Differences from the authors' code: it weighs covariances by half, and of more than two views its local term is that

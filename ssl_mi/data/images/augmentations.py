@@ -218,7 +218,7 @@ class Augmentation:
 
     @torch.no_grad()
     def boxes(self, source: Source, seed: int) -> Tensor | None:
-        """Where in its source image each view of a `Source` was cut, float32 [n, n_views, 4], see `Batch.boxes`.
+        """Where in its source image each view of a `Source` was cut, float32 [n, n_views, 4], see `PlacedBatch.boxes`.
 
         None where images were cropped in a worker: how large they were is not known here.
 
