@@ -24,8 +24,8 @@ class LocalVICReg(VarianceCovariance):
     averaged over these. VICRegL is alpha VICReg + (1 - alpha) of this, alpha = 0.75: `objective=vicregl`, a `Sum`.
 
     The maps come from `networks.LocalHeads`, maps[v] = [local embeddings [n, L, d]] of square maps, row by row; several
-    scales are averaged. `PlacedBatch.boxes` says where views lie. A view with fewer locations than the largest keeps the same
-    share of them: of 49 and 9 locations the paper's 20 and 4.
+    scales are averaged. `PlacedBatch.boxes` says where views lie. A view with fewer locations than the largest keeps
+    the same share of them: of 49 and 9 locations the paper's 20 and 4.
 
     Differences from the authors' code: it weighs covariances by half, and of more than two views its local term is that
     of the last pair alone; here as in the paper c(Z) + c(Z') is the covariance term, and pairs are averaged.
