@@ -191,6 +191,7 @@ def test_an_image_is_the_same_to_the_bit_in_any_batch_and_number_of_threads(monk
 
 
 def _in_a_fork(batch, queue):
+    torch.set_num_threads(1)  # as a DataLoader's worker does, since OpenMP's threads do not survive a fork
     queue.put([view.numpy() for view in from_yaml("simclr_blur")(batch, seed=1)])
 
 
